@@ -1,0 +1,89 @@
+"""What can go wrong, as types. Each carries the exit code of the command line and says what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class DpfError(Exception):
+    """An error a user can act on: what happened, where, what was found, what was expected, what to do next.
+
+    Parameters
+    ----------
+    what
+        One sentence, no full stop needed.
+    where
+        The file, and in it the row, column, well or setting.
+    found, expected
+        The two sides of the disagreement, as a reader would write them.
+    hint
+        The next step, preferably a command or a flag.
+    """
+
+    exit_code = 1
+    kind = "error"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        found: object = None,
+        expected: object = None,
+        hint: str | None = None,
+    ) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.found = None if found is None else str(found)
+        self.expected = None if expected is None else str(expected)
+        self.hint = hint
+        super().__init__(str(self))
+
+    def details(self) -> list[tuple[str, str]]:
+        """The parts that are there, in reading order, as (name, text)."""
+        parts = [("where", self.where), ("found", self.found), ("expected", self.expected), ("next", self.hint)]
+        return [(name, text) for name, text in parts if text]
+
+    def __str__(self) -> str:
+        return "\n".join([self.what, *(f"  {name}: {text}" for name, text in self.details())])
+
+
+class UsageError(DpfError):
+    """The command line asks for something that cannot be (exit code 2)."""
+
+    exit_code = 2
+    kind = "usage"
+
+
+class ProjectError(DpfError):
+    """The project directory or its settings are wrong (exit code 3)."""
+
+    exit_code = 3
+    kind = "project"
+
+
+class DataError(DpfError):
+    """The tables are wrong (exit code 4)."""
+
+    exit_code = 4
+    kind = "data"
+
+
+class ModelError(DpfError):
+    """The model file is missing, damaged, foreign, or of another data set (exit code 5)."""
+
+    exit_code = 5
+    kind = "model"
+
+
+class DeviceError(DpfError):
+    """The device or the memory asked for is not there (exit code 6)."""
+
+    exit_code = 6
+    kind = "device"
+
+
+def listed(names: Sequence[object], limit: int = 10) -> str:
+    """``a, b, c`` or, when there are more than `limit`, ``a, b, ... and 12 more``."""
+    shown = ", ".join(str(name) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown}, ... and {len(names) - limit:,} more"
