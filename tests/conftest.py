@@ -1,0 +1,19 @@
+"""What several test files need."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real screens: not part of the project, so tests on them run only where it is."""
+    folder = Path(os.environ.get("DPF_REAL_DATA", _REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real screens at {folder} (set DPF_REAL_DATA to their folder)")
+    return folder
