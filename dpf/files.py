@@ -81,7 +81,7 @@ def write_bytes(target: Path, data: bytes) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write `text` to `target` in UTF-8 with ``\\n`` line ends, atomically."""
+    """Write `text` to `target` in UTF-8 with Unix line ends, atomically."""
     write_bytes(target, text.encode())
 
 

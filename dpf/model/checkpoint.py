@@ -1,0 +1,128 @@
+"""The one-file model: every member's weights, and in one JSON text all that is needed to use them. No pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dpf import __version__
+from dpf.config import FORMAT, ModelSettings
+from dpf.errors import ModelError
+from dpf.files import atomic_path, canonical_json, sha256_text
+from dpf.model.network import PerturbFormer, TargetLayout, empty_network
+from dpf.project.model_header import KEY, read_model_header
+
+
+@dataclass(frozen=True)
+class ControlWells:
+    """The control wells as the model knew them, so that distances of new wells have a centre.
+
+    Attributes
+    ----------
+    well_ids, plates, clusters
+        n names each; a plate or cluster is null where unknown.
+    parts
+        M lists of n parts: train, validation or held_out.
+    latents
+        M float32 tensors of shape (n, L), from the best weights. (Kept among the tensors of the file.)
+    """
+
+    well_ids: list[str]
+    plates: list[str | None]
+    clusters: list[str | None]
+    parts: list[list[str]]
+    latents: list[Tensor] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained ensemble of M members.
+
+    Attributes
+    ----------
+    members
+        M networks, on the CPU.
+    genes
+        The G gene names, in the networks' order.
+    layout
+        The heads.
+    controls
+        The control wells' latents.
+    about
+        Everything else that is known of the training: settings, seeds, best epochs, fingerprints, versions.
+    """
+
+    members: list[PerturbFormer]
+    genes: list[str]
+    layout: TargetLayout
+    controls: ControlWells
+    about: Mapping[str, Any]
+
+
+def save_model(path: Path, model: TrainedModel) -> None:
+    """Write a model file, atomically; the same model gives the same bytes."""
+    tensors: dict[str, Tensor] = {}
+    for number, network in enumerate(model.members):
+        for name, value in network.state_dict().items():
+            tensors[f"members.{number}.{name}"] = value.detach().cpu().contiguous()
+        tensors[f"members.{number}.control_latent"] = model.controls.latents[number].contiguous()
+    controls = {key: value for key, value in asdict(model.controls).items() if key != "latents"}
+    header = {
+        **model.about,
+        "format": FORMAT,
+        "kind": "model",
+        "dpf": __version__,
+        "torch": torch.__version__,
+        "members": len(model.members),
+        "genes": model.genes,
+        "genes_sha256": gene_fingerprint(model.genes),
+        "targets": asdict(model.layout),
+        "controls": controls,
+    }
+    with atomic_path(path) as part:
+        save_file(tensors, part, metadata={KEY: canonical_json(header)})
+
+
+def gene_fingerprint(genes: Sequence[str]) -> str:
+    """The SHA-256 of the gene names in order, one a line."""
+    return sha256_text("\n".join(genes))
+
+
+def load_model(path: Path) -> TrainedModel:
+    """Read a model file, from a project or from anywhere.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, truncated, foreign, of a later format, or its weights do not fit its own description.
+    """
+    about = read_model_header(path)
+    if about.get("kind") != "model":
+        raise ModelError("the file is not a trained model", where=path, found=about.get("kind"), expected="model")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ModelError("the model file is damaged", where=path, found=error, hint="train again") from error
+    targets = about["targets"]
+    layout = TargetLayout(tuple(targets["scores"]), targets["label"], targets["activation"])
+    settings = ModelSettings(**about["settings"]["model"])
+    zscore = about["settings"]["train"]["zscore"]
+    members, latents = [], []
+    for number in range(about["members"]):
+        own = {name.removeprefix(f"members.{number}."): value for name, value in tensors.items()}
+        own = {name: value for name, value in own.items() if not name.startswith("members.")}
+        network = empty_network(len(about["genes"]), layout, settings, zscore)
+        try:
+            latents.append(own.pop("control_latent"))
+            network.load_state_dict(own)
+        except (KeyError, RuntimeError) as error:
+            raise ModelError("the weights do not fit the model's own description", where=path, found=error) from error
+        members.append(network.eval())
+    return TrainedModel(members, about["genes"], layout, ControlWells(**about["controls"], latents=latents), about)

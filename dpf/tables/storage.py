@@ -1,0 +1,183 @@
+"""Parquet in and out. Every file says in its footer what it is, in which format, and what it was made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dpf import __version__
+from dpf.config import FORMAT
+from dpf.errors import DataError, ProjectError, listed
+from dpf.files import atomic_path, canonical_json, sha256_file, sha256_text
+
+_KEY = b"dpf"
+_WELLS_A_GROUP = 4096
+
+
+@dataclass(frozen=True)
+class Expression:
+    """The expression matrix of a project.
+
+    Attributes
+    ----------
+    well_ids
+        N names.
+    genes
+        G names.
+    values
+        float32 array of shape (N, G).
+    """
+
+    well_ids: list[str]
+    genes: list[str]
+    values: NDArray[np.float32]
+
+
+def write_table(path: Path, frame: pl.DataFrame, kind: str, about: Mapping[str, Any] | None = None) -> None:
+    """Write a table, atomically, with its kind, its format and `about` (provenance) in the footer.
+
+    The same frame and `about` give the same bytes: no time of writing is stored.
+    """
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    with atomic_path(path) as part:
+        pq.write_table(table.replace_schema_metadata(_footer(kind, about)), part, compression="zstd")
+
+
+def _footer(kind: str, about: Mapping[str, Any] | None) -> dict[bytes, bytes]:
+    content = {"format": FORMAT, "kind": kind, "dpf": __version__, **(about or {})}
+    return {_KEY: canonical_json(content).encode()}
+
+
+def read_about(path: Path, kind: str) -> dict[str, Any]:
+    """What a table says of itself in its footer: format, kind, version, provenance.
+
+    Raises
+    ------
+    ProjectError
+        The file is missing, is of another kind, or of a later format.
+    DataError
+        The file is truncated or is not Parquet.
+    """
+    return _about(_open(path), path, kind)
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise ProjectError("a file of the project is missing", where=path) from None
+    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
+        raise DataError(
+            "a table cannot be read: it is truncated or is not a Parquet file",
+            where=path,
+            found=str(error).splitlines()[0],
+            hint="restore it from a copy, or make it again with the command that wrote it",
+        ) from error
+
+
+def _about(file: pq.ParquetFile, path: Path, kind: str) -> dict[str, Any]:
+    raw = (file.schema_arrow.metadata or {}).get(_KEY)
+    if raw is None:
+        raise ProjectError("the table was not written by dpf", where=path, expected=f"a dpf table of kind {kind!r}")
+    about: dict[str, Any] = json.loads(raw)
+    if about["format"] > FORMAT:
+        raise ProjectError(
+            "the table has a later format than this dpf reads",
+            where=path,
+            found=f"format {about['format']}, written by dpf {about['dpf']}",
+            expected=f"format {FORMAT} or earlier",
+            hint="update dpf: pipx upgrade drugseq-perturbformer",
+        )
+    if about["kind"] != kind:
+        raise ProjectError("the table is of another kind", where=path, found=about["kind"], expected=kind)
+    return about
+
+
+def read_table(path: Path, kind: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read a table that `write_table` wrote (errors as for `read_about`)."""
+    file = _open(path)
+    _about(file, path, kind)
+    try:
+        frame = pl.from_arrow(file.read(columns=None if columns is None else list(columns)))
+    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
+        raise DataError("a table is damaged", where=path, found=str(error).splitlines()[0]) from error
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def write_expression(
+    path: Path,
+    well_ids: Sequence[str],
+    genes: Sequence[str],
+    values: NDArray[np.float32],
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the wide matrix: `well_id`, then one float32 column a gene.
+
+    Row groups of at most 4,096 wells, so that writing needs the matrix and one group beside it, not twice the
+    matrix. No dictionaries and no statistics: on tens of thousands of float columns they only slow reading.
+    """
+    schema = pa.schema([("well_id", pa.string()), *((gene, pa.float32()) for gene in genes)])
+    schema = schema.with_metadata(_footer("expression", about))
+    options = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}
+    with atomic_path(path) as part, pq.ParquetWriter(part, schema, **options) as writer:
+        for start in range(0, len(well_ids), _WELLS_A_GROUP):
+            rows = slice(start, start + _WELLS_A_GROUP)
+            block = np.ascontiguousarray(values[rows].T, dtype=np.float32)
+            arrays = [pa.array(well_ids[rows], pa.string()), *(pa.array(column) for column in block)]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=_WELLS_A_GROUP)
+
+
+def read_expression(path: Path, check: bool = True) -> Expression:
+    """Read the matrix that `write_expression` wrote.
+
+    With `check`, values that are not finite are an error: someone has changed the file, and a NaN would reach the
+    weights (errors otherwise as for `read_about`).
+    """
+    file = _open(path)
+    _about(file, path, "expression")
+    names = file.schema_arrow.names
+    if names[0] != "well_id":
+        raise DataError("the first column of the expression must be well_id", where=path, found=names[0])
+    genes = names[1:]
+    values = np.empty((file.metadata.num_rows, len(genes)), np.float32)
+    well_ids: list[str] = []
+    try:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            rows = slice(len(well_ids), len(well_ids) + table.num_rows)
+            well_ids += table.column(0).to_pylist()
+            for position, column in enumerate(table.itercolumns()):
+                if position:
+                    values[rows, position - 1] = column.to_numpy()
+    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
+        raise DataError("the expression table is damaged", where=path, found=str(error).splitlines()[0]) from error
+    if check and not np.isfinite(values).all():
+        _refuse_not_finite(path, well_ids, genes, values)
+    return Expression(well_ids, genes, values)
+
+
+def _refuse_not_finite(path: Path, well_ids: list[str], genes: list[str], values: NDArray[np.float32]) -> None:
+    places = np.argwhere(~np.isfinite(values))
+    shown = [f"{well_ids[row]} / {genes[column]} = {values[row, column]}" for row, column in places[:10]]
+    raise DataError(
+        "the expression has values that are not finite",
+        where=path,
+        found=f"{len(places):,}: {listed(shown)}",
+        expected="a finite number in every cell",
+        hint="run dpf init again from the source files",
+    )
+
+
+def inputs_fingerprint(*paths: Path) -> str:
+    """A digest of the input tables' contents, by which results know that they are stale."""
+    return sha256_text("".join(sha256_file(path) for path in paths))

@@ -1,0 +1,50 @@
+"""The forward pass over many wells, in passes that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dpf.model.network import PerturbFormer, Prediction
+from dpf.training.device import Compute, memory_errors
+
+
+def predict_wells(
+    network: PerturbFormer,
+    expression: NDArray[np.float32],
+    compute: Compute,
+    progress: Callable[[int], None] | None = None,
+) -> Prediction:
+    """Predictions of N wells, on the CPU, targets on the scale of the user's tables.
+
+    `expression` is a float32 array of shape (N, G) in the model's gene order. How the wells are cut into passes changes
+    nothing beyond float rounding: wells do not see each other.
+    """
+    network = network.to(compute.device).eval()
+    genes = expression.shape[1]
+    size = compute.wells_at_once(genes)
+    passes: list[Prediction] = []
+    with torch.inference_mode(), memory_errors(compute, genes):
+        for start in range(0, len(expression), size):
+            rows = torch.from_numpy(expression[start : start + size]).to(compute.device)
+            passes.append(network.predict(rows, compute.dtype).cpu())
+            if progress:
+                progress(len(rows))
+    return concatenate(passes)
+
+
+def concatenate(passes: list[Prediction]) -> Prediction:
+    """The predictions of several passes, one after another."""
+
+    def join(parts: list[Tensor | None]) -> Tensor | None:
+        there = [part for part in parts if part is not None]
+        return torch.cat(there) if there else None
+
+    latent, scores, logit, activation = (join(list(parts)) for parts in zip(*passes, strict=True))
+    assert latent is not None
+    assert scores is not None
+    return Prediction(latent, scores, logit, activation)
