@@ -1,7 +1,8 @@
 """Training one member: the loop, readable in one sitting.
 
-A member's run is a function of its data, its settings and its seed. Order of the wells and dropout noise are drawn from
-(seed, epoch, step), so the state of a run is its weights, the optimiser's moments and the number of finished epochs.
+A member's run is a function of its data, its settings and its key (the seed, the member's number). The order of the
+wells and the dropout noise are drawn from (key, epoch, step), so the state of a run is its weights, the optimiser's
+moments and the number of finished epochs.
 """
 
 from __future__ import annotations
@@ -63,10 +64,10 @@ class MemberTraining:
     """
 
     def __init__(
-        self, network: PerturbFormer, data: MemberData, settings: TrainSettings, compute: Compute, seed: int
+        self, network: PerturbFormer, data: MemberData, settings: TrainSettings, compute: Compute, key: tuple[int, int]
     ) -> None:
         self.network = network.to(compute.device)
-        self.data, self.settings, self.compute, self.seed = data, settings, compute, seed
+        self.data, self.settings, self.compute, self.key = data, settings, compute, key
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=settings.learning_rate,
@@ -111,7 +112,7 @@ class MemberTraining:
     def _train(self, progress: Callable[[int], None] | None) -> LossSums:
         self.network.train()
         total = LossSums(torch.zeros(3, device=self.compute.device), torch.zeros(3, device=self.compute.device))
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.data.train))
+        order = np.random.default_rng([*self.key, self.epoch]).permutation(len(self.data.train))
         wells = self.data.train[torch.from_numpy(order).to(self.data.train.device)]
         for step, batch in enumerate(wells.split(self.settings.batch_size)):
             sums = self._step(batch, step)
@@ -128,7 +129,7 @@ class MemberTraining:
         self.optimizer.zero_grad(set_to_none=True)
         size = self.compute.wells_at_once(self.data.expression.shape[1])
         for part, wells in enumerate(batch.split(size)):
-            noise = Noise(self.network.settings.dropout, (self.seed, self.epoch, step, part), self.compute.device)
+            noise = Noise(self.network.settings.dropout, (*self.key, self.epoch, step, part), self.compute.device)
             prediction = self.network(self.data.expression[wells], self.compute.dtype, noise)
             sums = loss_sums(prediction, self.data.targets.rows(wells))
             # Divided by what the whole batch observed: the parts' gradients add up to the batch's.

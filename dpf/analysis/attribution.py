@@ -1,0 +1,87 @@
+"""Which genes a prediction rests on: Gradient x Input, summed over wells without keeping a wells x genes matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dpf.model.network import PerturbFormer, Prediction
+
+Target = Callable[[Prediction], Tensor]
+
+
+@dataclass(frozen=True)
+class GradientTimesInput:
+    """Attributions of one member over N wells, float64 arrays of shape (G,).
+
+    Attributes
+    ----------
+    importance
+        Mean over wells of ``|x · df/dx|``, x as the network sees it (after its z-score, where it has one): the seed's
+        definition. It takes 0 as the baseline: with z-score the mean of the training wells, without it an expression of
+        0, which is arbitrary for log values.
+    signed
+        Mean of ``x · df/dx``: above 0 where the gene's expression pushes f up.
+    control_importance, control_signed
+        The same with ``(x - mean of the controls) · df/dx``: the baseline is the control wells, and the scale of x
+        does not matter.
+    """
+
+    importance: NDArray[np.float64]
+    signed: NDArray[np.float64]
+    control_importance: NDArray[np.float64]
+    control_signed: NDArray[np.float64]
+
+
+def gradient_times_input(
+    network: PerturbFormer,
+    expression: NDArray[np.float32],
+    controls: NDArray[np.bool_],
+    target: Target,
+    *,
+    device: torch.device,
+    wells_at_once: int,
+    progress: Callable[[int], None] | None = None,
+) -> GradientTimesInput:
+    """Gradient x Input of `target`, a function of the prediction with one value a well, over N wells.
+
+    Gradients are taken in float32 whatever precision the model was trained in, and summed in float64.
+
+    Parameters
+    ----------
+    expression
+        (N, G) in the model's gene order, as it stands in the project.
+    controls
+        (N,) bool: whose mean is the second baseline.
+    target
+        What to explain, on `PerturbFormer.forward`'s prediction (targets standardised).
+
+    References
+    ----------
+    Shrikumar et al., Not just a black box, arXiv:1605.01713 (Gradient x Input).
+    """
+    network = network.to(device).eval()
+    sums = torch.zeros(4, expression.shape[1], dtype=torch.float64, device=device)
+    scaled_controls = network.scale(torch.from_numpy(expression[controls]).to(device))
+    baseline = scaled_controls.mean(0, dtype=torch.float64).to(torch.float32)  # (G,)
+    for weight in network.parameters():
+        weight.requires_grad_(False)  # only the input's gradient is wanted
+    for start in range(0, len(expression), wells_at_once):
+        rows = torch.from_numpy(expression[start : start + wells_at_once]).to(device)
+        x = network.scale(rows).requires_grad_()  # (B, G)
+        # Wells do not see each other, so the gradient of the sum holds every well's own gradient.
+        (gradient,) = torch.autograd.grad(target(network(x)).sum(), x)  # (B, G)
+        with torch.no_grad():
+            for index, product in ((0, x * gradient), (2, (x - baseline) * gradient)):
+                sums[index] += product.abs().sum(0, dtype=torch.float64)
+                sums[index + 1] += product.sum(0, dtype=torch.float64)
+        if progress:
+            progress(len(rows))
+    for weight in network.parameters():
+        weight.requires_grad_(True)
+    return GradientTimesInput(*(sums / len(expression)).cpu().numpy())

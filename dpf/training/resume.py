@@ -1,0 +1,175 @@
+"""What an interrupted run needs to end where the uninterrupted one would have: weights, moments, best weights, history.
+
+There is no generator state to keep: order and noise are functions of (seed, member, epoch, step).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dpf.config import FORMAT
+from dpf.errors import ModelError, listed
+from dpf.files import atomic_path, canonical_json
+from dpf.project.model_header import KEY, read_model_header
+from dpf.training.member import MemberTraining
+
+Weights = dict[str, Tensor]
+
+
+@dataclass
+class RunState:
+    """A run so far.
+
+    Attributes
+    ----------
+    best, last
+        Best and last weights of every finished member.
+    best_epochs
+        Of every finished member.
+    history
+        One dictionary a finished epoch and member, in order.
+    """
+
+    best: list[Weights]
+    last: list[Weights]
+    best_epochs: list[int]
+    history: list[dict[str, Any]]
+
+    @classmethod
+    def fresh(cls) -> RunState:
+        """A run that has not begun."""
+        return cls([], [], [], [])
+
+    def finish_member(self, training: MemberTraining) -> None:
+        """Move a finished member's weights into the state."""
+        self.best.append(training.best)
+        self.last.append({name: value.detach().cpu().clone() for name, value in training.network.state_dict().items()})
+        self.best_epochs.append(training.best_epoch)
+
+
+def save_run(path: Path, state: RunState, current: MemberTraining, identity: dict[str, Any]) -> None:
+    """Write the run, with its current member after a finished epoch, atomically.
+
+    `identity` is what must be the same for the run to go on: settings, inputs, splits, device, precision.
+    """
+    tensors: Weights = {}
+    for kind, members in (("best", state.best), ("last", state.last)):
+        for number, weights in enumerate(members):
+            tensors |= {f"{kind}.{number}.{name}": value for name, value in weights.items()}
+    tensors |= {f"current.{name}": value for name, value in current.network.state_dict().items()}
+    tensors |= {f"current_best.{name}": value for name, value in current.best.items()}
+    for index, moments in current.optimizer.state_dict()["state"].items():
+        tensors |= {f"moments.{index}.{name}": value for name, value in moments.items()}
+    header = {
+        "format": FORMAT,
+        "kind": "resume",
+        "identity": identity,
+        "best_epochs": state.best_epochs,
+        "history": state.history,
+        "epoch": current.epoch,
+        "current_best_epoch": current.best_epoch,
+        "current_best_total": current.best_total,
+    }
+    with atomic_path(path) as part:
+        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, part, {KEY: canonical_json(header)})
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run read back: the state, and how to put the current member where it stood."""
+
+    state: RunState
+    header: dict[str, Any]
+    tensors: Weights
+
+    def restore(self, training: MemberTraining) -> None:
+        """Put a freshly built member where the saved one stood."""
+        training.network.load_state_dict(self._part("current."))
+        training.best = self._part("current_best.")
+        training.epoch = self.header["epoch"]
+        training.best_epoch = self.header["current_best_epoch"]
+        training.best_total = self.header["current_best_total"]
+        moments: dict[int, Weights] = {}
+        for name, value in self._part("moments.").items():
+            index, _, key = name.partition(".")
+            moments.setdefault(int(index), {})[key] = value
+        content = training.optimizer.state_dict()
+        training.optimizer.load_state_dict({"state": moments, "param_groups": content["param_groups"]})
+
+    def _part(self, prefix: str) -> Weights:
+        return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
+
+
+def load_run(path: Path, identity: dict[str, Any]) -> SavedRun:
+    """Read a run that `save_run` wrote.
+
+    Raises
+    ------
+    ModelError
+        There is none, it is damaged, or it is a run of other settings, inputs, device or precision: the
+        message says which differ.
+    """
+    if not path.is_file():
+        raise ModelError(
+            "there is no interrupted run to resume", where=path, hint="start one: the same command without --resume"
+        )
+    header = read_model_header(path)
+    different = _differences(header.get("identity", {}), identity)
+    if header.get("kind") != "resume" or different:
+        raise ModelError(
+            "the interrupted run is not this one",
+            where=path,
+            found=listed(different) or header.get("kind"),
+            expected="the settings, inputs, device and precision it was started with",
+            hint="repeat the original command with --resume, or start anew without --resume",
+        )
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ModelError("the file of the interrupted run is damaged", where=path, found=error) from error
+    members = len(header["best_epochs"])
+
+    def weights(kind: str, number: int) -> Weights:
+        prefix = f"{kind}.{number}."
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+    state = RunState(
+        [weights("best", number) for number in range(members)],
+        [weights("last", number) for number in range(members)],
+        header["best_epochs"],
+        header["history"],
+    )
+    return SavedRun(state, header, tensors)
+
+
+def _differences(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key in sorted(set(saved) | set(now)):
+        old, new = saved.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key} was {json.dumps(old)}, is {json.dumps(new)}")
+    return found
+
+
+def run_identity(settings: dict[str, Any], inputs: str, split: str, device: torch.device, **compute: Any) -> dict[str, Any]:
+    """What must be the same for a run to go on bit for bit."""
+    kept = {name: settings[name] for name in ("targets", "model", "train")}
+    return {
+        **kept,
+        "inputs": inputs,
+        "split": split,
+        "device": device.type,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads() if device.type == "cpu" else None,
+        **compute,
+    }

@@ -1,0 +1,217 @@
+"""`dpf export`: a project's results for other programs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from dpf.errors import ProjectError, UsageError
+from dpf.files import atomic_path
+from dpf.project.directory import Project
+from dpf.tables.storage import read_about, read_table
+from dpf.workflows.explain import explain_project
+from dpf.workflows.inputs import read_inputs
+from dpf.workflows.latent import latent_project
+from dpf.workflows.outputs import find_model
+from dpf.workflows.predict import predict_project
+from dpf.workflows.progress import Progress, Silent
+from dpf.workflows.rank import rank_project
+
+Layout = Literal["tables", "classic"]
+TableFormat = Literal["csv", "parquet", "h5ad"]
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """The files written."""
+
+    files: tuple[Path, ...]
+
+
+def export_project(
+    project: Project,
+    output: Path,
+    model: str = "default",
+    *,
+    layout: Layout = "tables",
+    file_format: TableFormat = "csv",
+    progress: Progress | None = None,
+) -> ExportResult:
+    """Write a project's results into a folder (or, for h5ad, a file inside it).
+
+    `layout="classic"`: the eight files of the classic pipeline, under its names, with true column names.
+    Otherwise inputs, splits, history and every result as tables in `file_format`. What has not been computed yet, or
+    is stale, is computed first.
+
+    Raises
+    ------
+    DpfError
+        The model cannot be used, or the folder cannot be written.
+    """
+    progress = progress or Silent()
+    find_model(project, model)
+    if "/" in model or model.endswith(".safetensors"):
+        raise UsageError("export needs a model of the project", found=model, expected="its name in models/")
+    if layout == "classic":
+        return ExportResult(tuple(_classic(project, output, model, progress)))
+    tables = _all_tables(project, model, progress)
+    if file_format == "h5ad":
+        return ExportResult((_h5ad(project, tables, output, model),))
+    files = []
+    for name, table in tables.items():
+        path = output / f"{name}.{file_format}"
+        _write(path, table, file_format)
+        files.append(path)
+    return ExportResult(tuple(files))
+
+
+def _write(path: Path, table: pl.DataFrame, file_format: str) -> None:
+    with atomic_path(path) as part:
+        if file_format == "csv":
+            table.write_csv(part)
+        else:
+            table.write_parquet(part)
+
+
+def _all_tables(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame]:
+    folder = project.trained_model(model)
+    inputs = read_inputs(project)
+    expression = pl.DataFrame({"well_id": inputs.well_ids}).hstack(pl.DataFrame(inputs.expression, schema=inputs.genes))
+    return {
+        "wells": inputs.wells,
+        "expression": expression,
+        "genes": read_table(project.genes, "genes"),
+        "splits": read_table(folder.splits, "splits"),
+        "history": read_table(folder.history, "history"),
+        **_results(project, model, progress),
+        "latent_correlations": read_table(project.results(model).table("latent_correlations"), "latent_correlations"),
+    }
+
+
+def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame]:
+    """The four result tables: kept ones where they are up to date, else computed now."""
+    makers: dict[str, Callable[[], Any]] = {
+        "predictions": lambda: predict_project(project, model, progress=progress),
+        "latent": lambda: latent_project(project, model, progress=progress),
+        "ranking": lambda: rank_project(project, model, progress=progress),
+        "importance": lambda: explain_project(project, model, progress=progress),
+    }
+    inputs = read_inputs(project)
+    key = {"model_sha256": find_model(project, model).sha256, "inputs_sha256": inputs.fingerprint}
+    tables: dict[str, pl.DataFrame] = {}
+    for name, make in makers.items():
+        path = project.results(model).table(name)
+        if path.is_file() and {k: read_about(path, name).get(k) for k in key} == key:
+            tables[name] = read_table(path, name)
+        else:
+            tables[name] = make().table
+    return tables
+
+
+def _classic(project: Project, output: Path, model: str, progress: Progress) -> list[Path]:
+    """The classic pipeline's files, with its names spelled right."""
+    tables = _results(project, model, progress)
+    predictions = tables["predictions"]
+    folder = project.trained_model(model)
+    header = find_model(project, model).header
+    target = header["targets"]["activation"]
+    if target is None:
+        raise ProjectError(
+            "the classic layout needs a model with an activation score",
+            where=folder.best,
+            hint="dpf export PROJECT --format csv writes every table of any model",
+        )
+    activation = f"{target}_predicted"
+    latents = [name for name in predictions.columns if name.startswith("latent_")]
+    aggregates = [
+        pl.col(activation).mean().alias("activation_mean"),
+        pl.col(activation).std().alias("activation_std"),
+        pl.len().alias("n"),
+    ]
+    norms = [
+        pl.col("latent_norm").mean().alias("latent_norm_mean"),
+        pl.col("latent_norm").std().alias("latent_norm_std"),
+        pl.len().alias("n"),
+        pl.col("distance_euclidean").mean().alias("distance_euclidean_mean"),
+        pl.col("distance_cosine").mean().alias("distance_cosine_mean"),
+    ]
+    by_compound = predictions.group_by("compound", maintain_order=True)
+    files = {
+        "well_activation_scores": predictions.select("well_id", "compound", activation),
+        "metabolite_activation_scores": by_compound.agg(aggregates).sort("activation_mean", descending=True),
+        "well_predictions_results": predictions.drop(latents),
+        "gene_importance_gradinput": tables["importance"].select("gene", "importance", "signed"),
+        "latent_scores": by_compound.agg(norms).sort("distance_euclidean_mean", descending=True),
+        "history_loss_detailed": read_table(folder.history, "history"),
+        "gene_scaler": _gene_scaler(folder.best),
+    }
+    written = []
+    for name, table in files.items():
+        _write(output / f"{name}.csv", table, "csv")
+        written.append(output / f"{name}.csv")
+    with atomic_path(output / "loss_curve.png") as part:
+        shutil.copyfile(folder.loss_curve, part)
+    return [*written, output / "loss_curve.png"]
+
+
+def _gene_scaler(path: Path) -> pl.DataFrame:
+    """Mean and standard deviation of every gene over the training wells, a row a member and gene."""
+    from safetensors import safe_open
+
+    tables = []
+    with safe_open(path, framework="numpy") as weights:
+        names = [name for name in weights.keys() if name.endswith(".gene_mean")]  # noqa: SIM118 (not a dict)
+        for member in range(len(names)):
+            mean = weights.get_tensor(f"members.{member}.gene_mean")
+            std = weights.get_tensor(f"members.{member}.gene_std")
+            tables.append(pl.DataFrame({"member": member, "mean": mean, "std": std}))
+    genes = find_genes(path)
+    return pl.concat([table.insert_column(1, pl.Series("gene", genes)) for table in tables])
+
+
+def find_genes(path: Path) -> list[str]:
+    """The gene names of a model file, in its order."""
+    from dpf.project.model_header import read_model_header
+
+    return list(read_model_header(path)["genes"])
+
+
+def _h5ad(project: Project, tables: dict[str, pl.DataFrame], output: Path, model: str) -> Path:
+    """One AnnData: X the expression, obs the wells with predictions, var the genes with importance, obsm the latent."""
+    try:
+        import anndata
+    except ImportError:
+        raise UsageError(
+            "anndata is not installed", hint="pipx inject drugseq-perturbformer anndata (or pip install '.[h5ad]')"
+        ) from None
+    inputs = read_inputs(project)
+    predictions = tables["predictions"]
+    latents = [name for name in predictions.columns if name.startswith("latent_") and name[7:].isdigit()]
+    known = {*latents, "latent_member", *inputs.wells.columns}
+    extra = predictions.select("well_id", *[name for name in predictions.columns if name not in known])
+    obs = inputs.wells.join(extra, on="well_id", how="left", maintain_order="left")
+    importance = tables["importance"].drop("rank")
+    var = read_table(project.genes, "genes").join(importance, on="gene", how="left", maintain_order="left")
+    data = anndata.AnnData(
+        X=inputs.expression,
+        obs=_pandas(obs, "well_id"),
+        var=_pandas(var, "gene"),
+        obsm={"X_dpf_latent": predictions.select(latents).to_numpy()},
+        uns={"dpf_ranking": _pandas(tables["ranking"].with_row_index("row"), "row"), "dpf_model": model},
+    )
+    path = output if output.suffix == ".h5ad" else output / "project.h5ad"
+    with atomic_path(path) as part:
+        data.write_h5ad(part)
+    return path
+
+
+def _pandas(table: pl.DataFrame, index: str) -> Any:
+    """As pandas, which anndata needs; columns of nulls become text columns it can write."""
+    frame = table.with_columns(pl.col(pl.Null).cast(pl.String)).to_pandas()
+    frame[index] = frame[index].astype(str)
+    return frame.set_index(index)

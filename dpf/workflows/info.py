@@ -1,0 +1,124 @@
+"""`dpf info`: what is in a project, and what of it is stale."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpf.errors import DpfError
+from dpf.files import sha256_file
+from dpf.project.directory import Project, ResultsFolder
+from dpf.project.model_header import read_model_header
+from dpf.tables.storage import inputs_fingerprint, read_about, read_table
+from dpf.tables.summary import Summary, summarise_wells
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A trained model: its settings, metrics and size, and whether it was trained on today's inputs."""
+
+    name: str
+    mib: float
+    members: int
+    genes: int
+    device: str
+    precision: str
+    best_epochs: list[int]
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
+    stale: bool
+    interrupted: bool
+
+
+@dataclass(frozen=True)
+class ResultInfo:
+    """A result table: whether the model or the inputs have changed since."""
+
+    path: str
+    stale: str | None
+
+
+@dataclass(frozen=True)
+class ProjectInfo:
+    """What `project_info` found."""
+
+    path: str
+    summary: Summary
+    notes: list[dict[str, str]]
+    models: list[ModelInfo]
+    results: list[ResultInfo]
+    problems: list[str]
+
+
+def project_info(project: Project) -> ProjectInfo:
+    """Describe a project; a damaged model or result is listed as a problem, not raised.
+
+    Raises
+    ------
+    DpfError
+        The inputs themselves cannot be read.
+    """
+    wells = read_table(project.wells, "wells")
+    genes = read_table(project.genes, "genes").height
+    notes = read_about(project.wells, "wells").get("notes", [])
+    fingerprint = inputs_fingerprint(project.expression, project.wells)
+    problems: list[str] = []
+    models = []
+    for name in project.model_names():
+        try:
+            models.append(_model(project, name, fingerprint))
+        except DpfError as error:
+            problems.append(str(error))
+    results = []
+    for folder in sorted((project.path / "results").glob("*/")):
+        for path in sorted(folder.glob("*.parquet")):
+            try:
+                results.append(_result(project, path, fingerprint))
+            except DpfError as error:
+                problems.append(str(error))
+    summary = summarise_wells(wells, genes, project.settings.targets)
+    return ProjectInfo(str(project.path), summary, notes, models, results, problems)
+
+
+def _model(project: Project, name: str, fingerprint: str) -> ModelInfo:
+    folder = project.model(name)
+    header = read_model_header(folder.best)
+    metrics = json.loads(folder.metrics.read_text(encoding="utf-8")) if folder.metrics.is_file() else {}
+    return ModelInfo(
+        name,
+        folder.best.stat().st_size / 2**20,
+        header["members"],
+        len(header["genes"]),
+        header["device"],
+        header["precision"],
+        header["best_epochs"],
+        header["settings"],
+        metrics,
+        header["inputs_sha256"] != fingerprint,
+        folder.resume.is_file(),
+    )
+
+
+def _result(project: Project, path: Path, fingerprint: str) -> ResultInfo:
+    about = read_about(path, _kind(path))
+    model = project.path / "models" / path.parent.name / "model.safetensors"
+    stale = None
+    if model.is_file() and about.get("model_sha256") not in (None, sha256_file(model)):
+        stale = "the model has been trained again since"
+    elif about.get("inputs_sha256") not in (None, fingerprint):
+        stale = "the inputs have changed since"
+    return ResultInfo(str(path.relative_to(project.path)), stale)
+
+
+def _kind(path: Path) -> str:
+    for kind in ("importance", "predictions"):
+        if path.stem.startswith(kind):
+            return kind
+    return path.stem
+
+
+def result_tables(folder: ResultsFolder) -> list[Path]:
+    """The tables of a results folder, but for the kept forward pass."""
+    return sorted(path for path in folder.path.glob("*.parquet") if path.stem != "outputs")

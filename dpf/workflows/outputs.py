@@ -1,0 +1,260 @@
+"""The forward pass, once per (model, inputs): every table and figure of a model is derived from what is kept here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from dpf.errors import ModelError, listed
+from dpf.files import sha256_file
+from dpf.project.directory import Project
+from dpf.project.model_header import read_model_header
+from dpf.tables.storage import read_about, read_table, write_table
+from dpf.tensors.splits import PART_NAMES, Parts
+from dpf.workflows.inputs import Inputs
+from dpf.workflows.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from dpf.model.checkpoint import TrainedModel
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What M members say of N wells, on the scale of the user's tables.
+
+    Attributes
+    ----------
+    well_ids
+        N names.
+    parts
+        int8 array of shape (M, N): what each well was to each member (`Part`).
+    latent
+        (M, N, L). Members have different latent bases: never average over the first axis.
+    scores
+        (M, N, S).
+    label_logit, activation
+        (M, N), or None where the model has no such head.
+    axis
+        (M, L): each member's activation axis, or None; `axis_name` says what it is the axis of.
+    header
+        The model file's own description.
+    model_sha256
+        The digest of the model file.
+    """
+
+    well_ids: list[str]
+    parts: Parts
+    latent: Floats
+    scores: Floats
+    label_logit: Floats | None
+    activation: Floats | None
+    axis: Floats | None
+    axis_name: str | None
+    header: dict[str, Any]
+    model_sha256: str
+
+    @property
+    def score_names(self) -> list[str]:
+        """The S scores."""
+        return list(self.header["targets"]["scores"])
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model to use: its file, its name for results, and what it says of itself."""
+
+    path: Path
+    name: str
+    header: dict[str, Any]
+    sha256: str
+
+
+def find_model(project: Project, model: str) -> ModelFile:
+    """A model by its name in the project, or by the path of a `model.safetensors` from anywhere.
+
+    Raises
+    ------
+    UsageError, ProjectError, ModelError
+        There is no such model, or the file is not one.
+    """
+    is_path = "/" in model or model.endswith(".safetensors")
+    path = Path(model) if is_path else project.trained_model(model).best
+    header = read_model_header(path)
+    if header.get("kind") != "model":
+        raise ModelError("the file is not a trained model", where=path, found=header.get("kind"), expected="model")
+    name = model if not is_path else f"from-{sha256_file(path)[:12]}"
+    return ModelFile(path, name, header, sha256_file(path))
+
+
+def match_genes(header: dict[str, Any], genes: list[str], where: object) -> NDArray[np.intp]:
+    """Columns of the data in the model's gene order.
+
+    Raises
+    ------
+    ModelError
+        The model knows genes that the data do not have; they are listed.
+    """
+    position = {gene: index for index, gene in enumerate(genes)}
+    missing = [gene for gene in header["genes"] if gene not in position]
+    if missing:
+        raise ModelError(
+            f"{len(missing):,} of the model's {len(header['genes']):,} genes are not in the data",
+            where=where,
+            found=f"missing: {listed(missing)}",
+            hint="dpf predict --input TABLE --missing-genes impute fills them with the training mean",
+        )
+    return np.array([position[gene] for gene in header["genes"]], dtype=np.intp)
+
+
+def project_outputs(
+    project: Project, inputs: Inputs, model: ModelFile, progress: Progress | None = None
+) -> Outputs:
+    """The outputs of a model on a project's wells: from `outputs.parquet` when its hashes fit, else computed and kept.
+
+    Torch is imported only when something has to be computed.
+    """
+    path = project.results(model.name).table("outputs")
+    key = {"model_sha256": model.sha256, "expression_sha256": inputs.expression_sha256}
+    if path.is_file() and {name: read_about(path, "outputs").get(name) for name in key} == key:
+        return _from_table(read_table(path, "outputs"), read_about(path, "outputs"), model)
+    outputs = _compute(project, inputs, model, progress or Silent())
+    axis = None if outputs.axis is None else outputs.axis.tolist()
+    write_table(path, _to_table(outputs), "outputs", {**key, "axis": axis, "axis_name": outputs.axis_name})
+    return outputs
+
+
+def _compute(project: Project, inputs: Inputs, model: ModelFile, progress: Progress) -> Outputs:
+    from dpf.model.checkpoint import load_model
+
+    trained = load_model(model.path)
+    columns = match_genes(model.header, inputs.genes, project.expression)
+    expression = inputs.expression if _in_order(columns) else np.ascontiguousarray(inputs.expression[:, columns])
+    parts, known = known_parts(model.header, inputs.well_ids)
+    if known and model.header["expression_sha256"] != inputs.expression_sha256:
+        progress.warn(
+            f"{known:,} wells have the ids of wells this model was trained on, in another expression table: they are "
+            "treated as those wells"
+        )
+    return run_members(trained, expression, inputs.well_ids, parts, model, project, progress)
+
+
+def _in_order(columns: NDArray[np.intp]) -> bool:
+    return bool((columns == np.arange(len(columns))).all())
+
+
+def known_parts(header: dict[str, Any], well_ids: list[str]) -> tuple[Parts, int]:
+    """What each well was to each member, by its id, and how many wells the model knows.
+
+    A well the model has not met is held out. One that bears the id of a training well counts as trained on even where
+    its values differ: that is the error that harms nobody.
+    """
+    row = {well: index for index, well in enumerate(header["wells"])}
+    held_out = PART_NAMES.index("held_out")
+    parts = np.full((header["members"], len(well_ids)), held_out, dtype=np.int8)
+    known = [(here, row[well]) for here, well in enumerate(well_ids) if well in row]
+    if known:
+        here, there = (np.array(side) for side in zip(*known, strict=True))
+        codes = np.array([[int(code) for code in member] for member in header["parts"]], dtype=np.int8)
+        parts[:, here] = codes[:, there]
+    return parts, len(known)
+
+
+def run_members(
+    trained: TrainedModel,
+    expression: NDArray[np.float32],
+    well_ids: list[str],
+    parts: Parts,
+    model: ModelFile,
+    project: Project,
+    progress: Progress,
+) -> Outputs:
+    """Forward every well through every member."""
+    from dpf.training.device import resolve_compute
+    from dpf.training.inference import predict_wells
+
+    compute = resolve_compute(project.settings.compute)
+    progress.plan(
+        f"{len(trained.members)} x {len(well_ids):,} wells x {len(trained.genes):,} genes on {compute.describe()}"
+    )
+    progress.start("predicting", len(trained.members) * len(well_ids), "wells")
+    passes = []
+    for network in trained.members:
+        passes.append(predict_wells(network, expression, compute, progress.advance))
+        network.cpu()
+    axis, axis_name = activation_axes(trained)
+
+    def stack(name: str) -> Floats | None:
+        members = [getattr(prediction, name) for prediction in passes]
+        return None if members[0] is None else np.stack([member.numpy() for member in members]).astype(np.float64)
+
+    latent, scores = stack("latent"), stack("scores")
+    assert latent is not None
+    assert scores is not None
+    return Outputs(
+        well_ids, parts, latent, scores, stack("label_logit"), stack("activation"), axis, axis_name,
+        model.header, model.sha256,
+    )  # fmt: skip
+
+
+def activation_axes(trained: TrainedModel) -> tuple[Floats | None, str | None]:
+    """The direction of activation in each member's latent space, (M, L), and the head it belongs to.
+
+    The activation head's weights; where a model has no such head its label's, else those of its only score; None where
+    none of these says what activation is.
+    """
+    first = trained.members[0]
+    if first.activation is not None:
+        heads, name = [member.activation for member in trained.members], trained.layout.activation
+    elif first.label is not None:
+        heads, name = [member.label for member in trained.members], trained.layout.label
+    elif len(trained.layout.scores) == 1:
+        heads, name = [member.scores for member in trained.members], trained.layout.scores[0]
+    else:
+        return None, None
+    weights = [head.weight.detach()[0].double().numpy() for head in heads if head is not None]
+    return np.stack(weights), name
+
+
+def _to_table(outputs: Outputs) -> pl.DataFrame:
+    members, wells, width = outputs.latent.shape
+    columns: dict[str, Any] = {
+        "well_id": outputs.well_ids * members,
+        "member": np.repeat(np.arange(members), wells),
+        "part": [PART_NAMES[code] for code in outputs.parts.ravel()],
+    }
+    for index, name in enumerate(outputs.score_names):
+        columns[f"score:{name}"] = outputs.scores[:, :, index].ravel().astype(np.float32)
+    if outputs.label_logit is not None:
+        columns["label_logit"] = outputs.label_logit.ravel().astype(np.float32)
+    if outputs.activation is not None:
+        columns["activation"] = outputs.activation.ravel().astype(np.float32)
+    for index in range(width):
+        columns[f"latent_{index}"] = outputs.latent[:, :, index].ravel().astype(np.float32)
+    return pl.DataFrame(columns)
+
+
+def _from_table(table: pl.DataFrame, about: dict[str, Any], model: ModelFile) -> Outputs:
+    members = table.get_column("member").n_unique()
+    wells = table.height // members
+
+    def column(name: str) -> Floats | None:
+        if name not in table.columns:
+            return None
+        return table.get_column(name).to_numpy().astype(np.float64).reshape(members, wells)
+
+    latent = np.stack([column(name) for name in table.columns if name.startswith("latent_")], axis=-1)  # type: ignore[arg-type]
+    names = [f"score:{name}" for name in model.header["targets"]["scores"]]
+    scores = np.stack([column(name) for name in names], axis=-1) if names else np.empty((members, wells, 0))  # type: ignore[arg-type]
+    codes = np.array([PART_NAMES.index(part) for part in table.get_column("part")], dtype=np.int8)
+    axis = None if about["axis"] is None else np.array(about["axis"])
+    return Outputs(
+        table.get_column("well_id").to_list()[:wells], codes.reshape(members, wells), latent, scores,
+        column("label_logit"), column("activation"), axis, about["axis_name"], model.header, model.sha256,
+    )  # fmt: skip

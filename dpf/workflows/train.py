@@ -1,0 +1,313 @@
+"""`dpf train`: a project's inputs become a trained model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from dpf.analysis.metrics import auroc, r2
+from dpf.config import Settings
+from dpf.errors import ProjectError
+from dpf.files import canonical_json, write_text
+from dpf.model.checkpoint import ControlWells, TrainedModel, gene_fingerprint, save_model
+from dpf.model.losses import PARTS, TargetBatch
+from dpf.model.network import TargetLayout, build_network, empty_network
+from dpf.project.directory import ModelFolder, Project
+from dpf.project.lock import writing
+from dpf.tables.storage import write_table
+from dpf.tensors.splits import PART_NAMES, Part, Parts, describe_leaks, split_fingerprint, table_from_splits
+from dpf.tensors.targets import TargetArrays, fit_scaling, scaled_targets
+from dpf.training.device import Compute, resolve_compute
+from dpf.training.inference import predict_wells
+from dpf.training.member import EpochRecord, MemberData, MemberTraining
+from dpf.training.probe import probe
+from dpf.training.resume import RunState, Weights, load_run, run_identity, save_run
+from dpf.workflows.inputs import Inputs, Measured, read_inputs, read_measured
+from dpf.workflows.progress import Progress, Silent
+from dpf.workflows.splitting import split_wells
+
+# Writing the state of a run costs some tens of milliseconds; a power cut may cost this much work.
+_SECONDS_BETWEEN_SAVES = 5.0
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained model: where it is, and each member's validation metrics at its best epoch."""
+
+    folder: ModelFolder
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same while a model is trained."""
+
+    settings: Settings
+    inputs: Inputs
+    measured: Measured
+    parts: Parts
+    compute: Compute
+    layout: TargetLayout
+    folder: ModelFolder
+    identity: dict[str, Any]
+    progress: Progress
+
+
+def train_project(
+    project: Project, model: str = "default", *, resume: bool = False, progress: Progress | None = None
+) -> TrainResult:
+    """Train every member of a model and write it into the project.
+
+    The model's files are replaced only when the whole training has finished. An interrupted run goes on with
+    `resume=True` and ends, on the same device in the same precision, with the same weights bit for bit.
+
+    Raises
+    ------
+    DpfError
+        Settings, inputs, splits or device do not allow it; another process trains the same model; the loss diverged.
+    """
+    progress = progress or Silent()
+    settings = project.settings
+    inputs = read_inputs(project)
+    measured = read_measured(inputs.wells, settings.targets, project.wells)
+    parts = split_wells(project, inputs, measured)
+    compute = resolve_compute(settings.compute)
+    layout = TargetLayout(measured.score_names, measured.label_name, measured.activation_name)
+    folder = project.model(model)
+    identity = run_identity(
+        settings.as_dict(), inputs.fingerprint, split_fingerprint(parts, inputs.well_ids), compute.device,
+        precision=compute.precision, tokens_at_once=compute.tokens_at_once,
+    )  # fmt: skip
+    run = _Run(settings, inputs, measured, parts, compute, layout, folder, identity, progress)
+    _warn(run)
+    with writing(folder.path):
+        state = _train_members(run, resume)
+        return _write_model(run, state)
+
+
+def _warn(run: _Run) -> None:
+    """Say what a user should know before hours are spent."""
+    inputs, train = run.inputs, run.settings.train
+    leaks = describe_leaks(run.parts, inputs.texts("compound") or [], inputs.is_control)
+    if leaks:
+        run.progress.warn(
+            f"{leaks} compounds have replicates on both sides of the split (train.split = {train.split}): "
+            "held-out figures will look better than they are"
+        )
+    mean = np.abs(inputs.expression.mean(0, dtype=np.float64))
+    spread = inputs.expression.std(0, dtype=np.float64)
+    ratio = float(np.median(mean[spread > 0] / spread[spread > 0])) if (spread > 0).any() else 0.0
+    if not train.zscore and ratio > 2:
+        run.progress.warn(
+            f"the expression is not centred (the median gene's mean is {ratio:.1f} times its standard deviation) and "
+            "z-score is off: the network will see little but the mean. Use --zscore"
+        )
+
+
+def _train_members(run: _Run, resume: bool) -> RunState:
+    saved = load_run(run.folder.resume, run.identity) if resume else None
+    if run.folder.resume.exists() and not resume:
+        run.progress.warn(f"an interrupted run of this model is discarded: {run.folder.resume} (--resume continues one)")
+        run.folder.resume.unlink()
+    state = saved.state if saved else RunState.fresh()
+    epochs, members = run.settings.train.epochs, len(run.parts)
+    first = True
+    for member in range(len(state.best), members):
+        training = _begin_member(run, member)
+        if first:
+            _plan(run, training)
+            run.progress.start("training", members * epochs * int((run.parts[0] == Part.TRAIN).sum()), "wells")
+            if saved:
+                saved.restore(training)
+                done = member * epochs + training.epoch
+                run.progress.log(f"resuming after epoch {training.epoch} of {epochs}, member {member}")
+                run.progress.advance(done * int((run.parts[0] == Part.TRAIN).sum()))
+            first = False
+        _run_member(run, state, training, member)
+        state.finish_member(training)
+    return state
+
+
+def _begin_member(run: _Run, member: int) -> MemberTraining:
+    """A member before its first epoch: fresh weights, scaler fitted on its own training wells, data on the device."""
+    train = run.settings.train
+    rows = run.parts[member]
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([train.seed, member]).generate_state(1)[0]))
+    network = build_network(len(run.inputs.genes), run.layout, run.settings.model, train.zscore, generator)
+    targets = TargetArrays(run.measured.scores, run.measured.label, run.measured.activation)
+    scaling = fit_scaling(
+        run.inputs.expression, targets, rows == Part.TRAIN, scores=train.standardise_targets,
+        activation=train.standardise_targets or run.measured.activation_is_derived,
+    )  # fmt: skip
+    for name in ("gene_mean", "gene_std", "target_mean", "target_std"):
+        getattr(network, name).copy_(getattr(scaling, name))
+    device = run.compute.device
+    expression = network.scale(torch.from_numpy(run.inputs.expression)).to(device)
+    data = MemberData(
+        expression,
+        TargetBatch(*(part.to(device) for part in scaled_targets(targets, scaling))),
+        torch.from_numpy(np.flatnonzero(rows == Part.TRAIN)).to(device),
+        torch.from_numpy(np.flatnonzero(rows == Part.VALIDATION)).to(device),
+    )
+    return MemberTraining(network, data, train, run.compute, (train.seed, member))
+
+
+def _plan(run: _Run, training: MemberTraining) -> None:
+    estimate = probe(training)
+    wells = sum(int((row == Part.TRAIN).sum()) for row in run.parts)
+    seconds = estimate.seconds_per_well * wells * run.settings.train.epochs
+    members = len(run.parts)
+    parameters = sum(weight.numel() for weight in training.network.parameters())
+    run.progress.plan(
+        f"{members} member{'s' if members > 1 else ''} x {run.settings.train.epochs} epochs x {wells // members:,} wells x "
+        f"{len(run.inputs.genes):,} genes on {run.compute.describe()}; {parameters / 1e6:.2f} M parameters; "
+        f"about {duration(seconds)} and {estimate.gib:.1f} GiB"
+    )
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min` or `3 h 20 min`."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _run_member(run: _Run, state: RunState, training: MemberTraining, member: int) -> None:
+    saved_at = time.monotonic()
+    while training.epoch < run.settings.train.epochs:
+        record = training.run_epoch(run.progress.advance)
+        state.history.append(_history_row(run, training, member, record))
+        run.progress.log(_epoch_line(run, member, state.history[-1]))
+        if time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES:
+            save_run(run.folder.resume, state, training, run.identity)
+            saved_at = time.monotonic()
+
+
+def _history_row(run: _Run, training: MemberTraining, member: int, record: EpochRecord) -> dict[str, Any]:
+    row: dict[str, Any] = {"member": member, "epoch": record.epoch}
+    for side, parts, total in (
+        ("train", record.train, record.train_total),
+        ("validation", record.validation, record.validation_total),
+    ):
+        row |= {f"{side}_{name}": value for name, value in zip(PARTS, parts, strict=True)} | {f"{side}_total": total}
+    wells = training.data.validation
+    targets = training.data.targets.rows(wells)
+    for index, name in enumerate(run.layout.scores):
+        row[f"validation_r2_{name}"] = r2(targets.scores[:, index].cpu().numpy(), record.prediction.scores[:, index].numpy())
+    if record.prediction.label_logit is not None:
+        row["validation_auroc"] = auroc(targets.label.cpu().numpy(), record.prediction.label_logit.numpy())
+    return row | {"seconds": record.seconds, "learning_rate": record.learning_rate, "is_best": record.is_best}
+
+
+def _epoch_line(run: _Run, member: int, row: dict[str, Any]) -> str:
+    r2s = [value for name, value in row.items() if name.startswith("validation_r2_")]
+    wells = int((run.parts[member] == Part.TRAIN).sum())
+    text = f"member {member}  " if len(run.parts) > 1 else ""
+    text += f"epoch {row['epoch']:>3}/{run.settings.train.epochs}  train {row['train_total']:.3f}  "
+    text += f"validation {row['validation_total']:.3f}"
+    if r2s:
+        text += f"  R² {' / '.join(f'{value:.2f}' for value in r2s)}"
+    if "validation_auroc" in row:
+        text += f"  AUROC {row['validation_auroc']:.2f}"
+    return text + f"  {wells / row['seconds']:.0f} wells/s" + ("  *" if row["is_best"] else "")
+
+
+def _write_model(run: _Run, state: RunState) -> TrainResult:
+    folder, ids = run.folder, run.inputs.well_ids
+    about = _about(run, state)
+    for path, members in ((folder.last, state.last), (folder.best, state.best)):
+        save_model(path, _trained(run, members, about))
+    rows = table_from_splits(run.parts, ids)
+    splits = pl.DataFrame(rows, schema={"well_id": pl.String, "member": pl.Int64, "part": pl.String}, orient="row")
+    write_table(folder.splits, splits, "splits", {"fingerprint": about["split_sha256"]})
+    history = pl.DataFrame(state.history, infer_schema_length=None)
+    write_table(folder.history, history, "history")
+    metrics = _metrics(run, state)
+    write_text(folder.metrics, canonical_json(metrics) + "\n")
+    draw_loss_curve(history, state.best_epochs, folder.loss_curve)
+    folder.resume.unlink(missing_ok=True)
+    return TrainResult(folder, metrics)
+
+
+def _about(run: _Run, state: RunState) -> dict[str, Any]:
+    return {
+        "settings": run.settings.as_dict(),
+        "inputs_sha256": run.inputs.fingerprint,
+        "expression_sha256": run.inputs.expression_sha256,
+        "wells": run.inputs.well_ids,
+        "parts": ["".join(map(str, row)) for row in run.parts.tolist()],
+        "split_sha256": split_fingerprint(run.parts, run.inputs.well_ids),
+        "genes_sha256": gene_fingerprint(run.inputs.genes),
+        "activation_source": run.measured.activation_source,
+        "seed": run.settings.train.seed,
+        "device": run.compute.device.type,
+        "precision": run.compute.precision,
+        "best_epochs": state.best_epochs,
+    }
+
+
+def _trained(run: _Run, members: Sequence[Weights], about: dict[str, Any]) -> TrainedModel:
+    """The members' networks and the latents of the control wells, which place the centre for wells yet to come."""
+    controls = np.flatnonzero(run.inputs.is_control)
+    networks, latents = [], []
+    for weights in members:
+        network = empty_network(len(run.inputs.genes), run.layout, run.settings.model, run.settings.train.zscore)
+        network.load_state_dict(weights)
+        networks.append(network)
+        latents.append(predict_wells(network, run.inputs.expression[controls], run.compute).latent)
+        network.cpu()
+    return TrainedModel(networks, run.inputs.genes, run.layout, _control_wells(run, controls, latents), about)
+
+
+def _control_wells(run: _Run, controls: NDArray[np.intp], latents: list[torch.Tensor]) -> ControlWells:
+    def pick(column: str) -> list[str | None]:
+        values = run.inputs.texts(column)
+        return [values[row] if values else None for row in controls]
+
+    ids = run.inputs.well_ids
+    parts = [[PART_NAMES[row[well]] for well in controls] for row in run.parts]
+    return ControlWells([ids[row] for row in controls], pick("plate"), pick("cluster"), parts, latents)
+
+
+def _metrics(run: _Run, state: RunState) -> dict[str, Any]:
+    members = []
+    for member, best in enumerate(state.best_epochs):
+        row = next(r for r in state.history if r["member"] == member and r["epoch"] == best)
+        numbers = {key: value if np.isfinite(value) else None for key, value in row.items() if "validation" in key}
+        wells = {part.text: int((run.parts[member] == part).sum()) for part in Part}
+        members.append({"member": member, "best_epoch": best, "wells": wells, **numbers})
+    return {
+        "note": "validation wells chose the epoch: these figures are selected on them, not held out",
+        "members": members,
+    }
+
+
+def draw_loss_curve(history: pl.DataFrame, best_epochs: list[int], path: Path) -> None:
+    """Draw the losses of a history table, one panel a part, every member."""
+    from dpf.figures.loss_curve import loss_curve
+    from dpf.figures.style import save
+
+    names = {"total": "total", "mse": "scores (MSE)", "bce": "label (BCE)", "reg": "activation (MSE)"}
+    epochs = int(history.get_column("epoch").max() or 0)  # type: ignore[arg-type]
+    members = history.get_column("member").n_unique()
+    if history.height != epochs * members:
+        raise ProjectError("the history has gaps", where=path.parent, found=f"{history.height} rows")
+    sides = {
+        side: {
+            shown: history.get_column(f"{side}_{name}").to_numpy().reshape(members, epochs)
+            for name, shown in names.items()
+            if history.get_column(f"{side}_{name}").abs().max()
+        }
+        for side in ("train", "validation")
+    }
+    figure = loss_curve(np.arange(1, epochs + 1), sides["train"], sides["validation"], best_epochs=best_epochs)
+    save(figure, path, formats=("png",))
