@@ -1,0 +1,41 @@
+"""The `dpf` command: one thin file a command, nothing scientific imported until one of them runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dpf import __version__
+from dpf.cli import explain, export, info, init, latent, predict, rank, train
+from dpf.cli.session import set_debug
+
+app = typer.Typer(
+    name="dpf",
+    help="Which compounds move the cells, how strongly, in which direction, through which genes.",
+    epilog="A first look: dpf init demo --demo, dpf train demo --folds 3 --epochs 15, dpf rank demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dpf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Which compounds move the cells, how strongly, in which direction, through which genes."""
+    set_debug(debug)
+
+
+for module in (init, train, predict, latent, rank, explain, info, export):
+    app.command(module.__name__.rpartition(".")[2])(module.command)

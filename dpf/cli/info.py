@@ -1,0 +1,70 @@
+"""`dpf info`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpf.cli.options import ProjectArgument, SetOption
+from dpf.cli.session import OutputFormat, Session, session
+from dpf.cli.summaries import summary_lines
+
+if TYPE_CHECKING:
+    from dpf.config import Settings
+    from dpf.workflows.info import ProjectInfo
+
+
+def command(
+    project: ProjectArgument,
+    settings: Annotated[bool, typer.Option("--settings", help="Show every setting with its meaning instead.")] = False,
+    set_: SetOption = None,
+    output: Annotated[
+        OutputFormat | None,
+        typer.Option("--format", help="table (a text, the default) or json.", show_default=False),
+    ] = None,
+) -> None:
+    """What is in a project: wells, targets, models with their metrics, results and whether they are stale."""
+    with session("info", output or OutputFormat.table) as run:
+        from dpf.config import template
+        from dpf.project.directory import open_project
+        from dpf.workflows.info import project_info
+
+        opened = open_project(project, set_ or [])
+        if settings:
+            _show_settings(run, opened.settings, template(opened.settings))
+            return
+        found = project_info(opened)
+        if run.format is OutputFormat.json:
+            run.envelope(asdict(found))
+        else:
+            typer.echo("\n".join(_lines(found)))
+
+
+def _show_settings(run: Session, settings: Settings, text: str) -> None:
+    if run.format is OutputFormat.json:
+        run.envelope(settings.as_dict())
+    else:
+        typer.echo(text)
+
+
+def _lines(found: ProjectInfo) -> list[str]:
+    lines = [f"project  {found.path}", *summary_lines(found.summary)]
+    lines += [f"  {note['severity']}: {note['text']}" for note in found.notes]
+    for model in found.models:
+        lines.append(f"model    {model.name}: {model.members} member(s), {model.genes:,} genes, {model.mib:.1f} MiB, ")
+        lines[-1] += f"trained on {model.device} in {model.precision}"
+        lines[-1] += "; STALE: the inputs have changed since" if model.stale else ""
+        lines[-1] += "; an interrupted run waits (--resume)" if model.interrupted else ""
+        for row in model.metrics.get("members", []):
+            numbers = [
+                f"{key.removeprefix('validation_')} {value:.3f}"
+                for key, value in row.items()
+                if key.startswith("validation_") and value is not None
+            ]
+            lines.append(f"  member {row['member']}: best epoch {row['best_epoch']}; validation {', '.join(numbers)}")
+    if not found.models:
+        lines.append(f"model    none yet; train one: dpf train {found.path}")
+    lines += [f"result   {r.path}{f'  STALE: {r.stale}' if r.stale else ''}" for r in found.results]
+    return [*lines, *(f"PROBLEM  {problem}" for problem in found.problems)]

@@ -1,0 +1,65 @@
+"""`dpf train`."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from dpf.cli.options import (
+    DeviceOption,
+    FormatOption,
+    ModelOption,
+    PrecisionOption,
+    ProjectArgument,
+    SetOption,
+    ThreadsOption,
+    overrides,
+    setting_option,
+)
+from dpf.cli.session import session
+
+
+def command(
+    project: ProjectArgument,
+    model: ModelOption = "default",
+    epochs: Annotated[int | None, setting_option("train.epochs", "--epochs")] = None,
+    batch_size: Annotated[int | None, setting_option("train.batch_size", "--batch-size")] = None,
+    learning_rate: Annotated[float | None, setting_option("train.learning_rate", "--learning-rate")] = None,
+    zscore: Annotated[bool | None, setting_option("train.zscore", "--zscore/--no-zscore")] = None,
+    folds: Annotated[int | None, setting_option("train.folds", "--folds")] = None,
+    split: Annotated[str | None, setting_option("train.split", "--split")] = None,
+    seed: Annotated[int | None, setting_option("train.seed", "--seed")] = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run, given the command it was started with.")
+    ] = False,
+    set_: SetOption = None,
+    output: FormatOption = None,
+) -> None:
+    """Train the model; its weights, splits, history and loss curve go to models/NAME."""
+    with session("train", output, f"go on with: dpf train {project} --resume (and the same options)") as run:
+        signal.signal(signal.SIGTERM, _as_interrupt)
+        import polars as pl
+
+        from dpf.project.directory import open_project
+        from dpf.workflows.train import train_project
+
+        changed = overrides(
+            set_, train__epochs=epochs, train__batch_size=batch_size, train__learning_rate=learning_rate,
+            train__zscore=zscore, train__folds=folds, train__split=split, train__seed=seed,
+            compute__threads=threads, compute__device=device, compute__precision=precision,
+        )  # fmt: skip
+        result = train_project(open_project(project, changed), model, resume=resume, progress=run.progress)
+        rows = [{key: value for key, value in row.items() if key != "wells"} for row in result.metrics["members"]]
+        run.show(pl.DataFrame(rows), title="Validation at the best epoch (these wells chose it)", **result.metrics)
+        run.say(f"model: {result.folder.path}")
+
+
+def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """SIGTERM, which clusters send before they stop a job, ends a run as Ctrl-C does: resumable."""
+    raise KeyboardInterrupt
