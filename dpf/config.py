@@ -50,7 +50,7 @@ class TargetSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The network: one token a gene, post-norm Transformer encoder, mean over genes, MLP to the latent, linear heads."""
+    """The network: a token a gene, post-norm Transformer encoder, mean over genes, MLP to the latent, linear heads."""
 
     width: int = setting(128, "token width D", minimum=1)
     heads: int = setting(4, "attention heads; width must be a multiple of it", minimum=1)

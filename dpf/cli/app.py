@@ -34,6 +34,7 @@ def root(
     ] = False,
 ) -> None:
     """Which compounds move the cells, how strongly, in which direction, through which genes."""
+    del version  # eager: it has been answered already
     set_debug(debug)
 
 

@@ -51,7 +51,6 @@ def _show_settings(run: Session, settings: Settings, text: str) -> None:
 
 def _lines(found: ProjectInfo) -> list[str]:
     lines = [f"project  {found.path}", *summary_lines(found.summary)]
-    lines += [f"  {note['severity']}: {note['text']}" for note in found.notes]
     for model in found.models:
         lines.append(f"model    {model.name}: {model.members} member(s), {model.genes:,} genes, {model.mib:.1f} MiB, ")
         lines[-1] += f"trained on {model.device} in {model.precision}"

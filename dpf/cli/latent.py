@@ -30,9 +30,7 @@ def command(
     member: Annotated[int, typer.Option("--member", min=0, help="Whose latent space is drawn.")] = 0,
     umap: Annotated[bool, typer.Option("--umap", help="Draw a UMAP instead of a PCA (extra: umap).")] = False,
     center: Annotated[str | None, setting_option("latent.center", "--center")] = None,
-    control_cluster: Annotated[
-        list[str] | None, setting_option("latent.control_clusters", "--control-cluster")
-    ] = None,
+    control_cluster: Annotated[list[str] | None, setting_option("latent.control_clusters", "--control-cluster")] = None,
     top: TopOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
@@ -52,11 +50,11 @@ def command(
         result = latent_project(
             open_project(project, changed), model, colour=colour, member=member, umap=umap, progress=run.progress
         )
-        run.show(
-            result.table, top=top, title="Wells in the latent space", correlations=result.correlations.to_dicts()
-        )
+        run.show(result.table, top=top, title="Wells in the latent space", correlations=result.correlations.to_dicts())
         for row in result.correlations.iter_rows(named=True):
-            values = [f"{key.removeprefix('spearman_')} {value:+.2f}" for key, value in row.items() if "spearman" in key]
+            values = [
+                f"{key.removeprefix('spearman_')} {value:+.2f}" for key, value in row.items() if "spearman" in key
+            ]
             run.say(f"Spearman with {row['measured']} ({row['n']} wells): {', '.join(values)}")
         run.say(f"table: {result.path}")
         run.say(f"figures: {', '.join(str(path) for path in result.figures)}")

@@ -42,11 +42,11 @@ def command(
         from dpf.workflows.rank import rank_project
 
         changed = overrides(set_, compute__threads=threads, compute__device=device, compute__precision=precision)
-        result = rank_project(
-            open_project(project, changed), model, sort=sort, by_dose=by_dose, progress=run.progress
-        )
+        result = rank_project(open_project(project, changed), model, sort=sort, by_dose=by_dose, progress=run.progress)
         for statement in result.statements:
             run.say(statement)
-        run.show(result.table, top=top, title="Compounds, farthest from the controls first", statements=result.statements)
+        run.show(
+            result.table, top=top, title="Compounds, farthest from the controls first", statements=result.statements
+        )
         run.say(f"table: {result.path}")
         run.say(f"figures: {', '.join(str(path) for path in result.figures)}")

@@ -79,7 +79,9 @@ def save_run(path: Path, state: RunState, current: MemberTraining, identity: dic
         "current_best_total": current.best_total,
     }
     with atomic_path(path) as part:
-        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, part, {KEY: canonical_json(header)})
+        save_file(
+            {name: value.cpu().contiguous() for name, value in tensors.items()}, part, {KEY: canonical_json(header)}
+        )
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,9 @@ def _differences(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -
     return found
 
 
-def run_identity(settings: dict[str, Any], inputs: str, split: str, device: torch.device, **compute: Any) -> dict[str, Any]:
+def run_identity(
+    settings: dict[str, Any], inputs: str, split: str, device: torch.device, **compute: Any
+) -> dict[str, Any]:
     """What must be the same for a run to go on bit for bit."""
     kept = {name: settings[name] for name in ("targets", "model", "train")}
     return {

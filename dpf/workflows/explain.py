@@ -68,9 +68,14 @@ def explain_project(
         for network in trained.members:
             parts.append(
                 gradient_times_input(
-                    network, expression, inputs.is_control, function, device=compute.device,
-                    wells_at_once=compute.wells_at_once(len(trained.genes)), progress=progress.advance,
-                )  # fmt: skip
+                    network,
+                    expression,
+                    inputs.is_control,
+                    function,
+                    device=compute.device,
+                    wells_at_once=compute.wells_at_once(len(trained.genes)),
+                    progress=progress.advance,
+                )
             )
             network.cpu()
     table = _table(trained, parts)

@@ -37,7 +37,8 @@ class Speakers:
     def average(self, values: Floats) -> Floats:
         """The mean over each well's speakers of values on a common scale; (M, N) or (M, N, S) to (N,) or (N, S)."""
         weights = self.used / self.used.sum(0)
-        return np.einsum("mn,mn...->n...", weights, values)
+        averaged: Floats = np.einsum("mn,mn...->n...", weights, values)
+        return averaged
 
     def members(self) -> list[str]:
         """Each well's speakers, such as `0` or `0,2`."""
@@ -45,7 +46,8 @@ class Speakers:
 
     def first(self) -> NDArray[np.intp]:
         """The one member whose latent stands for the well: latents of different members cannot be averaged."""
-        return self.used.argmax(0)
+        first: NDArray[np.intp] = self.used.argmax(0)
+        return first
 
 
 def choose_speakers(parts: Parts) -> Speakers:
@@ -65,7 +67,9 @@ def center_wells(inputs: Inputs, settings: LatentSettings) -> NDArray[np.bool_]:
     if not settings.control_clusters:
         return inputs.is_control
     clusters = inputs.texts("cluster")
-    controls = [] if clusters is None else [c for c, control in zip(clusters, inputs.is_control, strict=True) if control]
+    controls = (
+        [] if clusters is None else [c for c, control in zip(clusters, inputs.is_control, strict=True) if control]
+    )
     unknown = [name for name in settings.control_clusters if name not in controls]
     if unknown or clusters is None:
         raise DataError(
@@ -76,7 +80,8 @@ def center_wells(inputs: Inputs, settings: LatentSettings) -> NDArray[np.bool_]:
             if clusters
             else "a `cluster` column in the wells table",
         )
-    return inputs.is_control & np.array([name in settings.control_clusters for name in clusters])
+    chosen: NDArray[np.bool_] = inputs.is_control & np.array([name in settings.control_clusters for name in clusters])
+    return chosen
 
 
 def plate_codes(plates: Sequence[str | None] | None) -> tuple[NDArray[np.intp], list[str]] | None:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dpf.errors import DpfError
 from dpf.files import sha256_file
 from dpf.project.directory import Project, ResultsFolder
 from dpf.project.model_header import read_model_header
+from dpf.tables.screen import Note, Screen, Targets
 from dpf.tables.storage import inputs_fingerprint, read_about, read_table
-from dpf.tables.summary import Summary, summarise_wells
+from dpf.tables.summary import Summary, summarise
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,6 @@ class ProjectInfo:
 
     path: str
     summary: Summary
-    notes: list[dict[str, str]]
     models: list[ModelInfo]
     results: list[ResultInfo]
     problems: list[str]
@@ -60,9 +62,6 @@ def project_info(project: Project) -> ProjectInfo:
     DpfError
         The inputs themselves cannot be read.
     """
-    wells = read_table(project.wells, "wells")
-    genes = read_table(project.genes, "genes").height
-    notes = read_about(project.wells, "wells").get("notes", [])
     fingerprint = inputs_fingerprint(project.expression, project.wells)
     problems: list[str] = []
     models = []
@@ -78,8 +77,17 @@ def project_info(project: Project) -> ProjectInfo:
                 results.append(_result(project, path, fingerprint))
             except DpfError as error:
                 problems.append(str(error))
-    summary = summarise_wells(wells, genes, project.settings.targets)
-    return ProjectInfo(str(project.path), summary, notes, models, results, problems)
+    return ProjectInfo(str(project.path), _summary(project), models, results, problems)
+
+
+def _summary(project: Project) -> Summary:
+    wells, genes = read_table(project.wells, "wells"), read_table(project.genes, "genes")
+    named = project.settings.targets
+    activation = named.activation if named.activation in wells.columns else None
+    scores = tuple(name for name in named.scores if name in wells.columns)
+    targets = Targets(scores, named.label if named.label in wells.columns else None, activation)
+    notes = tuple(Note(**note) for note in read_about(project.wells, "wells").get("notes", []))
+    return summarise(Screen(wells, genes, np.empty((wells.height, 0), np.float32), targets, notes))
 
 
 def _model(project: Project, name: str, fingerprint: str) -> ModelInfo:

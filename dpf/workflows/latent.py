@@ -88,10 +88,9 @@ def latent_project(
     correlations = correlate(geometry, measured)
     write_table(results.table("latent_correlations"), correlations, "latent_correlations", provenance)
     axis = None if umap or outputs.axis is None else pca.axes @ outputs.axis[member]
-    figures = _draw(
-        results.figure("latent_umap" if umap else "latent_pca"), places, None if umap else pca.explained, inputs, measured,
-        colour, axis,
-    )  # fmt: skip
+    explained = None if umap else pca.explained
+    figure = results.figure("latent_umap" if umap else "latent_pca")
+    figures = _draw(figure, places, explained, inputs, measured, colour, axis)
     warn_not_held_out(speakers, progress)
     return LatentResult(table, correlations, results.table("latent"), figures)
 
@@ -151,5 +150,3 @@ def _draw(
         activation_axis=None if axis is None else axis.tolist(),
     )
     return save(figure, path)
-
-

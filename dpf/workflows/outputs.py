@@ -113,9 +113,7 @@ def match_genes(header: dict[str, Any], genes: list[str], where: object) -> NDAr
     return np.array([position[gene] for gene in header["genes"]], dtype=np.intp)
 
 
-def project_outputs(
-    project: Project, inputs: Inputs, model: ModelFile, progress: Progress | None = None
-) -> Outputs:
+def project_outputs(project: Project, inputs: Inputs, model: ModelFile, progress: Progress | None = None) -> Outputs:
     """The outputs of a model on a project's wells: from `outputs.parquet` when its hashes fit, else computed and kept.
 
     Torch is imported only when something has to be computed.
@@ -244,17 +242,22 @@ def _from_table(table: pl.DataFrame, about: dict[str, Any], model: ModelFile) ->
     members = table.get_column("member").n_unique()
     wells = table.height // members
 
-    def column(name: str) -> Floats | None:
-        if name not in table.columns:
-            return None
+    def column(name: str) -> Floats:
         return table.get_column(name).to_numpy().astype(np.float64).reshape(members, wells)
 
-    latent = np.stack([column(name) for name in table.columns if name.startswith("latent_")], axis=-1)  # type: ignore[arg-type]
+    latent = np.stack([column(name) for name in table.columns if name.startswith("latent_")], axis=-1)
     names = [f"score:{name}" for name in model.header["targets"]["scores"]]
-    scores = np.stack([column(name) for name in names], axis=-1) if names else np.empty((members, wells, 0))  # type: ignore[arg-type]
+    scores = np.stack([column(name) for name in names], axis=-1) if names else np.empty((members, wells, 0))
     codes = np.array([PART_NAMES.index(part) for part in table.get_column("part")], dtype=np.int8)
-    axis = None if about["axis"] is None else np.array(about["axis"])
     return Outputs(
-        table.get_column("well_id").to_list()[:wells], codes.reshape(members, wells), latent, scores,
-        column("label_logit"), column("activation"), axis, about["axis_name"], model.header, model.sha256,
-    )  # fmt: skip
+        well_ids=table.get_column("well_id").to_list()[:wells],
+        parts=codes.reshape(members, wells),
+        latent=latent,
+        scores=scores,
+        label_logit=column("label_logit") if "label_logit" in table.columns else None,
+        activation=column("activation") if "activation" in table.columns else None,
+        axis=None if about["axis"] is None else np.array(about["axis"]),
+        axis_name=about["axis_name"],
+        header=model.header,
+        model_sha256=model.sha256,
+    )

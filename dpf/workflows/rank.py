@@ -10,13 +10,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.analysis.ranking import WellScores, group_mean, rank_compounds, replicate_agreement
 from dpf.analysis.latent import on_axis_share
+from dpf.analysis.ranking import WellScores, group_mean, rank_compounds, replicate_agreement
 from dpf.analysis.standardise import Standardised, standardise, standardised_distances, training_deviations
 from dpf.errors import DataError, UsageError, listed
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
-from dpf.workflows.geometry import choose_speakers, plate_codes, well_geometry
+from dpf.workflows.geometry import choose_speakers, well_geometry
 from dpf.workflows.inputs import Inputs, read_inputs
 from dpf.workflows.outputs import Outputs, find_model, project_outputs
 from dpf.workflows.predict import result_provenance
@@ -114,9 +114,7 @@ def group_wells(inputs: Inputs, by_dose: bool) -> Groups:
     return Groups(codes, keys.drop("code"))
 
 
-def _table(
-    outputs: Outputs, inputs: Inputs, groups: Groups, distances: Standardised, project: Project
-) -> pl.DataFrame:
+def _table(outputs: Outputs, inputs: Inputs, groups: Groups, distances: Standardised, project: Project) -> pl.DataFrame:
     count = groups.keys.height
     deviation = training_deviations(outputs.latent, outputs.parts, inputs.is_control)
     speakers = choose_speakers(outputs.parts)
@@ -150,9 +148,7 @@ def standardise_position(along: Floats, outputs: Outputs, inputs: Inputs) -> Flo
     return standardise(along, outputs.parts, inputs.is_control).value
 
 
-def _draw(
-    path: Path, table: pl.DataFrame, groups: Groups, values: Floats, inputs: Inputs
-) -> tuple[Path, ...]:
+def _draw(path: Path, table: pl.DataFrame, groups: Groups, values: Floats, inputs: Inputs) -> tuple[Path, ...]:
     from dpf.figures.ranking import ranked_dots
     from dpf.figures.style import save
 

@@ -115,7 +115,9 @@ def _warn(run: _Run) -> None:
 def _train_members(run: _Run, resume: bool) -> RunState:
     saved = load_run(run.folder.resume, run.identity) if resume else None
     if run.folder.resume.exists() and not resume:
-        run.progress.warn(f"an interrupted run of this model is discarded: {run.folder.resume} (--resume continues one)")
+        run.progress.warn(
+            f"an interrupted run of this model is discarded: {run.folder.resume} (--resume continues one)"
+        )
         run.folder.resume.unlink()
     state = saved.state if saved else RunState.fresh()
     epochs, members = run.settings.train.epochs, len(run.parts)
@@ -167,8 +169,9 @@ def _plan(run: _Run, training: MemberTraining) -> None:
     members = len(run.parts)
     parameters = sum(weight.numel() for weight in training.network.parameters())
     run.progress.plan(
-        f"{members} member{'s' if members > 1 else ''} x {run.settings.train.epochs} epochs x {wells // members:,} wells x "
-        f"{len(run.inputs.genes):,} genes on {run.compute.describe()}; {parameters / 1e6:.2f} M parameters; "
+        f"{members} member{'s' if members > 1 else ''} x {run.settings.train.epochs} epochs x "
+        f"{wells // members:,} wells x {len(run.inputs.genes):,} genes on {run.compute.describe()}; "
+        f"{parameters / 1e6:.2f} M parameters; "
         f"about {duration(seconds)} and {estimate.gib:.1f} GiB"
     )
 
@@ -202,7 +205,9 @@ def _history_row(run: _Run, training: MemberTraining, member: int, record: Epoch
     wells = training.data.validation
     targets = training.data.targets.rows(wells)
     for index, name in enumerate(run.layout.scores):
-        row[f"validation_r2_{name}"] = r2(targets.scores[:, index].cpu().numpy(), record.prediction.scores[:, index].numpy())
+        row[f"validation_r2_{name}"] = r2(
+            targets.scores[:, index].cpu().numpy(), record.prediction.scores[:, index].numpy()
+        )
     if record.prediction.label_logit is not None:
         row["validation_auroc"] = auroc(targets.label.cpu().numpy(), record.prediction.label_logit.numpy())
     return row | {"seconds": record.seconds, "learning_rate": record.learning_rate, "is_best": record.is_best}

@@ -1,0 +1,144 @@
+"""The centre of the control wells in the latent space, and the deviations from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dpf.errors import DataError, listed
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ControlCenters:
+    """The mean latent of the chosen control wells, one for the screen or one for each plate.
+
+    Attributes
+    ----------
+    centers
+        (P, L): the mean latents μ; P = 1 where no plates were given.
+    counts
+        (P,): how many control wells each mean is made of.
+    of_well
+        (N,): the row of `centers` that each well is compared with.
+    """
+
+    centers: Floats
+    counts: Codes
+    of_well: Codes
+
+
+def control_centers(
+    latent: ArrayLike,
+    center_mask: ArrayLike,
+    plate: ArrayLike | None = None,
+    plate_names: Sequence[str] | None = None,
+) -> ControlCenters:
+    """Mean latent of the chosen control wells, over the screen or plate by plate.
+
+    Parameters
+    ----------
+    latent
+        (N, L) latents of one member. Never mix members: their bases differ.
+    center_mask
+        (N,) bool: the wells the centre is made of (all controls, or those of chosen clusters).
+    plate
+        (N,) plate codes 0, 1, ...; None takes one centre for all wells.
+    plate_names
+        The names behind the codes, for error messages.
+
+    Raises
+    ------
+    DataError
+        No control wells; a plate without control wells (named); latents that are not finite.
+    """
+    z, mask = checked_latent(latent), np.asarray(center_mask, dtype=bool)
+    if mask.shape != (len(z),):
+        raise ValueError(f"center_mask has shape {mask.shape}, expected ({len(z)},)")
+    if not mask.any():
+        raise DataError(
+            "there is no control well to measure distances from",
+            where="the control centre",
+            found=f"0 of {len(z):,} wells chosen",
+            expected="at least 2 control wells",
+            hint="check how the controls are named, and the clusters that the centre is restricted to",
+        )
+    if plate is None:
+        of_well = np.zeros(len(z), dtype=np.int64)
+        return ControlCenters(z[mask].mean(axis=0)[None, :], np.array([mask.sum()], dtype=np.int64), of_well)
+    of_well = np.asarray(plate, dtype=np.int64)
+    counts = np.bincount(of_well[mask], minlength=int(of_well.max()) + 1)
+    _require_controls_on_plates(of_well, counts, 1, plate_names)
+    sums = np.zeros((len(counts), z.shape[1]))
+    np.add.at(sums, of_well[mask], z[mask])
+    return ControlCenters(sums / np.maximum(counts, 1)[:, None], counts.astype(np.int64), of_well)
+
+
+def centered(latent: ArrayLike, center_mask: ArrayLike, centers: ControlCenters) -> Floats:
+    """Deviations z − μ of shape (N, L), each control well from the centre of the *other* controls.
+
+    A control that is part of its own centre looks closer than it is, by the factor (n−1)/n. With
+    μ₋ᵢ = (nμ − zᵢ)/(n−1) the deviation is zᵢ − μ₋ᵢ = n/(n−1)·(zᵢ − μ), which needs no second pass.
+
+    Raises
+    ------
+    DataError
+        A centre made of one control only: without it there is no centre to compare it with.
+    """
+    z, mask = checked_latent(latent), np.asarray(center_mask, dtype=bool)
+    if (centers.counts[centers.of_well[mask]] < 2).any():
+        require_pairs(centers)
+    deviation = z - centers.centers[centers.of_well]
+    n = centers.counts[centers.of_well[mask]].astype(np.float64)
+    deviation[mask] *= (n / (n - 1))[:, None]
+    return deviation
+
+
+def checked_latent(latent: ArrayLike) -> Floats:
+    z = np.asarray(latent, dtype=np.float64)
+    if z.ndim != 2:
+        raise ValueError(f"latent has shape {z.shape}, expected (N, L)")
+    bad = np.flatnonzero(~np.isfinite(z).all(axis=1))
+    if len(bad):
+        raise DataError(
+            "latents must be finite numbers",
+            where=f"latent, rows {listed(bad.tolist())}",
+            found=f"NaN or infinite values in {len(bad):,} of {len(z):,} wells",
+            expected="finite values",
+            hint="the model diverged or its inputs hold such values: look at `dpf check`, then train again",
+        )
+    return z
+
+
+def _require_controls_on_plates(
+    of_well: Codes, counts: NDArray[np.intp], at_least: int, plate_names: Sequence[str] | None
+) -> None:
+    present = np.unique(of_well)
+    short = present[counts[present] < at_least]
+    if len(short):
+        names = [str(code) if plate_names is None else plate_names[code] for code in short]
+        raise DataError(
+            "a centre per plate needs control wells on every plate",
+            where=f"plate {listed(names)}",
+            found=", ".join(f"{counts[code]}" for code in short[:10]) + " control wells",
+            expected=f"at least {at_least}",
+            hint="take one centre for the screen (not per plate), or leave these plates out",
+        )
+
+
+def require_pairs(centers: ControlCenters, plate_names: Sequence[str] | None = None) -> None:
+    if len(centers.counts) > 1:
+        _require_controls_on_plates(centers.of_well, centers.counts, 2, plate_names)
+    elif centers.counts[0] < 2:
+        raise DataError(
+            "one control well is too few: its own distance needs the centre of the others",
+            where="the control centre",
+            found="1 control well",
+            expected="at least 2 (8 or more for a spread that can be trusted)",
+            hint="check how the controls are named, and the clusters that the centre is restricted to",
+        )

@@ -1,0 +1,74 @@
+"""What a check says: one item, its verdict, its number, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+Verdict = Literal["good", "warn", "fail", "not applicable"]
+Cell = str | float | int | bool | None
+
+#: From harmless to harmful, for sorting and for the verdict on the whole.
+VERDICTS: tuple[Verdict, ...] = ("not applicable", "good", "warn", "fail")
+
+
+@dataclass(frozen=True)
+class CheckItem:
+    """One thing that was checked.
+
+    Attributes
+    ----------
+    name
+        What was checked, unique within a check: ``position effect: Tscore``.
+    group
+        The heading it stands under: ``positions``, ``controls``, ``replicates``, ``targets``, ``power``, ``plates``.
+    verdict
+        ``good``; ``warn``: go on, and say so; ``fail``: results would be wrong or cannot be reached;
+        ``not applicable``: the screen does not have what this check needs, and `text` says what.
+    value
+        The number the verdict hangs on; None where there is none. `rule` says what it is and where it turns.
+    text
+        What was found, in one or two sentences.
+    advice
+        What to do next; empty where there is nothing to do.
+    rule
+        What `value` is and which values warn and fail.
+    table
+        The details as columns of equal length, by name; empty where there are none.
+    """
+
+    name: str
+    group: str
+    verdict: Verdict
+    value: float | None
+    text: str
+    advice: str = ""
+    rule: str = ""
+    table: dict[str, list[Cell]] = field(default_factory=dict)
+
+
+def not_applicable(name: str, group: str, why: str) -> CheckItem:
+    """An item that could not be checked, and why."""
+    return CheckItem(name, group, "not applicable", None, why)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The most harmful of some verdicts; ``not applicable`` when there are none."""
+    return max(verdicts, key=VERDICTS.index, default="not applicable")
+
+
+def graded(value: float, warn: float, fail: float) -> Verdict:
+    """``fail`` from `fail` on, ``warn`` from `warn` on, else ``good``: larger is worse."""
+    if value >= fail:
+        return "fail"
+    return "warn" if value >= warn else "good"
+
+
+def columns_of(rows: Iterable[dict[str, Cell]]) -> dict[str, list[Cell]]:
+    """Rows with the same keys, as the columns of a `CheckItem`'s table."""
+    table: dict[str, list[Cell]] = {}
+    for row in rows:
+        for name, cell in row.items():
+            table.setdefault(name, []).append(cell)
+    return table

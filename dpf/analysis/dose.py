@@ -1,0 +1,256 @@
+"""Dose and response: a four-parameter log-logistic curve with an interval for the EC50, and a test for trend."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dpf.errors import DataError, listed
+
+Floats = NDArray[np.float64]
+
+MIN_DOSES = 4
+#: Steepest and flattest slopes that are tried; a curve steeper than this is a step between two doses.
+HILL_RANGE = (0.2, 10.0)
+#: Up to this many wells all orders are enumerated (7! = 5,040).
+ENUMERATE_UP_TO = 7
+
+
+@dataclass(frozen=True)
+class DoseFit:
+    """A fitted curve, or why there is none.
+
+    Attributes
+    ----------
+    failure
+        None where the fit stands; else one sentence, and the curve's numbers are NaN.
+    ec50, ec50_low, ec50_high
+        The dose of the half-maximal response and its profile-likelihood interval, in units of the dose. An interval
+        that runs more than a decade beyond the doses is open: 0 or infinite.
+    hill
+        Slope h > 0.
+    bottom, top
+        Response towards dose 0 and towards infinite dose; top < bottom where the response falls.
+    r_squared
+        Share of the variance explained.
+    p_flat
+        F test of the curve against a constant.
+    """
+
+    failure: str | None
+    ec50: float
+    ec50_low: float
+    ec50_high: float
+    hill: float
+    bottom: float
+    top: float
+    r_squared: float
+    p_flat: float
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Kendall's τ_b between dose and response, in [−1, 1], and its two-sided p-value; NaN where either is constant."""
+
+    tau: float
+    p: float
+
+
+def fit_dose_response(dose: ArrayLike, response: ArrayLike, *, level: float = 0.95, alpha: float = 0.05) -> DoseFit:
+    """Least-squares fit of y = bottom + (top − bottom)/(1 + (EC50/x)^h).
+
+    Given EC50 and h the curve is linear in bottom and top, so these two are solved for and the other two searched on
+    a grid that is refined around the best: no start values, no local optimum, the same answer every time. Interval:
+    {EC50 : min SS(EC50) ≤ SS·(1 + F(level; 1, n−4)/(n−4))}.
+
+    Parameters
+    ----------
+    dose
+        (n,) concentrations, above 0.
+    response
+        (n,) T or activation of the wells.
+    level
+        Coverage of the interval.
+    alpha
+        The curve must beat a constant at this level (F test), or the fit has failed.
+
+    Raises
+    ------
+    DataError
+        A dose that is zero, negative or missing; a response that is not finite.
+    """
+    x, y = _checked(dose, response)
+    reason = _too_little(x, y)
+    if reason is not None:
+        return _failed(reason)
+    from scipy.stats import f as f_distribution  # imported here: it costs more than the rest of this module
+
+    freedom = len(y) - 4
+    logs = np.log10(x)
+    span = (float(logs.min()) - 1, float(logs.max()) + 1)
+    centers, profile, best = _search(logs, y, span)
+    total = float(((y - y.mean()) ** 2).sum())
+    ratio = np.inf if best.squares <= 1e-20 * total else (total - best.squares) / 3 / (best.squares / freedom)
+    p_flat = float(f_distribution.sf(ratio, 3, freedom))
+    if not p_flat <= alpha:
+        return _failed(f"the response does not depend on the dose in this way (F test, p = {p_flat:.2g})", p_flat)
+    if not logs.min() <= best.log_ec50 <= logs.max():
+        side = "below the lowest" if best.log_ec50 < logs.min() else "above the highest"
+        return _failed(f"the half-maximal dose lies {side} dose tested: no plateau on that side", p_flat)
+    bound = best.squares * (1 + float(f_distribution.ppf(level, 1, freedom)) / freedom)
+    low, high = _interval(centers, profile, best, bound)
+    return DoseFit(
+        failure=None,
+        ec50=10**best.log_ec50,
+        ec50_low=0.0 if low <= span[0] else 10**low,
+        ec50_high=float("inf") if high >= span[1] else 10**high,
+        hill=best.hill,
+        bottom=best.bottom,
+        top=best.top,
+        r_squared=1 - best.squares / total,
+        p_flat=p_flat,
+    )
+
+
+@dataclass(frozen=True)
+class _Curve:
+    log_ec50: float
+    hill: float
+    bottom: float
+    top: float
+    squares: float
+
+
+def _search(logs: Floats, y: Floats, span: tuple[float, float]) -> tuple[Floats, Floats, _Curve]:
+    """EC50 grid (log10), the least sum of squares at each of its points, and the best curve of all."""
+    centers = np.linspace(*span, 241)
+    hills = np.geomspace(*HILL_RANGE, 40)
+    squares, _, _ = _solve(logs, y, centers, hills)
+    profile = squares.min(axis=1)
+    at, slope = np.unravel_index(np.argmin(squares), squares.shape)
+    log_ec50, hill = float(centers[at]), float(hills[slope])
+    step, factor = float(centers[1] - centers[0]), float(hills[1] / hills[0])
+    for _ in range(8):  # each round narrows both grids fourfold
+        fine = log_ec50 + step * np.linspace(-1, 1, 9)
+        steep = np.clip(hill * factor ** np.linspace(-1, 1, 9), *HILL_RANGE)
+        squares, bottom, rise = _solve(logs, y, fine, steep)
+        at, slope = np.unravel_index(np.argmin(squares), squares.shape)
+        log_ec50, hill = float(fine[at]), float(steep[slope])
+        step, factor = step / 4, factor**0.25
+    low = float(bottom[at, slope])
+    best = _Curve(log_ec50, hill, low, low + float(rise[at, slope]), float(squares[at, slope]))
+    return centers, profile, best
+
+
+def _solve(logs: Floats, y: Floats, centers: Floats, hills: Floats) -> tuple[Floats, Floats, Floats]:
+    """For every EC50 (log10) and slope: residual sum of squares, bottom, and top − bottom, each (E, H)."""
+    exponent = (logs[None, None, :] - centers[:, None, None]) * hills[None, :, None] * math.log(10)
+    share = 0.5 * (1 + np.tanh(exponent / 2))  # 1/(1 + (EC50/x)^h), without overflow
+    mean = share.mean(axis=2, keepdims=True)
+    deviation = share - mean
+    variance = (deviation**2).sum(axis=2)
+    centred = y - y.mean()
+    rise = np.divide(deviation @ centred, variance, out=np.zeros_like(variance), where=variance > 1e-12)
+    squares = ((centred - rise[:, :, None] * deviation) ** 2).sum(axis=2)
+    return squares, y.mean() - rise * mean[:, :, 0], rise
+
+
+def _interval(centers: Floats, profile: Floats, best: _Curve, bound: float) -> tuple[float, float]:
+    """The stretch of the profile around the best that stays within the bound, interpolated between grid points."""
+    at = int(np.searchsorted(centers, best.log_ec50))
+    x, squares = np.insert(centers, at, best.log_ec50), np.insert(profile, at, best.squares)
+
+    def edge(step: int, last: int) -> float:
+        i = at
+        while i != last and squares[i + step] <= bound:
+            i += step
+        if i == last:
+            return float(x[i])
+        share = (bound - squares[i]) / (squares[i + step] - squares[i])
+        return float(x[i] + share * (x[i + step] - x[i]))
+
+    return edge(-1, 0), edge(1, len(x) - 1)
+
+
+def monotone_trend(dose: ArrayLike, response: ArrayLike) -> Trend:
+    """Does the response rise or fall with the dose: Kendall's S, two-sided.
+
+    Up to 7 wells all orders of the responses are enumerated (p exact, the observed order among them); beyond, the
+    normal approximation with the variance for ties and a continuity correction (Kendall 1970).
+
+    Raises
+    ------
+    DataError
+        As `fit_dose_response`.
+    """
+    x, y = _checked(dose, response)
+    n = len(x)
+    first, second = np.triu_indices(n, 1)
+    order = np.sign(x[second] - x[first])
+    signs = np.sign(y[None, :] - y[:, None])
+    s = float((order * signs[first, second]).sum())
+    informative = float(np.abs(order).sum()) * float(np.abs(signs[first, second]).sum())
+    if informative == 0:
+        return Trend(float("nan"), float("nan"))
+    tau = s / math.sqrt(informative)
+    if n <= ENUMERATE_UP_TO:
+        orders = np.array(list(itertools.permutations(range(n))))
+        found = (order * signs[orders[:, first], orders[:, second]]).sum(axis=1)
+        return Trend(tau, float((np.abs(found) >= abs(s)).mean()))
+    return Trend(tau, math.erfc(max(abs(s) - 1, 0.0) / math.sqrt(_variance_of_s(x, y)) / math.sqrt(2)))
+
+
+def _variance_of_s(x: Floats, y: Floats) -> float:
+    n = len(x)
+    t, u = (np.unique(v, return_counts=True)[1].astype(np.float64) for v in (x, y))
+
+    def ties(power: int) -> float:
+        return float(math.prod(_falling(counts, power) for counts in (t, u)))
+
+    crude = n * (n - 1) * (2 * n + 5) - sum(float((c * (c - 1) * (2 * c + 5)).sum()) for c in (t, u))
+    return crude / 18 + ties(2) / (2 * n * (n - 1)) + ties(3) / (9 * n * (n - 1) * (n - 2))
+
+
+def _falling(counts: Floats, power: int) -> float:
+    product = np.ones_like(counts)
+    for step in range(power):
+        product = product * (counts - step)
+    return float(product.sum())
+
+
+def _checked(dose: ArrayLike, response: ArrayLike) -> tuple[Floats, Floats]:
+    x, y = np.asarray(dose, dtype=np.float64), np.asarray(response, dtype=np.float64)
+    if x.shape != y.shape or x.ndim != 1:
+        raise ValueError(f"dose {x.shape} and response {y.shape} must be (n,) alike")
+    bad = x[~(np.isfinite(x) & (x > 0))]
+    if len(bad):
+        raise DataError(
+            "a dose must be a number above 0",
+            where="the concentrations of a compound",
+            found=listed(bad.tolist()),
+            expected="doses above 0, all in the same unit",
+            hint="leave untreated wells to the controls, and wells of unknown dose out",
+        )
+    if not np.isfinite(y).all():
+        raise DataError("a response is not finite", where="the wells of a compound", found=listed(y.tolist()))
+    return x, y
+
+
+def _too_little(x: Floats, y: Floats) -> str | None:
+    doses = len(np.unique(x))
+    if doses < MIN_DOSES:
+        return f"{doses} different doses: a four-parameter curve needs at least {MIN_DOSES}"
+    if len(x) < 6:
+        return f"{len(x)} wells: a four-parameter curve and its error need at least 6"
+    if np.ptp(y) == 0:
+        return "the response is the same in every well"
+    return None
+
+
+def _failed(reason: str, p_flat: float = float("nan")) -> DoseFit:
+    nan = float("nan")
+    return DoseFit(reason, nan, nan, nan, nan, nan, nan, nan, p_flat)

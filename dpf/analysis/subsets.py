@@ -1,0 +1,205 @@
+"""Sets of wells a compound is compared with: who could change places with whom, all of them or a random sample."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpf.errors import DataError, listed
+
+Codes = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+#: Below this many subsets all are enumerated; otherwise, this many are drawn.
+ENUMERATE_BELOW = 10_000
+#: A screen whose smallest attainable p-value is above this cannot call anything.
+LARGEST_FLOOR = 0.05
+
+#: "exchange": the subsets are taken from the controls and the compound's own wells together, which makes the test
+#: exact. "pseudo": from the controls alone (pseudo-compounds). See `nulls.compound_p_values`.
+Null = Literal["exchange", "pseudo"]
+#: How many wells a compound has in each stratum: ((stratum, wells), ...), sorted.
+Composition = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Subsets:
+    """Sets of wells that could have been the compound: rows of indices into its pool.
+
+    Attributes
+    ----------
+    index
+        (D, n): indices into (controls of the compound's strata in turn, then its own wells where these take part).
+    n_controls
+        Indices below this are controls.
+    exact
+        All subsets, each once (the compound's own set among them under "exchange"); else D random draws.
+    """
+
+    index: Codes
+    n_controls: int
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Compounds that are compared with the same controls in the same way.
+
+    Attributes
+    ----------
+    compounds
+        (B,) codes, ascending.
+    controls
+        (k,) rows of the control wells of their strata: the first k wells of every pool.
+    own
+        (B, n) rows of each compound's wells: the rest of its pool.
+    counts
+        (controls, wells) in each stratum.
+    subsets
+        The sets to compare with.
+    """
+
+    compounds: Codes
+    controls: Codes
+    own: Codes
+    counts: tuple[tuple[int, int], ...]
+    subsets: Subsets
+
+
+def comparisons(
+    group: Codes,
+    n_groups: int,
+    is_control: Mask,
+    strata: Codes | None,
+    null: Null,
+    rng: np.random.Generator,
+    strata_names: Sequence[str] | None = None,
+) -> Iterator[Comparison]:
+    """Every compound once, together with those that have as many wells in the same strata.
+
+    Raises
+    ------
+    DataError
+        As `require_controls`; a compound without wells.
+    """
+    stratum = np.zeros(len(group), dtype=np.int64) if strata is None else strata
+    plan = compositions(group, n_groups, is_control, stratum)
+    require_controls(plan, is_control, stratum, null, strata_names)
+    for composition, compounds in plan.items():
+        pools = [np.flatnonzero(is_control & (stratum == code)) for code, _ in composition]
+        counts = tuple((len(pool), n) for pool, (_, n) in zip(pools, composition, strict=True))
+        own = own_wells(compounds, group, is_control, stratum)
+        yield Comparison(compounds, np.concatenate(pools), own, counts, draw_subsets(counts, null, rng))
+
+
+def draw_subsets(counts: Sequence[tuple[int, int]], null: Null, rng: np.random.Generator) -> Subsets:
+    """All sets of as many wells as the compound has in each stratum, or 10,000 random ones where there are more.
+
+    `counts` holds (controls, wells) for each stratum. The pool of a stratum is its controls and, under "exchange",
+    the compound's own wells.
+    """
+    controls, wells = [k for k, _ in counts], [n for _, n in counts]
+    own = wells if null == "exchange" else [0] * len(wells)
+    k = sum(controls)
+    starts = np.cumsum([0, *controls])
+    own_starts = k + np.cumsum([0, *own])
+    pools = [
+        np.concatenate([np.arange(starts[s], starts[s + 1]), np.arange(own_starts[s], own_starts[s + 1])])
+        for s in range(len(wells))
+    ]
+    if number_of_subsets(counts, null) < ENUMERATE_BELOW:
+        parts = [itertools.combinations(pool.tolist(), n) for pool, n in zip(pools, wells, strict=True)]
+        rows = [tuple(itertools.chain.from_iterable(choice)) for choice in itertools.product(*parts)]
+        return Subsets(np.array(rows, dtype=np.int64), k, exact=True)
+    columns = [pool[_random_subsets(len(pool), n, rng)] for pool, n in zip(pools, wells, strict=True)]
+    return Subsets(np.concatenate(columns, axis=1), k, exact=False)
+
+
+def _random_subsets(size: int, n: int, rng: np.random.Generator) -> Codes:
+    """(10,000, n) indices below `size`, without repetition in a row, every set equally likely."""
+    block = max(1, 2_000_000 // size)  # keys are drawn in blocks, so that memory stays bounded for any pool
+    found = []
+    for start in range(0, ENUMERATE_BELOW, block):
+        keys = rng.random((min(block, ENUMERATE_BELOW - start), size))
+        found.append(np.argpartition(keys, n - 1, axis=1)[:, :n])
+    return np.concatenate(found).astype(np.int64)
+
+
+def number_of_subsets(counts: Sequence[tuple[int, int]], null: Null = "exchange") -> int:
+    """How many sets a compound is compared with: the product over strata of C(k+n, n), or C(k, n) under "pseudo"."""
+    own = 1 if null == "exchange" else 0
+    return math.prod(math.comb(k + own * n, n) for k, n in counts)
+
+
+def smallest_p(subsets: Subsets, null: Null) -> float:
+    """The p-value of a compound that no set reaches."""
+    return 1 / (len(subsets.index) + (0 if subsets.exact and null == "exchange" else 1))
+
+
+def compositions(group: Codes, n_groups: int, is_control: Mask, strata: Codes) -> dict[Composition, Codes]:
+    """The compounds by how many wells they have in each stratum: composition → compound codes."""
+    keep = (group >= 0) & ~is_control
+    pairs, counts = np.unique(np.stack([group[keep], strata[keep]]), axis=1, return_counts=True)
+    found: dict[int, list[tuple[int, int]]] = {}
+    for code, stratum, n in zip(pairs[0].tolist(), pairs[1].tolist(), counts.tolist(), strict=True):
+        found.setdefault(code, []).append((stratum, n))
+    missing = sorted(set(range(n_groups)) - set(found))
+    if missing:
+        raise DataError("a compound has no wells", where="the ranking", found=f"codes {listed(missing)}")
+    plan: dict[Composition, list[int]] = {}
+    for code in range(n_groups):
+        plan.setdefault(tuple(found[code]), []).append(code)
+    return {composition: np.array(codes, dtype=np.int64) for composition, codes in plan.items()}
+
+
+def own_wells(compounds: Codes, group: Codes, is_control: Mask, strata: Codes) -> Codes:
+    """(B, n) rows of the wells of compounds of one composition, stratum by stratum, in `Subsets`' order."""
+    rows = np.flatnonzero(np.isin(group, compounds) & ~is_control)
+    rows = rows[np.lexsort((rows, strata[rows], group[rows]))]
+    return rows.reshape(len(compounds), -1)  # compounds are in ascending order of their codes
+
+
+def require_controls(
+    plan: dict[Composition, Codes],
+    is_control: Mask,
+    strata: Codes,
+    null: Null = "exchange",
+    names: Sequence[str] | None = None,
+) -> None:
+    """Raise a `DataError` unless every compound has controls to be exchanged with, and some p can reach 0.05."""
+    counts = np.bincount(strata[is_control], minlength=int(strata.max(initial=0)) + 1)
+    for composition, members in plan.items():
+        for code, n in composition:
+            needed = 1 if null == "exchange" else n
+            if counts[code] < needed:
+                name = code if names is None else names[code]
+                raise DataError(
+                    "too few control wells for a p-value",
+                    where=f"plate {name}, which holds {n} wells of {len(members):,} compound(s)",
+                    found=f"{counts[code]} control wells",
+                    expected=f"at least {needed}",
+                    hint="leave these compounds out, or compare over all plates (and say that plates may differ)",
+                )
+    designs = [tuple((int(counts[code]), n) for code, n in composition) for composition in plan]
+    best = max(designs, key=lambda design: number_of_subsets(design, null))
+    if _floor(best, null) > LARGEST_FLOOR:
+        more = best
+        while _floor(more, null) > LARGEST_FLOOR:
+            more = tuple((k + 1, n) for k, n in more)
+        raise DataError(
+            "too few control wells for a p-value: no compound could reach 0.05, however strong",
+            where="the controls" if len(best) == 1 else f"the controls of {len(best)} plates",
+            found=f"{sum(k for k, _ in best)} control wells for {sum(n for _, n in best)} replicate(s)",
+            expected=f"at least {sum(k for k, _ in more)}",
+            hint="rank by distance without p-values, or run more control wells",
+        )
+
+
+def _floor(counts: Sequence[tuple[int, int]], null: Null) -> float:
+    return 1 / (number_of_subsets(counts, null) + (0 if null == "exchange" else 1))

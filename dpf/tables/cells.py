@@ -1,0 +1,101 @@
+"""What one cell of a table means: missing, a number, a truth value, or text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Literal
+
+import polars as pl
+
+#: What stands for "no value", whatever its case. For names (wells, compounds) only `MISSING_NAMES` does.
+MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none"})
+MISSING_NAMES = frozenset({"", "NA", "#N/A", "NaN", "nan"})
+
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|infinity)", re.IGNORECASE)
+_COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
+_MAYBE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3}){2,}(?:\.\d*)?|[+-]?\d{1,3}(?:,\d{3})+\.\d*")
+_PADDED_INTEGER = re.compile(r"[+-]?0\d+")
+
+Commas = Literal["none", "decimal", "thousands", "unclear"]
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell stands for "no value"."""
+    return text.strip().casefold() in MISSING
+
+
+def is_missing_name(text: str) -> bool:
+    """Whether a cell that should hold a name is empty. ``None`` and ``null`` are names: some screens call wells so."""
+    return text.strip() in MISSING_NAMES
+
+
+def number(text: str, decimal_comma: bool = False) -> float | None:
+    """The number in a cell, infinities included; None when there is none.
+
+    Thousands separators, units, underscores and hexadecimals are no numbers. With `decimal_comma`, a point is none
+    either: ``1.234`` would be 1234 to whoever writes 1,5.
+    """
+    text = text.strip()
+    if decimal_comma:
+        if "." in text:
+            return None
+        text = text.replace(",", ".")
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def commas(cells: Iterable[str]) -> Commas:
+    """What commas mean in the numbers of a table that is not separated by commas.
+
+    ``0,5`` and ``12,75`` show a decimal comma, ``1,234,567`` and ``1,234.5`` thousands; where every number with a
+    comma could be either (``1,234``), it is unclear, and where no cell is a number with a comma there are none.
+    """
+    seen: set[Commas] = set()
+    for cell in cells:
+        text = cell.strip()
+        if _THOUSANDS.fullmatch(text):
+            return "thousands"
+        if _COMMA_NUMBER.fullmatch(text):
+            seen.add("unclear" if _MAYBE_THOUSANDS.fullmatch(text) else "decimal")
+    return "decimal" if "decimal" in seen else "unclear" if seen else "none"
+
+
+def as_numbers(column: pl.Series, decimal_comma: bool = False) -> pl.Series | None:
+    """A column of text as Int64 or Float64, missing cells as null; None when a cell is neither number nor missing."""
+    texts = column.to_list()
+    values: list[float | None] = []
+    for text in texts:
+        if is_missing(text):
+            values.append(None)
+            continue
+        value = number(text, decimal_comma)
+        if value is None:
+            return None
+        values.append(value)
+    whole = all(value is None or (value.is_integer() and abs(value) < 2**53) for value in values)
+    no_mark = all(not set(text) & set(".,eE") for text, value in zip(texts, values, strict=True) if value is not None)
+    dtype = pl.Int64 if whole and no_mark else pl.Float64
+    if dtype == pl.Int64:
+        return pl.Series(column.name, [None if value is None else int(value) for value in values], dtype=dtype)
+    return pl.Series(column.name, values, dtype=dtype)
+
+
+def typed(column: pl.Series, comma_separated: bool = True) -> pl.Series:
+    """A column of text as what it holds: numbers, truth values, else text with empty cells as null.
+
+    Numbers with a leading zero (``007``) are names and stay text. A decimal comma is understood only in tables that
+    are not separated by commas, and only where it cannot be a thousands separator.
+    """
+    texts = column.to_list()
+    present = [text.strip() for text in texts if not is_missing(text)]
+    if present and not any(_PADDED_INTEGER.fullmatch(text) for text in present):
+        decimal_comma = not comma_separated and commas(present) == "decimal"
+        numbers = as_numbers(column, decimal_comma)
+        if numbers is not None:
+            return numbers
+        if {text.casefold() for text in present} <= {"true", "false"}:
+            truth = [None if is_missing(text) else text.strip().casefold() == "true" for text in texts]
+            return pl.Series(column.name, truth, dtype=pl.Boolean)
+    names = [None if is_missing_name(text) else text for text in texts]
+    return pl.Series(column.name, names, dtype=pl.String)

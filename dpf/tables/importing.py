@@ -1,0 +1,212 @@
+"""From files of any known kind to a checked screen."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from dpf.errors import DataError, UsageError, listed
+from dpf.tables.classic import ClassicScreen, read_classic, recognises_classic, refuse_wells_table
+from dpf.tables.columnar import table_from_frame
+from dpf.tables.delimited import Table
+from dpf.tables.gene_names import name_genes
+from dpf.tables.genes import describe_genes
+from dpf.tables.matrix import Matrix, Orientation, orient
+from dpf.tables.merging import merge_tables
+from dpf.tables.reading import CLASSIC, read_matrix, read_table, refuse_absent
+from dpf.tables.roles import Identified, Roles, assign_roles
+from dpf.tables.screen import Note, Screen, SourceFile
+from dpf.tables.validate import check_screen
+from dpf.tables.wide import join_wells
+
+#: The column that well ids stand in while a file is its own wells table.
+OWN_IDS = "well_id_in_file"
+
+_SUFFIX = re.compile(r"(?i)\.(gz|csv|tsv|txt|tab|parquet|feather|arrow|xlsx|xlsm|gct|gctx|h5ad|mtx)$")
+
+
+def read_screen(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None = None) -> Screen:
+    """Read and check a screen.
+
+    Parameters
+    ----------
+    sources
+        One folder of the classic layout, or one expression table or several (``--from``).
+    wells
+        Tables about the wells: one for each source in the same order, or one for all, or several for one source;
+        none where the sources themselves say what is in their wells (h5ad, GCT), or for the classic layout.
+    roles
+        What the columns mean.
+    format_name
+        One of `FORMAT_NAMES`, for all sources; None recognises each by its content.
+
+    Returns
+    -------
+    Screen
+        Checked (`dpf.tables.validate`), every oddity in its notes.
+
+    Raises
+    ------
+    UsageError
+        Sources and tables do not go together, or a package that a format needs is not installed.
+    DataError
+        Anything about the files that keeps them from being a screen.
+    """
+    refuse_absent([*sources, *wells])
+    if not sources:
+        raise UsageError("there is nothing to read", expected="--from with a file or a folder")
+    is_classic = format_name == CLASSIC or (format_name is None and any(map(recognises_classic, sources)))
+    if not is_classic:
+        return check_screen(_read_wide(sources, wells, roles, format_name))
+    if len(sources) > 1:
+        raise UsageError("a folder of the classic layout is read alone", found=listed(sources), expected="one --from")
+    refuse_wells_table(bool(wells))
+    return check_screen(_from_classic(read_classic(sources[0]), roles))
+
+
+def read_expression(
+    path: Path,
+    genes: Collection[str],
+    orientation: Orientation | None = None,
+    format_name: str | None = None,
+    layer: str | None = None,
+) -> Matrix:
+    """Read expression without a table about its wells, for a model that knows its genes.
+
+    Genes are named as `read_screen` names them (symbols where there are any, Ensembl versions taken off), so that they
+    can be matched with those of a project whatever the file calls them.
+
+    Parameters
+    ----------
+    path
+        A file, or the folder of an MTX matrix.
+    genes
+        Genes that are known; they tell which side of the table holds the genes.
+    orientation, format_name, layer
+        What the user says about the file; None finds it out.
+
+    Returns
+    -------
+    Matrix
+        Wells × genes, `column_names` unique; wells may lack names. Values are as in the file, missing ones NaN.
+
+    Raises
+    ------
+    UsageError, DataError
+        As `read_matrix`, `dpf.tables.matrix.orient` and `dpf.tables.gene_names.name_genes`.
+    """
+    matrix = read_matrix(path, format_name, layer)
+    known = set(genes)
+    for names, about in ((matrix.row_names, matrix.row_table), (matrix.column_names, matrix.column_table)):
+        if names is not None:
+            described, _ = describe_genes(names, about)
+            known |= set(described.filter(pl.col("gene").is_in(set(genes))).get_column("source_name"))
+    wells = orient(matrix, None, orientation, genes=known)
+    named = name_genes(wells)
+    return replace(
+        wells,
+        values=named.values,
+        column_names=named.genes.get_column("gene").to_list(),
+        column_table=named.genes,
+        notes=(*wells.notes, *named.notes),
+    )
+
+
+def _read_wide(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None) -> Screen:
+    matrices = [read_matrix(path, format_name, roles.layer) for path in sources]
+    tables = [read_table(path) for path in wells] or [_own_wells(matrix, roles) for matrix in matrices]
+    if len(matrices) == 1 and len(tables) > 1:
+        tables = [merge_tables(tables, matrices[0])]
+    joined = join_wells(
+        matrices,
+        tables,
+        _labels(sources, wells),
+        well_column=roles.well_column if wells else OWN_IDS,
+        orientation=roles.orientation,
+        duplicate_genes=roles.duplicate_genes,
+    )
+    known = Identified(joined.well_ids, joined.local_ids, joined.plates, joined.well_columns)
+    frame, targets, notes = assign_roles(joined.table, known, roles)
+    if not wells and OWN_IDS in frame.columns:
+        frame = frame.drop(OWN_IDS)
+    every = tuple(dict.fromkeys((*joined.notes, *notes)))
+    return Screen(frame, joined.genes, joined.expression, targets, every, joined.sources)
+
+
+def _own_wells(matrix: Matrix, roles: Roles) -> Table:
+    """What a file says about its own wells, as a table."""
+    hint = "give a table about the wells with --wells"
+    if matrix.row_names is None or (matrix.orientation or roles.orientation) is None:
+        raise UsageError("there is nothing about the wells", where=matrix.path, expected="--wells", hint=hint)
+    wells = orient(matrix, None, roles.orientation)
+    if wells.row_table is None or wells.row_names is None:
+        raise DataError(
+            "the file says nothing about its wells",
+            where=matrix.path,
+            found="names of wells only",
+            expected="their compounds and scores",
+            hint=hint,
+        )
+    path = Path(matrix.path)
+    table = table_from_frame(wells.row_table, path, matrix.source)
+    return table.with_column(OWN_IDS, wells.row_names)
+
+
+def _labels(sources: Sequence[Path], wells: Sequence[Path]) -> list[str]:
+    """A short, unique name a source: what its name and that of its wells table begin with, else its own name."""
+    stems = [_stem(path) for path in sources]
+    if len(wells) == len(sources):
+        common = [_common_words(stem, _stem(path)) for stem, path in zip(stems, wells, strict=True)]
+        if all(common) and len(set(common)) == len(common):
+            return common
+    if len(set(stems)) == len(stems):
+        return stems
+    return [
+        f"{path.parent.name}_{stem}" if path.parent.name else stem for path, stem in zip(sources, stems, strict=True)
+    ]
+
+
+def _common_words(first: str, second: str) -> str:
+    """``DGE1`` of ``DGE1-counts`` and ``DGE1-meta``: whole words, never half of one."""
+    pairs = zip(re.split(r"([-_. ]+)", first), re.split(r"([-_. ]+)", second), strict=False)
+    return "".join(one for one, other in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)).rstrip("-_. ")
+
+
+def _stem(path: Path) -> str:
+    name = path.resolve().name
+    while (shorter := _SUFFIX.sub("", name)) not in (name, ""):
+        name = shorter
+    return name
+
+
+def _from_classic(classic: ClassicScreen, roles: Roles) -> Screen:
+    table, matrix = classic.table, classic.matrix
+    ids = table.texts("well_id")
+    twice = sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
+    if twice:
+        raise DataError(
+            "a well id is there more than once", where=table.name, found=listed(twice), expected="one a well"
+        )
+    values, genes, gene_notes = name_genes(matrix, roles.duplicate_genes)
+    known = Identified(ids, ids, None, ("well_id",))
+    frame, targets, notes = assign_roles(table, known, _classic_roles(classic, roles))
+    every: tuple[Note, ...] = (*classic.notes, *gene_notes, *notes)
+    sources: tuple[SourceFile, ...] = classic.sources
+    return Screen(frame, genes, values, targets, every, sources)
+
+
+def _classic_roles(classic: ClassicScreen, roles: Roles) -> Roles:
+    """The roles that the layout itself fixes, where the user says nothing else."""
+    columns = classic.table.frame.columns
+    return replace(
+        roles,
+        compound_column=roles.compound_column or "compound",
+        scores=roles.scores or classic.scores,
+        label=roles.label or ("label" if "label" in columns else None),
+        activation=roles.activation or ("activation_score" if "activation_score" in columns else None),
+    )

@@ -1,0 +1,43 @@
+"""What is run before a change lands: `nox` runs tests, lint and types; `nox -s bench` measures."""
+
+import nox
+
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.reuse_venv = "yes"
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def install(session: nox.Session) -> None:
+    """The tested versions and the project itself, from its source."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "develop"))
+    session.install("--no-deps", "-e", ".")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The test suite; `nox -s tests -- -m ''` runs the long tests too."""
+    install(session)
+    session.run("pytest", *session.posargs, env={"MPLBACKEND": "Agg"})
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style: ruff's lint and format."""
+    session.install(*[name for name in nox.project.dependency_groups(PYPROJECT, "develop") if "ruff" in name])
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types: mypy, strict, over the package."""
+    install(session)
+    session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed and memory against plain implementations; results go to tests/bench/results."""
+    install(session)
+    session.run("python", "-m", "tests.bench", *session.posargs)
