@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpf.config import Settings, read_settings, template
+from dpf.config import Settings
+from dpf.config_file import read_settings, template
 from dpf.errors import ProjectError, UsageError, listed
 from dpf.files import write_text
 
@@ -93,6 +94,11 @@ class Project:
         """One row a gene, in the order of the expression columns."""
         return self.path / "inputs" / "genes.parquet"
 
+    @property
+    def normalisation(self) -> Path:
+        """How counts became the expression; not there where the values were taken as they were."""
+        return self.path / "inputs" / "normalisation.parquet"
+
     def model(self, name: str = "default") -> ModelFolder:
         """The folder of the model of that name.
 
@@ -108,6 +114,11 @@ class Project:
         """The folder of the results of the model of that name."""
         _require_name(name)
         return ResultsFolder(self.path / "results" / name)
+
+    @property
+    def check(self) -> ResultsFolder:
+        """What `dpf check` found. It is of the inputs and of no model, so it stands beside `results/`, not in it."""
+        return ResultsFolder(self.path / "check")
 
     def model_names(self) -> list[str]:
         """The names of the trained models."""

@@ -34,7 +34,7 @@ def writing(folder: Path) -> Iterator[None]:
             hint="give yourself write permission there, or copy the project elsewhere",
         ) from error
     try:
-        if not _acquire(descriptor):
+        if not _acquired(descriptor, folder):
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() if os.name != "nt" else ""
             raise ProjectError(
                 "another dpf process is writing there",
@@ -47,6 +47,18 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _acquired(descriptor: int, folder: Path) -> bool:
+    try:
+        return _acquire(descriptor)
+    except OSError as error:
+        raise ProjectError(
+            "the file system has no locks, so that two processes could write at once",
+            where=folder,
+            found=f"{type(error).__name__}: {error.strerror}",
+            hint="copy the project to a local disk",
+        ) from error
 
 
 if sys.platform == "win32":

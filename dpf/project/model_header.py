@@ -30,12 +30,16 @@ def read_model_header(path: Path) -> dict[str, Any]:
             expected="a model.safetensors of dpf train",
             hint="name a model of the project, or the path of a model.safetensors that dpf wrote",
         )
-    about: dict[str, Any] = json.loads(metadata[KEY])
-    if about["format"] > FORMAT:
+    try:
+        about: dict[str, Any] = json.loads(metadata[KEY])
+        later = about["format"] > FORMAT
+    except (ValueError, TypeError, KeyError):
+        raise _damaged(path, f"its description under {KEY!r} is not one that dpf writes") from None
+    if later:
         raise ModelError(
             "the model has a later format than this dpf reads",
             where=path,
-            found=f"format {about['format']}, written by dpf {about['dpf']}",
+            found=f"format {about['format']}, written by dpf {about.get('dpf', 'of an unknown version')}",
             expected=f"format {FORMAT} or earlier",
             hint="update dpf: pipx upgrade drugseq-perturbformer",
         )
@@ -55,13 +59,13 @@ def _metadata(path: Path) -> dict[str, str]:
         raise ModelError("the model file cannot be read", where=path, found=error.strerror) from error
     try:
         content = json.loads(header)
-        metadata = content.pop("__metadata__", {})
+        metadata = dict(content.pop("__metadata__", {}))
         end = max((entry["data_offsets"][1] for entry in content.values()), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, LookupError, AttributeError):
         raise _damaged(path, "it does not begin with a safetensors header") from None
     if end != size - 8 - length:
         raise _damaged(path, f"{size - 8 - length:,} bytes of weights where its header announces {end:,}")
-    return dict(metadata)
+    return metadata
 
 
 def _damaged(path: Path, found: str) -> ModelError:

@@ -64,5 +64,6 @@ def test_rows_without_names_are_wells_and_cannot_be_genes():
 def test_names_that_do_not_fit_are_a_bug():
     with pytest.raises(ValueError, match="column_names has 1 entries for 2"):
         Matrix(np.zeros((1, 2), dtype=np.float32), ["a"], ["b"], SOURCE)
+    assert matrix(["a"], ["b"], column_table=pl.DataFrame()).column_table is None
     with pytest.raises(ValueError, match="without row names"):
         matrix(None, ["a"]).transposed()

@@ -126,9 +126,15 @@ def test_hits_needed_is_what_benjamini_hochberg_needs():
 
 
 def test_an_impossible_design_is_said():
-    power = design_power([0.05, *[0.4] * 19])
+    power = design_power(np.full(20, 0.06))
     assert not power.possible
-    assert "impossible with this design, 1 can reach it" in power.statement
+    assert power.statement.endswith("impossible with this design")
+
+
+def test_the_commonest_design_is_described():
+    power = design_power([1e-4, *[1 / 455] * 208, *[0.08] * 9])
+    assert (power.floor, power.at_floor, power.hits_needed) == (1 / 455, 209, 10)
+    assert "(1/455) for 209 of 218 compounds" in power.statement
 
 
 @settings(max_examples=50, deadline=None)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import median_abs_deviation
 
+from dpf.analysis.nulls import compound_p_values
 from dpf.analysis.standardise import Part, standardise, standardised_distances, training_deviations
 from dpf.errors import DataError
 
@@ -186,3 +187,22 @@ def test_values_that_are_not_finite_are_named_by_row(rng):
     values[2, 17] = np.inf
     with pytest.raises(DataError, match="rows 17"):
         standardise(values, part, control)
+
+
+def test_p_values_hold_their_level_out_of_fold_but_not_with_trained_controls():
+    """Inert pairs, both replicates in one fold as a split by compound has them, random bases and scales a member."""
+    small = {"fair": [], "unfair": []}
+    part, control = folded(n_wells=140)
+    trained = part.copy()
+    trained[:, control] = Part.TRAIN
+    # wells 40-49, 50-59, ...: i and i + 5 are held out by the same member
+    group = np.where(control, -1, (np.arange(140) - CONTROLS) // 10 * 5 + np.arange(140) % 5)
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        for name, split in (("fair", part), ("unfair", trained)):
+            t = standardised_distances(latents(rng, split), split, control).value
+            p = compound_p_values(t, group, 50, control, rng=rng).p
+            small[name].append([(p <= 0.05).mean(), (p <= 0.005).mean()])
+    fair, unfair = (np.mean(small[name], axis=0) for name in ("fair", "unfair"))
+    assert fair == pytest.approx([0.05, 0.005], rel=0.5)
+    assert unfair[0] > 0.5

@@ -1,0 +1,402 @@
+"""Training as a user meets it: what it writes, how it resumes, who held out whom, and what is missing is masked."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from dpf.project.lock import writing
+from dpf.project.model_header import read_model_header
+
+MODEL = "models/default/model.safetensors"
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_training_leaves(trained):
+    folder = trained / "models/default"
+    assert files(folder) == [
+        ".lock", "history.parquet", "last.safetensors", "loss_curve.png", "metrics.json", "model.safetensors",
+        "splits.parquet",
+    ]  # fmt: skip
+    history = pl.read_parquet(folder / "history.parquet")
+    assert history.height == 3
+    assert {"train_mse", "train_bce", "train_reg", "validation_total", "seconds", "learning_rate"} <= set(
+        history.columns
+    )
+    header = read_model_header(folder / "model.safetensors")
+    best = history.sort("validation_total")["epoch"][0]
+    assert header["best_epochs"] == [best]
+    assert json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["members"][0]["best_epoch"] == best
+    assert (folder / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_plan_and_the_epochs_go_to_stderr(demo, copy, dpf):
+    ran = dpf("train", copy(demo), "--epochs", 2, "--model", "short")
+    assert ran.rows.height == 1
+    for text in ("2 epochs", "24 genes on cpu, 1 thread, fp32", "M parameters", "epoch   2/2", "AUROC"):
+        assert text in ran.err
+
+
+def test_flags_reach_the_model(demo, copy, ok):
+    project = copy(demo)
+    flags = ["--epochs", 1, "--batch-size", 7, "--learning-rate", 0.02, "--no-zscore", "--seed", 5, "--split", "well"]
+    ran = ok("train", project, *flags, "--set", "train.weight_decay=0.5", "--model", "other")
+    settings = read_model_header(project / "models/other/model.safetensors")["settings"]["train"]
+    assert settings["epochs"] == 1
+    assert settings["batch_size"] == 7
+    assert settings["learning_rate"] == 0.02
+    assert settings["weight_decay"] == 0.5
+    assert (settings["zscore"], settings["seed"], settings["split"]) == (False, 5, "well")
+    assert "replicates on both sides of the split" in ran.err
+    assert "Use --zscore" in ran.err
+
+
+def test_the_same_training_gives_the_same_bytes(trained, copy, demo, ok):
+    again = copy(demo)
+    ok("train", again)
+    for name in ("model.safetensors", "last.safetensors", "splits.parquet"):
+        assert (again / "models/default" / name).read_bytes() == (trained / "models/default" / name).read_bytes()
+    ok("train", again, "--seed", 1)
+    assert (again / MODEL).read_bytes() != (trained / MODEL).read_bytes()
+
+
+def test_a_run_is_resumed_bit_for_bit(demo, copy, dpf, ok, monkeypatch):
+    """Interrupted in the second member, resumed, and compared with a run that was not interrupted."""
+    whole, cut = copy(demo, "whole"), copy(demo, "cut")
+    ok("train", whole, "--folds", 2, "--epochs", 4)
+    monkeypatch.setattr("dpf.workflows.train._SECONDS_BETWEEN_SAVES", 0.0)
+    from dpf.training.member import MemberTraining
+
+    real, calls = MemberTraining.run_epoch, []
+
+    def run_epoch(self: MemberTraining, progress: Callable[[int], None] | None = None) -> object:
+        calls.append(self.key)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return real(self, progress)
+
+    monkeypatch.setattr(MemberTraining, "run_epoch", run_epoch)
+    ran = dpf("train", cut, "--folds", 2, "--epochs", 4)
+    monkeypatch.undo()
+    assert ran.code == 130
+    assert files(cut / "models/default") == [".lock", "resume.safetensors"]
+    ran = dpf("train", cut, "--resume", "--folds", 2, "--epochs", 5)
+    assert ran.code == 5
+    assert "train.epochs was 4, is 5" in ran.err
+    ran = ok("train", cut, "--resume", "--folds", 2, "--epochs", 4)
+    assert "resuming after epoch 2 of 4, member 1" in ran.err
+    assert files(cut / "models/default") == files(whole / "models/default")
+    for name in ("model.safetensors", "last.safetensors"):
+        assert (cut / "models/default" / name).read_bytes() == (whole / "models/default" / name).read_bytes()
+    drop = ["seconds"]
+    histories = [pl.read_parquet(p / "models/default/history.parquet").drop(drop) for p in (cut, whole)]
+    assert histories[0].equals(histories[1])
+
+
+def test_an_interrupted_run_is_told_of_and_discarded_only_on_request(trained, copy, dpf, ok):
+    project = copy(trained)
+    (project / "models/default/resume.safetensors").write_bytes(b"cut short")
+    assert "an interrupted run waits (--resume)" in ok("info", project).out
+    assert dpf("train", project, "--resume").code == 5
+    assert "an interrupted run of this model is discarded" in ok("train", project, "--epochs", 1).err
+    assert not (project / "models/default/resume.safetensors").exists()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_a_killed_process_is_resumed_bit_for_bit(demo, copy, start, ok, number):
+    words = ["--epochs", 700, "--set", "model.dropout=0.2"]
+    whole, cut = copy(demo, "whole"), copy(demo, "cut")
+    ok("train", whole, *words)
+    resume = cut / "models/default/resume.safetensors"
+    with start("train", cut, *words) as running:
+        wait_for(resume.exists)
+        running.send_signal(number)
+        out, err = running.communicate(timeout=60)
+    assert out == ""
+    if number != signal.SIGKILL:
+        assert running.returncode == 130
+        assert "--resume" in err
+        assert "Traceback" not in err
+    assert not (cut / MODEL).exists()
+    assert "resuming after epoch" in ok("train", cut, "--resume", *words).err
+    assert (cut / MODEL).read_bytes() == (whole / MODEL).read_bytes()
+
+
+def test_one_writer_a_model(demo, copy, process):
+    project = copy(demo)
+    with writing(project / "models/default"):
+        ran = process("train", project)
+    assert ran.code == 3
+    assert ran.out == ""
+    assert "another dpf process is writing there" in ran.err
+    assert not (project / MODEL).exists()
+
+
+def test_folds_hold_every_well_out_once(folded):
+    splits = pl.read_parquet(folded / "models/default/splits.parquet")
+    held_out = splits.filter(pl.col("part") == "held_out")
+    assert held_out.height == held_out["well_id"].n_unique() == 48
+    counts = splits.group_by("member").len()["len"].to_list()
+    assert counts == [48, 48, 48]
+    predictions = pl.read_parquet(folded / "results/default/predictions.parquet")
+    assert predictions["held_out"].all()
+    assert predictions["part"].unique().to_list() == ["held_out"]
+    joined = predictions.select("well_id", pl.col("members").cast(pl.Int64)).join(held_out, on="well_id")
+    assert (joined["member"] == joined["members"]).all()
+
+
+def test_no_replicate_was_seen_by_the_member_that_speaks(folded):
+    splits = pl.read_parquet(folded / "models/default/splits.parquet")
+    wells = pl.read_parquet(folded / "inputs/wells.parquet").filter(~pl.col("is_control"))
+    speaking = pl.read_parquet(folded / "results/default/predictions.parquet")
+    speaking = speaking.select("well_id", "compound", pl.col("members").cast(pl.Int64).alias("member"))
+    seen = splits.join(wells.select("well_id", "compound"), on="well_id").filter(pl.col("part") != "held_out")
+    together = speaking.filter(~pl.col("is_control")) if "is_control" in speaking.columns else speaking
+    leaks = together.join(seen, on=["compound", "member"], how="inner")
+    assert leaks.height == 0
+
+
+def test_a_single_run_marks_what_each_well_was(trained, copy, ok):
+    project = copy(trained)
+    ran = ok("predict", project)
+    counts = dict(ran.rows.group_by("part").len().iter_rows())
+    assert set(counts) == {"train", "validation"}
+    assert 8 <= counts["validation"] <= 12
+    assert not ran.rows["held_out"].any()
+    assert "train with --folds 5" in ran.err
+    assert "no p-value may rest on them" in ok("rank", project).err
+
+
+@pytest.fixture(scope="module")
+def memory_screen(tmp_path_factory) -> tuple[Path, Path]:
+    """24 compounds x 2, each with a gene of its own and a score drawn at random: only a leak can predict the score."""
+    rng = np.random.default_rng(3)
+    folder = tmp_path_factory.mktemp("memory")
+    compound = np.repeat(np.arange(24), 2)
+    score = rng.permutation(np.linspace(-1, 1, 24))[compound]
+    values = np.zeros((56, 24))
+    values[np.arange(48), compound] = 4.0
+    values += 0.05 * rng.standard_normal(values.shape)
+    ids = [f"w{n}" for n in range(56)]
+    names = [f"c{n}" for n in compound] + ["DMSO"] * 8
+    pl.DataFrame({"well_id": ids} | {f"G{g}": values[:, g] for g in range(24)}).write_csv(folder / "x.csv")
+    wells = pl.DataFrame({"well_id": ids, "compound": names, "score": [*score, *[0.0] * 8]})
+    wells.write_csv(folder / "wells.csv")
+    return folder / "x.csv", folder / "wells.csv"
+
+
+def test_a_leak_would_show(memory_screen, ok, tmp_path):
+    """Where replicates straddle the split their score is copied; where they stay together it cannot be known."""
+    expression, wells = memory_screen
+    tiny = ["--set", "model.width=16", "--set", "model.heads=2", "--set", "model.feed_forward=32"]
+    tiny += ["--set", "model.layers=1", "--set", "model.dropout=0.0", "--set", "compute.precision=fp32"]
+    ok("init", tmp_path / "p", "--from", expression, "--wells", wells, "--scores", "score", *tiny)
+    found = {}
+    for rule in ("well", "compound"):
+        run = ["--split", rule, "--folds", 4, "--epochs", 60, "--learning-rate", 0.01, "--batch-size", 8]
+        ok("train", tmp_path / "p", *run, "--threads", 1, "--model", rule)
+        rows = ok("predict", tmp_path / "p", "--model", rule).rows.filter(~pl.col("is_control"))
+        assert rows["held_out"].all()
+        found[rule] = float(np.corrcoef(rows["score_predicted"], rows["score_measured"])[0, 1])
+    assert found["well"] > 0.6
+    assert found["compound"] < 0.3
+
+
+def test_a_split_of_the_users_own(demo, copy, dpf, ok, folded):
+    project = copy(demo)
+    splits = pl.read_parquet(folded / "models/default/splits.parquet")
+    splits.write_csv(project / "mine.csv")
+    words = ["--set", "train.split=file", "--set", "train.split_file=mine.csv", "--epochs", 1]
+    ok("train", project, *words)
+    assert pl.read_parquet(project / "models/default/splits.parquet").sort("member", "well_id").equals(
+        splits.sort("member", "well_id")
+    )
+    splits.head(100).write_csv(project / "mine.csv")
+    ran = dpf("train", project, *words)
+    assert ran.code == 4
+    assert "mine.csv" in ran.err
+    assert "lacks" in ran.err
+    (project / "mine.csv").unlink()
+    assert "the split file is not there" in dpf("train", project, *words).err
+    (project / "mine.csv").write_text("well,part\na,train\n", encoding="utf-8")
+    assert "lacks columns" in dpf("train", project, *words).err
+
+
+def test_whole_plates_can_be_held_out(demo, copy, ok):
+    project = copy(demo)
+    ok("train", project, "--split", "plate", "--folds", 2, "--epochs", 1)
+    plates = pl.read_parquet(project / "inputs/wells.parquet").select("well_id", "plate")
+    held_out = pl.read_parquet(project / "models/default/splits.parquet").filter(pl.col("part") == "held_out")
+    assert held_out.join(plates, on="well_id").group_by("member").agg(pl.col("plate").n_unique())["plate"].to_list() == [
+        1,
+        1,
+    ]
+
+
+def test_missing_targets_are_masked(screen, ok, tmp_path, dpf):
+    """Half of a score, a third of the labels and all of one well are not known: every well stays."""
+
+    def change(expression: pl.DataFrame, wells: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        row = pl.int_range(pl.len())
+        return expression, wells.with_columns(
+            viability=pl.when(row % 2 == 0).then("viability"),
+            active=pl.when(row % 3 != 0).then("active"),
+            size=pl.when(row != 4).then("size"),
+        )
+
+    project = tmp_path / "p"
+    files = screen(change)
+    tiny = ["--set", "model.width=8", "--set", "model.heads=1", "--set", "model.layers=1", "--threads", 1]
+    words = ["--scores", "viability,size", "--label", "active"]
+    assert "14 missing" in ok("init", project, *files.words, *words).out
+    rows = ok("train", project, *tiny, "--folds", 2, "--epochs", 2).rows
+    assert rows["validation_mse"].is_finite().all()
+    predictions = ok("predict", project).rows
+    assert predictions.height == 28
+    assert predictions["viability_predicted"].null_count() == 0
+    assert predictions["viability_measured"].null_count() == 14
+    assert predictions["active_measured"].null_count() == 10
+    for command in ("latent", "rank", "explain", "export"):
+        ok(command, project)
+    correlations = dpf("latent", project, "--format", "json").envelope["data"]["correlations"]
+    assert {row["measured"]: row["n"] for row in correlations} == {"viability": 14, "size": 27, "active": 18}
+
+
+@pytest.mark.parametrize(
+    ("targets", "has_axis"),
+    [
+        (["--scores", "viability"], True),
+        (["--scores", "viability,size"], False),
+        (["--label", "active"], True),
+        (["--activation", "size"], True),
+        (["--scores", "viability", "--activation", "size"], True),
+    ],
+    ids=lambda value: "-".join(word.strip("-") for word in value) if isinstance(value, list) else "",
+)
+def test_any_set_of_targets_works_through_every_command(screen, ok, dpf, tmp_path, targets, has_axis):
+    project = tmp_path / "p"
+    ok("init", project, *screen().words, *targets)
+    tiny = ["--set", "model.width=8", "--set", "model.heads=1", "--set", "model.layers=1", "--threads", 1]
+    ok("train", project, *tiny, "--epochs", 2)
+    predicted = ok("predict", project).rows
+    latent = ok("latent", project).rows
+    ranked = ok("rank", project)
+    ok("explain", project)
+    ok("info", project)
+    ok("export", project)
+    ok("export", project, "--output", project / "h", "--format", "h5ad")
+    for column in ("activation_axis", "on_axis_share"):
+        assert (column in latent.columns) == has_axis
+        assert (column in predicted.columns) == has_axis
+    for column in ("direction", "activation", "on_axis"):
+        assert (column in ranked.rows.columns) == has_axis
+    if not has_axis:
+        assert "no direction" in ranked.err
+    classic = dpf("export", project, "--output", project / "c", "--layout", "classic")
+    assert classic.code == (0 if "--activation" in targets else 3)
+    if classic.code:
+        assert "the classic layout needs a model with an activation score" in classic.err
+
+
+def test_no_target_at_all(demo, copy, dpf):
+    project = copy(demo)
+    words = ["--set", "targets.scores=[]", "--set", "targets.label=", "--set", 'targets.activation=""']
+    ran = dpf("train", project, *words)
+    assert ran.code == 3
+    assert "no target to learn" in ran.err
+    ran = dpf("train", project, "--set", 'targets.scores=["Tscoer"]')
+    assert ran.code == 3
+    assert "Tscoer (nearest: Tscore)" in ran.err
+
+
+def test_a_full_disk_keeps_the_old_model(trained, copy, dpf, monkeypatch):
+    project = copy(trained)
+    before = (project / MODEL).read_bytes()
+    real = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if Path(target).name == "last.safetensors":
+            raise OSError(28, "No space left on device")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    ran = dpf("train", project, "--seed", 9, "--epochs", 1)
+    assert ran.code == 3
+    assert "No space left on device" in ran.err
+    assert "free some space" in ran.err
+    assert (project / MODEL).read_bytes() == before
+    assert not [path for path in (project / "models/default").iterdir() if ".part" in path.name]
+
+
+def test_a_folder_that_cannot_be_written(trained, copy, dpf, monkeypatch):
+    import os
+
+    project = copy(trained)
+    real = os.open
+
+    def refuse(path, flags, *rest, **options):
+        if str(path).endswith(".lock"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags, *rest, **options)
+
+    monkeypatch.setattr("os.open", refuse)
+    ran = dpf("train", project)
+    assert ran.code == 3
+    assert "cannot write in a folder of the project" in ran.err
+
+
+def test_values_that_blow_up_end_in_an_error_and_not_in_a_model(demo, copy, dpf):
+    project = copy(demo)
+    ran = dpf("train", project, "--learning-rate", "1e30", "--epochs", 3)
+    assert ran.code == 4
+    assert "no longer a finite number" in ran.err
+    assert "--learning-rate" in ran.err
+    assert not (project / MODEL).exists()
+
+
+def test_damaged_inputs_are_named(demo, copy, dpf):
+    project = copy(demo)
+    expression, wells = project / "inputs/expression.parquet", project / "inputs/wells.parquet"
+    whole = expression.read_bytes()
+    expression.write_bytes(whole[: len(whole) // 2])
+    ran = dpf("train", project)
+    assert ran.code == 4
+    assert "expression.parquet" in ran.err
+    expression.write_bytes(whole)
+    pl.read_parquet(wells).write_parquet(wells)
+    ran = dpf("train", project)
+    assert ran.code == 3
+    assert "was not written by dpf" in ran.err
+    shutil.copy(expression, wells)
+    ran = dpf("train", project)
+    assert ran.code == 3
+    assert "of another kind" in ran.err
+
+
+def test_the_history_is_what_was_said(trained):
+    history = pl.read_parquet(trained / "models/default/history.parquet")
+    total = history["validation_mse"] + history["validation_bce"] + 0.2 * history["validation_reg"]
+    np.testing.assert_allclose(total, history["validation_total"], rtol=1e-5)
+    assert io.StringIO(history.write_csv()).readline().startswith("member,epoch,")

@@ -1,0 +1,205 @@
+"""The shape of the program: imports point left, `--help` stays light, everything a user can type is explained."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import typer.main
+
+from dpf.cli.app import app
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGE = REPOSITORY / "dpf"
+FILES = sorted(PACKAGE.rglob("*.py"))
+README = REPOSITORY / "README.md"
+
+#: A file imports only from layers to its left; those of one entry are siblings and know nothing of each other.
+ORDER = (
+    ("errors",),
+    ("files",),
+    ("config",),
+    ("config_file",),
+    ("project",),
+    ("tables",),
+    ("tensors",),
+    ("model",),
+    ("training", "analysis", "figures"),
+    ("workflows",),
+    ("cli",),
+    ("__main__",),
+)
+RANK = {layer: rank for rank, layers in enumerate(ORDER) for layer in layers}
+
+#: What each layer may import of what is installed; what is missing here has the standard library only.
+THIRD_PARTY = {
+    "tables": {"polars", "pyarrow", "numpy", "scipy", "anndata", "pydeseq2", "h5py", "pandas", "fastexcel"},
+    "tensors": {"torch", "numpy"},
+    "model": {"torch", "safetensors", "numpy"},
+    "training": {"torch", "safetensors", "numpy"},
+    "analysis": {"numpy", "scipy", "sklearn"},
+    "figures": {"matplotlib", "mpl_toolkits", "numpy"},
+    "workflows": {"numpy", "polars", "torch", "safetensors", "anndata", "umap"},
+    "cli": {"typer", "rich"},
+}
+#: Attribution differentiates the network: the one file of analysis that needs torch.
+ALSO = {"analysis/attribution.py": {"torch"}}
+#: Packages that only some users have: inside the function that needs them, so that the rest works without.
+OPTIONAL = {"anndata", "h5py", "pydeseq2", "umap", "fastexcel", "pandas"}
+
+HEAVY = ("torch", "numpy", "polars", "pyarrow", "scipy", "sklearn", "matplotlib")
+
+
+class Import(NamedTuple):
+    """One imported module, where it stands, whether only a type checker runs it, and whether it waits in a function."""
+
+    module: str
+    line: int
+    for_types: bool
+    in_function: bool
+
+
+def imports(tree: ast.AST, for_types: bool = False, in_function: bool = False) -> Iterator[Import]:
+    """Every import below a node, those inside functions and `if TYPE_CHECKING` included."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (Import(name.name, node.lineno, for_types, in_function) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            module = node.module or ""
+            # `from dpf.cli import train` names a module; `from dpf.errors import DataError` does not: both count.
+            names = [f"{module}.{name.name}" for name in node.names] if module in {"dpf", "dpf.cli"} else [module]
+            yield from (Import(name, node.lineno, for_types, in_function) for name in names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from imports(ast.Module(node.body, []), True, in_function)
+            yield from imports(ast.Module(node.orelse, []), for_types, in_function)
+        else:
+            inside = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from imports(node, for_types, inside)
+
+
+def layer_of(path: Path) -> str:
+    """The layer of a file: its folder, or its own name on the top level."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def parsed(path: Path) -> list[Import]:
+    return list(imports(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_point_left(path):
+    """Imports for type checkers count as well: what a file's signatures name, its reader has to know."""
+    layer = layer_of(path)
+    if layer == "__init__":
+        assert parsed(path) == []
+        return
+    for found in parsed(path):
+        parts = found.module.split(".")
+        if parts[0] != "dpf" or parts[1:] in ([], ["__version__"]):
+            continue
+        other = parts[1]
+        assert other in RANK, f"{name_of(path)}:{found.line} imports {found.module}, which is of no layer"
+        allowed = other == layer or RANK[other] < RANK[layer]
+        assert allowed, f"{name_of(path)}:{found.line}: {layer} imports {found.module}, which is not to its left"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_layer_imports_its_own_packages_only(path):
+    layer = layer_of(path)
+    allowed = THIRD_PARTY.get(layer, set()) | ALSO.get(name_of(path), set())
+    for found in parsed(path):
+        root = found.module.split(".")[0]
+        if found.for_types or root == "dpf" or root in sys.stdlib_module_names:
+            continue
+        assert root in allowed, f"{name_of(path)}:{found.line}: {layer} imports {root}"
+        lazy = found.in_function or root not in OPTIONAL
+        assert lazy, f"{name_of(path)}:{found.line}: {root} is optional and must be imported where it is used"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_are_short_and_hold_no_pickle(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 330
+    assert not re.search(r"\bTODO\b|\bFIXME\b", text)
+    tree = ast.parse(text)
+    forbidden = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
+    assert not {found.module.split(".")[0] for found in imports(tree)} & forbidden
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert not calls & {"torch.load", "torch.save", "np.save", "eval", "exec"}
+    if layer_of(path) != "cli":
+        assert not calls & {"print", "exit", "sys.exit", "input"}
+    handlers = [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
+    assert all(handler.type is not None for handler in handlers)
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has loaded after running some code."""
+    program = f"import sys\n{code}\nprint('\\n'.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    return set(ran.stdout.split())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"], ["rank", "--no-such-option"]])
+def test_help_imports_nothing_scientific(words):
+    code = (
+        "import contextlib, io\nfrom dpf.__main__ import main\n"
+        f"sys.argv = ['dpf', *{words}]\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):\n"
+        "    with contextlib.suppress(SystemExit):\n        main()"
+    )
+    loaded = loaded_by(code)
+    assert "dpf" in loaded
+    assert not loaded.intersection(HEAVY)
+
+
+COMMANDS = typer.main.get_command(app).commands
+
+
+def options(command) -> list:
+    return [parameter for parameter in command.params if parameter.param_type_name == "option"]
+
+
+def long_options(command) -> list[str]:
+    """`--name`s of a command, without the negatives of switches, which are said with them."""
+    return [name for option in options(command) for name in option.opts if name.startswith("--")]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_has_help(name):
+    command = COMMANDS[name]
+    assert (command.help or "").strip().endswith(".")
+    for parameter in command.params:
+        assert (parameter.help or "").strip(), f"dpf {name}: {parameter.name} has no help"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_stands_in_the_readme(name):
+    text = README.read_text(encoding="utf-8")
+    assert f"dpf {name}" in text
+    absent = [option for option in long_options(COMMANDS[name]) if not re.search(rf"{option}(?![\w-])", text)]
+    assert not absent, f"README.md says nothing of dpf {name}: {', '.join(absent)}"
+
+
+def test_shared_options_say_the_same_everywhere():
+    """One option, one declaration: a flag that two commands have means one thing, but for a few that are named here."""
+    meanings: dict[str, set[str]] = {}
+    for name, command in COMMANDS.items():
+        for option in options(command):
+            for flag in option.opts:
+                meanings.setdefault(flag, set()).add(f"{name}: {option.help}")
+    by_help = {flag: {text.split(": ", 1)[1] for text in texts} for flag, texts in meanings.items()}
+    different = {flag for flag, texts in by_help.items() if len(texts) > 1}
+    # --model is also a file where a model is only read; --format and --output are of what the command writes;
+    # --genes and --seed of the simulation are not those of a figure and of a training.
+    assert different <= {"--model", "--format", "--output", "--genes", "--seed"}

@@ -1,0 +1,159 @@
+"""What was asked for is there, or it is an error that says what is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from dpf.config import ComputeSettings
+from dpf.errors import DeviceError
+from dpf.training import device
+from dpf.training.device import Compute, memory_errors, resolve_compute
+
+CPU = Compute(torch.device("cpu"), "fp32", torch.float32, 1000)
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was():
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)
+
+
+@pytest.fixture
+def without_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+def test_auto_takes_the_cpu_where_there_is_no_gpu(without_gpu):
+    compute = resolve_compute(ComputeSettings(threads=1))
+    assert compute.device == torch.device("cpu")
+    assert compute.precision in ("fp32", "bf16")
+    assert compute.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[compute.precision]
+    assert compute.describe() == f"cpu, 1 thread, {compute.precision}"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "mps", "expected"), [(2, False, "cuda:0"), (0, True, "mps"), (1, True, "cuda:0"), (0, False, "cpu")]
+)
+def test_auto_takes_the_best_there_is(monkeypatch, gpus, mps, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert str(resolve_compute(ComputeSettings(precision="fp32")).device) == expected
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:3", "mps", "cpu:1"])
+def test_a_device_that_is_not_there_is_an_error_never_a_fallback(without_gpu, name):
+    with pytest.raises(DeviceError) as caught:
+        resolve_compute(ComputeSettings(device=name))
+    assert caught.value.what == f"there is no device '{name}' here"
+    assert caught.value.found == "available: cpu"
+    assert caught.value.expected == "auto, cpu, cuda, cuda:N or mps"
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "tpu:0", "CPU"])
+def test_a_name_that_is_no_device_is_an_error(name):
+    with pytest.raises(DeviceError, match=f"'{name}' is not a device"):
+        resolve_compute(ComputeSettings(device=name))
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")])
+def test_auto_is_bf16_on_gpus_that_are_fast_at_it(monkeypatch, capability, precision):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert resolve_compute(ComputeSettings(device="cuda")).precision == precision
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"), [("fpu avx512_bf16", "bf16"), ("fpu amx_bf16", "bf16"), ("fpu avx2 avx512f", "fp32")]
+)
+def test_auto_is_bf16_on_cpus_that_are_fast_at_it(monkeypatch, flags, precision):
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"flags : {flags}")
+    assert resolve_compute(ComputeSettings(device="cpu")).precision == precision
+
+
+def test_auto_is_fp32_where_the_cpu_does_not_tell(monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    assert resolve_compute(ComputeSettings(device="cpu")).precision == "fp32"
+
+
+def test_tf32_is_for_gpus_from_ampere_on(monkeypatch):
+    with pytest.raises(DeviceError, match=r"tf32 exists on NVIDIA GPUs[\s\S]*found: cpu[\s\S]*--precision fp32"):
+        resolve_compute(ComputeSettings(device="cpu", precision="tf32"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    with pytest.raises(DeviceError, match="tf32"):
+        resolve_compute(ComputeSettings(device="cuda", precision="tf32"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6))
+    compute = resolve_compute(ComputeSettings(device="cuda", precision="tf32"))
+    assert (compute.precision, compute.dtype) == ("tf32", torch.float32)
+    assert torch.get_float32_matmul_precision() == "high"
+    resolve_compute(ComputeSettings(device="cpu", precision="fp32"))
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_bf16_is_not_offered_on_mps(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(DeviceError, match="bf16 is not offered on mps"):
+        resolve_compute(ComputeSettings(device="mps", precision="bf16"))
+
+
+def test_threads_are_those_asked_for_or_those_this_process_may_use():
+    resolve_compute(ComputeSettings(device="cpu", threads=1))
+    assert torch.get_num_threads() == 1
+    if hasattr(os, "sched_getaffinity"):
+        resolve_compute(ComputeSettings(device="cpu"))
+        assert torch.get_num_threads() == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "genes", "wells"), [(1000, 10, 100), (1000, 333, 3), (1000, 2541, 1), (1000, 0, 1000)]
+)
+def test_a_pass_holds_as_many_wells_as_fit_and_at_least_one(tokens, genes, wells):
+    assert resolve_compute(ComputeSettings(device="cpu", tokens_at_once=tokens)).wells_at_once(genes) == wells
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_running_out_of_memory_says_what_would_fit(error):
+    with pytest.raises(DeviceError) as caught, memory_errors(CPU, 10):
+        raise error
+    assert caught.value.what == "cpu ran out of memory"
+    assert caught.value.found == "100 wells x 10 genes in one pass"
+    assert caught.value.hint == "the same result in less memory: --set compute.tokens_at_once=250"
+    assert caught.value.__cause__ is error
+
+
+def test_running_out_of_memory_on_one_well_does_not_send_in_circles():
+    text = r"1 well x 20,000 genes[\s\S]*one well is the least there is"
+    with pytest.raises(DeviceError, match=text), memory_errors(CPU, 20_000):
+        raise MemoryError
+
+
+def test_a_real_failure_to_allocate_is_caught():
+    with pytest.raises(DeviceError, match="cpu ran out of memory"), memory_errors(CPU, 10):
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+
+def test_other_errors_pass_through():
+    with pytest.raises(RuntimeError, match="shapes differ"), memory_errors(CPU, 10):
+        raise RuntimeError("shapes differ")
+
+
+def test_what_is_available_is_named():
+    assert device._available()[0] == "cpu"

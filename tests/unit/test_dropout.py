@@ -1,0 +1,102 @@
+"""Dropout's noise is a function of its key, drops at its rate, and leaves every global generator alone."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from dpf.model.dropout import Noise, drop
+
+CPU = torch.device("cpu")
+
+
+def masks(p=0.5, key=(614, 0, 3, 2, 1), shapes=((3, 5), (7,), (2, 3, 4))):
+    noise = Noise(p, key, CPU)
+    return [noise.mask(torch.empty(shape)) for shape in shapes]
+
+
+def test_the_same_key_gives_the_same_masks_and_each_place_its_own():
+    assert all(torch.equal(a, b) for a, b in zip(masks(), masks(), strict=True))
+    first, second = masks(shapes=((1000,), (1000,)))
+    assert not torch.equal(first, second)
+
+
+def test_every_number_of_the_key_counts():
+    keys = set(itertools.product((0, 1, 614), (0, 1), (0, 1), (0, 1), (0, 1)))
+    drawn = {tuple(Noise(0.5, key, CPU).mask(torch.empty(128)).tolist()) for key in keys}
+    assert len(drawn) == len(keys)
+
+
+def test_masks_of_neighbouring_keys_are_independent():
+    a, b = (Noise(0.5, (614, 0, 0, step, 0), CPU).mask(torch.empty(1 << 16)) for step in (0, 1))
+    agreement = float((a == b).float().mean())
+    assert agreement == pytest.approx(0.5, abs=5 * 0.5 / 256)
+
+
+@pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.95])
+def test_the_rate_is_right_everywhere_in_the_mask(p):
+    mask = Noise(p, (1, 2), CPU).mask(torch.empty(400, 500))
+    assert mask.dtype == torch.bool
+    for part in (mask, mask[:, ::4], mask[:, 1::4], mask[:, 3::4], mask[:50]):
+        error = 5 * (p * (1 - p) / part.numel()) ** 0.5
+        assert float((~part).float().mean()) == pytest.approx(p, abs=error + 2**-17)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (5, 0), (2, 3, 5)])
+def test_any_shape_is_served(shape):
+    assert Noise(0.3, (0,), CPU).mask(torch.empty(shape)).shape == shape
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_kept_is_scaled_so_that_the_mean_stays(dtype):
+    x = torch.full((200, 300), 3.0, dtype=dtype).requires_grad_()
+    y = drop(x, Noise(0.25, (5,), CPU))
+    assert y.dtype == dtype
+    kept = Noise(0.25, (5,), CPU).mask(x)
+    assert torch.equal(y, torch.where(kept, torch.tensor(4.0, dtype=dtype), torch.zeros((), dtype=dtype)))
+    assert float(y.detach().float().mean()) == pytest.approx(3.0, rel=0.01)
+    y.float().sum().backward()
+    torch.testing.assert_close(x.grad.float(), kept / 0.75, rtol=0.01, atol=0)
+
+
+def test_the_gradient_is_that_of_the_product_with_the_mask():
+    x = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda t: drop(t, Noise(0.4, (1,), CPU)), x)
+
+
+def test_only_one_byte_an_element_is_kept_for_the_backward():
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        drop(torch.ones(64, 64, requires_grad=True), Noise(0.1, (1,), CPU))
+    assert sum(tensor.numel() * tensor.element_size() for tensor in kept) == 64 * 64
+
+
+def test_without_noise_or_at_rate_0_nothing_happens():
+    x = torch.ones(3)
+    assert drop(x, None) is x
+    assert drop(x, Noise(0.0, (1,), CPU)) is x
+
+
+def test_no_global_generator_is_touched():
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    masks()
+    drop(torch.ones(9, requires_grad=True), Noise(0.5, (1,), CPU)).sum().backward()
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+    assert random.getstate() == before[2]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_the_same_holds_on_a_gpu():
+    device = torch.device("cuda")
+    like = torch.empty(400, 500, device=device)
+    before = torch.cuda.get_rng_state()
+    mask = Noise(0.1, (1, 2), device).mask(like)
+    assert torch.equal(mask, Noise(0.1, (1, 2), device).mask(like))
+    assert not torch.equal(mask, Noise(0.1, (1, 3), device).mask(like))
+    assert float((~mask).float().mean()) == pytest.approx(0.1, abs=5 * (0.09 / mask.numel()) ** 0.5)
+    assert torch.equal(torch.cuda.get_rng_state(), before)

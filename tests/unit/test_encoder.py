@@ -1,0 +1,284 @@
+"""The encoder is `torch.nn.TransformerEncoder` to the letter, and never holds a G x G matrix."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dpf.model.dropout import Noise
+from dpf.model.encoder import Encoder, reset_parameters
+
+CPU = torch.device("cpu")
+
+
+def drawn(genes=40, width=16, heads=4, layers=2, feed_forward=32, seed=0):
+    """An encoder whose every weight counts: biases and norms too are drawn."""
+    encoder = Encoder(genes, width, heads, layers, feed_forward)
+    generator = torch.Generator().manual_seed(seed)
+    reset_parameters(encoder, generator)
+    with torch.no_grad():
+        for name, weight in encoder.named_parameters():
+            if weight.ndim == 1:
+                weight += 0.3 * torch.randn(weight.shape, generator=generator)
+            assert weight.abs().sum() > 0, name
+    return encoder
+
+
+def expression(wells, genes, seed=1):
+    return torch.randn(wells, genes, generator=torch.Generator().manual_seed(seed))
+
+
+#: PyTorch's names of a layer's weights, and ours.
+THEIR_NAMES = {
+    "self_attn.in_proj_weight": "qkv.weight",
+    "self_attn.in_proj_bias": "qkv.bias",
+    "self_attn.out_proj.weight": "attention_out.weight",
+    "self_attn.out_proj.bias": "attention_out.bias",
+    "linear1.weight": "feed_forward_in.weight",
+    "linear1.bias": "feed_forward_in.bias",
+    "linear2.weight": "feed_forward_out.weight",
+    "linear2.bias": "feed_forward_out.bias",
+    "norm1.weight": "attention_norm.weight",
+    "norm1.bias": "attention_norm.bias",
+    "norm2.weight": "feed_forward_norm.weight",
+    "norm2.bias": "feed_forward_norm.bias",
+}
+
+
+class Plain(nn.Module):
+    """PyTorch's own post-norm encoder over the same tokens, with the same weights."""
+
+    def __init__(self, ours, dropout=0.0):
+        super().__init__()
+        self.value = nn.Linear(1, ours.tokens.gene.shape[1])
+        self.gene = nn.Parameter(ours.tokens.gene.detach().clone())
+        self.value.load_state_dict(ours.tokens.value.state_dict())
+        first = ours.layers[0]
+        layer = nn.TransformerEncoderLayer(
+            first.qkv.in_features,
+            first.heads,
+            first.feed_forward_in.out_features,
+            dropout=dropout,
+            activation="relu",
+            batch_first=True,
+            norm_first=False,
+        )
+        self.encoder = nn.TransformerEncoder(layer, len(ours.layers), enable_nested_tensor=False)
+        weights = ours.layers.state_dict()
+        for index, part in enumerate(self.encoder.layers):
+            part.load_state_dict({theirs: weights[f"{index}.{our}"] for theirs, our in THEIR_NAMES.items()})
+
+    def forward(self, x):
+        tokens = self.value(x[..., None]) + self.gene
+        return self.encoder(tokens).mean(1)
+
+    def gradients(self):
+        """Our names of every weight, with this one's gradients."""
+        found = {"tokens.value.weight": self.value.weight.grad, "tokens.value.bias": self.value.bias.grad}
+        found["tokens.gene"] = self.gene.grad
+        for index, part in enumerate(self.encoder.layers):
+            for name, weight in part.named_parameters():
+                found[f"layers.{index}.{THEIR_NAMES[name]}"] = weight.grad
+        return found
+
+
+def relative(ours, theirs):
+    """Largest difference over the largest value."""
+    return float((ours.double() - theirs.double()).abs().max() / theirs.double().abs().max())
+
+
+def run(module, x, probe, **options):
+    """Output, and the gradients of the inputs, of `sum(output * probe)`."""
+    x = x.clone().requires_grad_()
+    out = module(x, **options)
+    (out * probe).sum().backward()
+    return out.detach(), x.grad
+
+
+SHAPES = [(1, 8, 1, 1, 8), (40, 16, 4, 2, 32), (97, 24, 3, 3, 10), (300, 32, 4, 2, 64)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_outputs_and_gradients_are_those_of_pytorchs_encoder(shape):
+    ours = drawn(*shape)
+    plain = Plain(ours)
+    x = expression(3, shape[0])
+    probe = torch.randn(3, shape[1], generator=torch.Generator().manual_seed(2))
+    out, gradient = run(ours, x, probe)
+    expected, expected_gradient = run(plain, x, probe)
+    assert out.dtype == torch.float32
+    assert relative(out, expected) < 1e-5
+    assert relative(gradient, expected_gradient) < 1e-5
+    theirs = plain.gradients()
+    assert sorted(theirs) == sorted(name for name, _ in ours.named_parameters())
+    scale = max(float(value.abs().max()) for value in theirs.values())
+    for name, weight in ours.named_parameters():
+        # Some gradients are 0 in theory (the keys' bias): the largest one sets the scale.
+        assert float((weight.grad - theirs[name]).abs().max()) < 1e-5 * scale, name
+
+
+def test_bfloat16_stays_within_its_rounding():
+    """bf16 has 8 bits: 2^-8 = 0.4% an operation. Outputs within 2%, input gradients within 5% of the largest."""
+    ours = drawn(*SHAPES[-1])
+    x = expression(3, 300)
+    probe = torch.randn(3, 32, generator=torch.Generator().manual_seed(2))
+    expected, expected_gradient = run(Plain(ours), x, probe)
+    out, gradient = run(ours, x, probe, dtype=torch.bfloat16)
+    assert out.dtype == gradient.dtype == torch.float32
+    assert relative(out, expected) < 0.02
+    assert relative(gradient, expected_gradient) < 0.05
+    assert relative(out, expected) > 1e-5  # it did run in bf16
+
+
+class Largest(TorchDispatchMode):
+    """The most elements that any tensor of any operation had."""
+
+    def __init__(self):
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_no_matrix_of_all_genes_by_all_genes_is_made_or_kept(dtype, dropout):
+    genes = 400
+    ours = drawn(genes, 8, 2, 2, 16)
+    kept = []
+
+    def pack(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    x = expression(2, genes).requires_grad_()
+    with Largest() as largest:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            out = ours(x, dtype, Noise(dropout, (1, 2), CPU))
+        out.sum().backward()
+    assert kept
+    assert max(kept) < genes * genes
+    assert largest.elements < genes * genes
+
+
+def test_the_check_above_would_see_such_a_matrix():
+    genes = 400
+    ours = drawn(genes, 8, 2, 1, 16)
+    kept = []
+    hooks = torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor
+    )
+    with sdpa_kernel(SDPBackend.MATH), Largest() as largest, hooks:
+        ours(expression(1, genes).requires_grad_())
+    assert largest.elements >= 2 * genes * genes
+    assert max(kept) >= 2 * genes * genes
+
+
+@given(st.permutations(range(12)))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_the_genes_changes_nothing_when_their_embeddings_move_with_them(order):
+    ours = drawn(12, 8, 2, 2, 16)
+    x = expression(3, 12)
+    expected = ours(x).detach()
+    order = torch.tensor(order)
+    with torch.no_grad():
+        ours.tokens.gene.copy_(ours.tokens.gene[order].clone())
+    torch.testing.assert_close(ours(x[:, order]), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_genes_are_told_apart_by_their_embeddings_alone():
+    ours = drawn(12, 8, 2, 2, 16)
+    x = expression(3, 12)
+    flipped = x.flip(1)
+    assert relative(ours(flipped).detach(), ours(x).detach()) > 1e-3
+    with torch.no_grad():
+        ours.tokens.gene.copy_(ours.tokens.gene[:1].expand(12, 8).clone())
+    torch.testing.assert_close(ours(flipped), ours(x), rtol=1e-5, atol=1e-6)
+
+
+@given(st.integers(1, 6), st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_wells_do_not_see_their_batch(wells, seed):
+    ours = drawn(12, 8, 2, 2, 16)
+    x = expression(wells, 12, seed)
+    alone = torch.cat([ours(row[None]) for row in x])
+    torch.testing.assert_close(ours(x), alone, rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_falls_on_both_sublayers_and_inside_the_feed_forward():
+    class Everything(Noise):
+        """Noise that drops all elements of one of the three places of a layer."""
+
+        def __init__(self, place):
+            super().__init__(0.5, (0,), CPU)
+            self.place, self.calls = place, []
+
+        def mask(self, like):
+            self.calls.append(tuple(like.shape))
+            return torch.full(like.shape, len(self.calls) - 1 != self.place)
+
+    ours = drawn(12, 8, 2, 1, 16)
+    (layer,) = ours.layers
+    tokens = torch.randn(2, 12, 8, generator=torch.Generator().manual_seed(0))
+    without_attention = layer(tokens, noise := Everything(0))
+    assert noise.calls == [(2, 12, 8), (2, 12, 16), (2, 12, 8)]
+    with torch.no_grad():
+        first = layer.attention_norm(tokens)  # the attention's share is gone, the residual is not
+        hidden = torch.relu(layer.feed_forward_in(first)) * 2  # kept elements are scaled by 1/(1-p)
+        torch.testing.assert_close(
+            without_attention, layer.feed_forward_norm(first + layer.feed_forward_out(hidden) * 2)
+        )
+        first = layer.attention_norm(tokens + layer.attend(tokens) * 2)
+        torch.testing.assert_close(layer(tokens, Everything(2)), layer.feed_forward_norm(first))
+        bias = layer.feed_forward_out.bias * 2
+        torch.testing.assert_close(layer(tokens, Everything(1)), layer.feed_forward_norm(first + bias))
+
+
+def test_weights_are_drawn_as_pytorchs_layers_draw_them():
+    width, hidden = 64, 128
+    encoder = Encoder(3000, width, 4, 2, hidden)
+    reset_parameters(encoder, torch.Generator().manual_seed(0))
+    encoder.requires_grad_(False)
+    layer = encoder.layers[1]
+    bounds = {
+        layer.qkv.weight: (6 / (width + 3 * width)) ** 0.5,
+        layer.attention_out.weight: width**-0.5,
+        layer.feed_forward_in.weight: width**-0.5,
+        layer.feed_forward_in.bias: width**-0.5,
+        layer.feed_forward_out.weight: hidden**-0.5,
+        encoder.tokens.value.weight: 1.0,
+    }
+    for weight, bound in bounds.items():
+        assert float(weight.abs().max()) <= bound
+        # A uniform law's standard deviation is bound/sqrt(3); six standard errors of its estimate.
+        assert float(weight.std()) == pytest.approx(bound / 3**0.5, rel=6 * 0.45 / weight.numel() ** 0.5)
+    assert not layer.qkv.bias.any()
+    assert not layer.attention_out.bias.any()
+    assert bool((layer.attention_norm.weight == 1).all())
+    assert not layer.attention_norm.bias.any()
+    gene = encoder.tokens.gene
+    assert float(gene.mean()) == pytest.approx(0, abs=6 / gene.numel() ** 0.5)
+    assert float(gene.std()) == pytest.approx(1, abs=6 / (2 * gene.numel()) ** 0.5)
+
+
+def test_weights_come_from_the_generator_alone():
+    def draw(seed):
+        encoder = Encoder(5, 8, 2, 1, 16)
+        reset_parameters(encoder, torch.Generator().manual_seed(seed))
+        return torch.cat([weight.flatten() for weight in encoder.parameters()])
+
+    torch.manual_seed(3)
+    first = draw(0)
+    torch.manual_seed(4)
+    assert torch.equal(draw(0), first)
+    assert not torch.equal(draw(1), first)

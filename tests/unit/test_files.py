@@ -1,0 +1,150 @@
+"""A file is whole or not there, whatever happens while it is written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpf.errors import ProjectError
+from dpf.files import atomic_path, canonical_json, sha256_file, sha256_text, write_bytes, write_text
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def test_a_new_file_appears_whole_with_its_folders(tmp_path):
+    target = tmp_path / "deep" / "er" / "a.txt"
+    with atomic_path(target) as part:
+        assert part.parent == target.parent  # a rename is atomic within one file system only
+        assert part.suffix == target.suffix  # some writers choose the format by it
+        part.write_text("half")
+        assert not target.exists()
+    assert target.read_text() == "half"
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, OSError])
+def test_when_the_block_raises_the_old_file_stays_and_no_other_does(tmp_path, failure):
+    target = tmp_path / "a.txt"
+    write_text(target, "old")
+
+    def interrupted():
+        with atomic_path(target) as part:
+            part.write_text("new, but not al")
+            raise failure("stop")
+
+    with pytest.raises(ProjectError if failure is OSError else failure, match=r"cannot write a file|stop"):
+        interrupted()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("place", ["fsync", "replace", "write"])
+def test_a_full_disk_is_said_and_the_old_file_stays(tmp_path, monkeypatch, place):
+    target = tmp_path / "a.txt"
+    write_text(target, "old")
+    owner, name = {"fsync": (os, "fsync"), "replace": (Path, "replace"), "write": (Path, "write_bytes")}[place]
+    monkeypatch.setattr(owner, name, full)
+    with pytest.raises(ProjectError) as caught:
+        write_text(target, "new")
+    assert caught.value.where == str(target)
+    assert caught.value.found == "OSError: No space left on device"
+    assert caught.value.hint == (
+        "free some space on that disk, then run the command again; what was there before is untouched"
+    )
+    monkeypatch.undo()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_one_may_not_write_is_said(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir(mode=0o555)
+    with pytest.raises(ProjectError, match="give yourself write permission there"):
+        write_text(folder / "a.txt", "x")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (errno.EROFS, "that file system is read-only: work in another folder"),
+        (errno.EACCES, "give yourself write permission there, or work in another folder"),
+        (errno.EDQUOT, "the disk quota is used up: free some space, then run the command again"),
+        (errno.EIO, "see the message above"),
+    ],
+)
+def test_each_failure_has_its_advice(tmp_path, monkeypatch, code, advice):
+    def refuse(**_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    with pytest.raises(ProjectError) as caught:
+        write_text(tmp_path / "a.txt", "x")
+    assert caught.value.hint == advice
+    assert os.strerror(code) in caught.value.found
+
+
+def test_a_file_where_a_folder_should_be_is_said(tmp_path):
+    write_text(tmp_path / "a", "x")
+    with pytest.raises(ProjectError, match="cannot write a file"):
+        write_text(tmp_path / "a" / "b.txt", "x")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_file_is_shared_as_the_umask_says(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "a.txt", "x")
+        assert os.umask(umask) == umask  # left as it was
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == mode
+
+
+def test_text_is_utf8_with_unix_line_ends(tmp_path):
+    write_text(tmp_path / "a.txt", "µ = 1\nσ = 2\n")
+    assert (tmp_path / "a.txt").read_bytes() == "µ = 1\nσ = 2\n".encode()
+
+
+@given(json_values)
+def test_canonical_json_is_json_and_does_not_depend_on_the_order_of_keys(value):
+    def backwards(part):
+        if isinstance(part, dict):
+            return {key: backwards(part[key]) for key in reversed(list(part))}
+        return [backwards(item) for item in part] if isinstance(part, list) else part
+
+    assert json.loads(canonical_json(value)) == value
+    assert canonical_json(backwards(value)) == canonical_json(value)
+
+
+def test_canonical_json_has_no_spaces_and_refuses_nan():
+    assert canonical_json({"b": [1, 2.5, None], "a": "é"}) == '{"a":"é","b":[1,2.5,null]}'
+    with pytest.raises(ValueError, match="JSON compliant"):
+        canonical_json(float("nan"))
+
+
+def test_digests(tmp_path):
+    assert sha256_text("é") == hashlib.sha256("é".encode()).hexdigest()
+    data = os.urandom(3 * (1 << 20) + 17)  # more than one block
+    write_bytes(tmp_path / "a.bin", data)
+    assert sha256_file(tmp_path / "a.bin") == hashlib.sha256(data).hexdigest()
+    write_bytes(tmp_path / "empty", b"")
+    assert sha256_file(tmp_path / "empty") == hashlib.sha256().hexdigest()

@@ -1,0 +1,79 @@
+"""One writer per model, over processes; a killed one leaves nothing to clean up."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from dpf.errors import ProjectError
+from dpf.project import lock
+from dpf.project.lock import writing
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from dpf.project.lock import writing
+with writing(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock of tmp_path/"m"."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "m")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_second_process_fails_at_once_and_says_who_holds_it(tmp_path, holder):
+    with pytest.raises(ProjectError) as caught, writing(tmp_path / "m"):
+        pass
+    assert caught.value.what == "another dpf process is writing there"
+    assert caught.value.where == str(tmp_path / "m")
+    assert caught.value.found == f"process {holder.pid}"
+    assert caught.value.hint == "wait until it has ended, or choose another --model NAME"
+    with writing(tmp_path / "other"):  # other models are free
+        pass
+
+
+def test_a_killed_process_leaves_the_lock_free(tmp_path, holder):
+    holder.kill()  # SIGKILL: no handler of it can run
+    holder.wait()
+    with writing(tmp_path / "m"):
+        pass
+
+
+def test_the_lock_is_free_after_the_block_and_after_an_error(tmp_path):
+    for _ in range(2):
+        with writing(tmp_path / "m"):
+            pass
+    with pytest.raises(ValueError, match="stop"), writing(tmp_path / "m"):
+        raise ValueError("stop")
+    with writing(tmp_path / "m"), pytest.raises(ProjectError, match="another dpf process"), writing(tmp_path / "m"):
+        pass
+    with writing(tmp_path / "m"):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ProjectError, match="cannot write in a folder of the project"), writing(tmp_path / "file" / "m"):
+        pass
+
+
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
+    def refuse(_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock, "_acquire", refuse)
+    with pytest.raises(ProjectError, match=r"has no locks[\s\S]*No locks available"), writing(tmp_path):
+        pass

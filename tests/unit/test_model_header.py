@@ -1,0 +1,97 @@
+"""What a model file says of itself is read without its weights, and every kind of damage has its words."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpf.errors import ModelError
+from dpf.project.model_header import read_model_header
+
+ABOUT = {"format": 1, "kind": "model", "dpf": "0.1.0", "genes": ["é"]}
+ENTRY = {"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+
+
+def file_bytes(header, weights=bytes(8)):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + weights
+
+
+def good(about=ABOUT):
+    return file_bytes({"__metadata__": {"dpf": json.dumps(about)}, **ENTRY})
+
+
+def test_the_description_comes_back(tmp_path):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(good())
+    assert read_model_header(path) == ABOUT
+
+
+@pytest.mark.parametrize(
+    ("data", "what", "found"),
+    [
+        (b"", "truncated", "does not begin with a safetensors header"),
+        (b"PK\x03\x04" + bytes(100), "truncated", "does not begin with a safetensors header"),
+        (b"\xff" * 64, "truncated", "does not begin with a safetensors header"),
+        (file_bytes(b"{not json"), "truncated", "does not begin with a safetensors header"),
+        (file_bytes(b"[1, 2, 3]"), "truncated", "does not begin with a safetensors header"),
+        (file_bytes(b'{"w": 3}'), "truncated", "does not begin with a safetensors header"),
+        (file_bytes({"w": {"data_offsets": []}}), "truncated", "does not begin with a safetensors header"),
+        (file_bytes({"__metadata__": None, **ENTRY}), "truncated", "does not begin with a safetensors header"),
+        (good()[:-3], "truncated", "5 bytes of weights where its header announces 8"),
+        (good() + b"xx", "truncated", "10 bytes of weights where its header announces 8"),
+        (file_bytes(ENTRY), "not written by dpf", None),
+        (file_bytes({"__metadata__": {"format": "pt"}, **ENTRY}), "not written by dpf", None),
+        (file_bytes({"__metadata__": {"dpf": "maybe"}, **ENTRY}), "truncated", "its description under 'dpf'"),
+        (file_bytes({"__metadata__": {"dpf": "[1]"}, **ENTRY}), "truncated", "its description under 'dpf'"),
+        (good({"kind": "model"}), "truncated", "its description under 'dpf'"),
+        (good({"format": "1"}), "truncated", "its description under 'dpf'"),
+        (good({"format": 2, "dpf": "9.9"}), "later format", "format 2, written by dpf 9.9"),
+        (good({"format": 2}), "later format", "format 2, written by dpf of an unknown version"),
+    ],
+)
+def test_every_kind_of_damage_is_refused(tmp_path, data, what, found):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match=what) as caught:
+        read_model_header(path)
+    assert caught.value.where == str(path)
+    assert (caught.value.found is None) if found is None else (found in caught.value.found)
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_no_damage_gives_anything_but_a_model_error(tmp_path_factory, data):
+    content = bytearray(good())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("damaged") / "m.safetensors"
+    path.write_bytes(content)
+    try:
+        about = read_model_header(path)
+    except ModelError:
+        return
+    assert isinstance(about, dict)
+
+
+def test_what_is_not_a_file_is_said(tmp_path):
+    with pytest.raises(ModelError, match="no such model file"):
+        read_model_header(tmp_path / "m.safetensors")
+    with pytest.raises(ModelError, match="the model file cannot be read"):
+        read_model_header(tmp_path)
+
+
+def test_reading_it_imports_nothing_heavy(tmp_path):
+    (tmp_path / "m").write_bytes(good())
+    code = (
+        "import sys; from pathlib import Path; from dpf.project.model_header import read_model_header;"
+        "read_model_header(Path(sys.argv[1]));"
+        "assert not {'torch', 'numpy', 'safetensors'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "m")], check=True)

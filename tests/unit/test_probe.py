@@ -1,0 +1,39 @@
+"""Measuring what a run will cost leaves the run as it was."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+
+from dpf.errors import DeviceError
+from dpf.training.probe import probe
+
+
+def test_the_estimate_is_of_the_right_size():
+    estimate = probe(tiny.training())
+    assert 0 < estimate.seconds_per_well < 1
+    assert 0.01 < estimate.gib < 100
+
+
+def test_a_probed_run_is_bit_for_bit_the_one_that_was_not():
+    probed, plain = tiny.training(), tiny.training()
+    before = tiny.digest(probed.network.state_dict())
+    probe(probed)
+    assert tiny.digest(probed.network.state_dict()) == before
+    assert not probed.optimizer.state_dict()["state"]
+    assert all(weight.grad is None for weight in probed.network.parameters())
+    for _ in range(2):
+        probed.run_epoch()
+        plain.run_epoch()
+    assert tiny.digest(probed.network.state_dict()) == tiny.digest(plain.network.state_dict())
+
+
+def test_running_out_of_memory_is_said_before_the_run(monkeypatch):
+    training = tiny.training()
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(training.network, "forward", fail)
+    with pytest.raises(DeviceError, match=r"30 genes|ran out of memory"):
+        probe(training)

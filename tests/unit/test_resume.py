@@ -1,0 +1,208 @@
+"""A run stopped anywhere and resumed ends with the same weights, bit for bit, as one that was never stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+
+from dpf.config import Settings
+from dpf.errors import ModelError, ProjectError
+from dpf.project.model_header import read_model_header
+from dpf.training.resume import RunState, load_run, run_identity, save_run
+
+EPOCHS, MEMBERS = 4, 2
+IDENTITY = run_identity(Settings().as_dict(), "abc", "def", torch.device("cpu"), precision="fp32", tokens_at_once=4096)
+
+
+def row(member, record):
+    return {"member": member, "epoch": record.epoch, "train_total": record.train_total, "auroc": math.nan}
+
+
+def run(path, stops=()):
+    """All members, all epochs; after each stop everything is forgotten but the file."""
+    stops = set(stops)
+    state, saved = RunState.fresh(), None
+    while len(state.best) < MEMBERS:
+        member = len(state.best)
+        training = tiny.training(member=member, batch_size=16)
+        if saved:
+            saved.restore(training)
+            saved = None
+        while training.epoch < EPOCHS:
+            state.history.append(row(member, training.run_epoch()))
+            if (member, training.epoch) in stops:
+                save_run(path, state, training, IDENTITY)
+                saved = load_run(path, IDENTITY)
+                state = saved.state
+                break
+        else:
+            state.finish_member(training)
+    return state
+
+
+def everything(state):
+    weights = [tiny.digest(part) for part in (*state.best, *state.last)]
+    return weights, state.best_epochs, [{**entry, "auroc": str(entry["auroc"])} for entry in state.history]
+
+
+def test_stopped_anywhere_a_run_ends_where_it_would_have(tmp_path):
+    expected = everything(run(tmp_path / "never.safetensors"))
+    places = [(member, epoch) for member in range(MEMBERS) for epoch in range(1, EPOCHS + 1)]
+    for place in places:  # the last epoch of a member included
+        assert everything(run(tmp_path / "r.safetensors", [place])) == expected
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        stops = [place for place in places if rng.random() < 0.4]
+        assert everything(run(tmp_path / "r.safetensors", stops)) == expected
+
+
+def interrupted(path, epochs=2):
+    training = tiny.training()
+    state = RunState.fresh()
+    for _ in range(epochs):
+        state.history.append(row(0, training.run_epoch()))
+    save_run(path, state, training, IDENTITY)
+    return training, state
+
+
+def test_the_state_of_a_member_comes_back(tmp_path):
+    path = tmp_path / "r.safetensors"
+    training, state = interrupted(path)
+    fresh = tiny.training()
+    saved = load_run(path, IDENTITY)
+    saved.restore(fresh)
+    assert (fresh.epoch, fresh.best_epoch, fresh.best_total) == (2, training.best_epoch, training.best_total)
+    assert tiny.digest(fresh.best) == tiny.digest(training.best)
+    assert tiny.digest(fresh.network.state_dict()) == tiny.digest(training.network.state_dict())
+    one, other = training.optimizer.state_dict(), fresh.optimizer.state_dict()
+    assert one["param_groups"] == other["param_groups"]
+    assert one["state"].keys() == other["state"].keys()
+    for index, moments in one["state"].items():
+        assert tiny.digest(moments) == tiny.digest(other["state"][index])
+    assert [entry["epoch"] for entry in saved.state.history] == [1, 2]
+    assert [entry["train_total"] for entry in saved.state.history] == [r["train_total"] for r in state.history]
+
+
+def test_a_metric_that_is_not_defined_survives(tmp_path):
+    # The AUROC of validation wells of one class is NaN, which JSON does not have.
+    interrupted(tmp_path / "r.safetensors")
+    assert math.isnan(load_run(tmp_path / "r.safetensors", IDENTITY).state.history[0]["auroc"])
+
+
+def test_going_on_does_not_change_what_was_read(tmp_path):
+    path = tmp_path / "r.safetensors"
+    interrupted(path)
+    saved = load_run(path, IDENTITY)
+    before = tiny.digest(saved.tensors)
+    training = tiny.training()
+    saved.restore(training)
+    training.run_epoch()
+    save_run(path, saved.state, training, IDENTITY)  # over the file it came from
+    assert load_run(path, IDENTITY).header["epoch"] == 3
+    assert tiny.digest(saved.tensors) == before
+
+
+def test_the_same_state_gives_the_same_bytes(tmp_path):
+    training, state = interrupted(tmp_path / "a")
+    save_run(tmp_path / "b", state, training, IDENTITY)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "text"),
+    [
+        ({"train": {"epochs": 60}}, {}, "train.epochs was 50, is 60"),
+        ({"targets": {"scores": ("a",)}}, {}, 'targets.scores was [], is ["a"]'),
+        ({}, {"inputs": "xyz"}, 'inputs was "abc", is "xyz"'),
+        ({}, {"split": "xyz"}, 'split was "def", is "xyz"'),
+        ({}, {"precision": "bf16"}, 'precision was "fp32", is "bf16"'),
+        ({}, {"tokens_at_once": 1}, "tokens_at_once was 4096, is 1"),
+        ({}, {"device": torch.device("meta")}, 'device was "cpu", is "meta"'),
+    ],
+)
+def test_a_run_of_something_else_is_refused_by_what_differs(tmp_path, settings, changes, text):
+    path = tmp_path / "r.safetensors"
+    interrupted(path)
+    content = Settings().as_dict()
+    for section, values in settings.items():
+        content[section] |= values
+    given = {
+        "inputs": "abc",
+        "split": "def",
+        "device": torch.device("cpu"),
+        "precision": "fp32",
+        "tokens_at_once": 4096,
+    }
+    given |= changes
+    now = run_identity(content, given.pop("inputs"), given.pop("split"), given.pop("device"), **given)
+    with pytest.raises(ModelError) as caught:
+        load_run(path, json.loads(json.dumps(now)))
+    assert caught.value.what == "the interrupted run is not this one"
+    assert text in caught.value.found
+    assert caught.value.hint == "repeat the original command with --resume, or start anew without --resume"
+
+
+def test_settings_of_the_machine_are_not_part_of_what_a_run_is():
+    settings = Settings().as_dict()
+    settings["compute"]["threads"] = 7
+    settings["latent"]["center"] = "plate"
+    device = torch.device("cpu")
+    again = run_identity(settings, "abc", "def", device, precision="fp32", tokens_at_once=4096)
+    assert again == IDENTITY
+
+
+def test_nothing_to_resume_is_said(tmp_path):
+    with pytest.raises(ModelError) as caught:
+        load_run(tmp_path / "r.safetensors", IDENTITY)
+    assert caught.value.what == "there is no interrupted run to resume"
+    assert caught.value.hint == "start one: the same command without --resume"
+
+
+@pytest.mark.parametrize("keep", [0, 50, -10_000, -1])
+def test_a_truncated_run_is_refused(tmp_path, keep):
+    path = tmp_path / "r.safetensors"
+    interrupted(path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ModelError, match="truncated or is not a safetensors file"):
+        load_run(path, IDENTITY)
+
+
+def test_a_model_is_not_a_run(tmp_path):
+    path = tmp_path / "r.safetensors"
+    interrupted(path)
+    about = read_model_header(path) | {"kind": "model"}
+    save_file(load_file(path), tmp_path / "m.safetensors", {"dpf": json.dumps(about)})
+    with pytest.raises(ModelError, match=r"not an interrupted run[\s\S]*found: model"):
+        load_run(tmp_path / "m.safetensors", IDENTITY)
+
+
+def test_a_run_of_a_later_dpf_is_refused_by_name(tmp_path):
+    path = tmp_path / "r.safetensors"
+    interrupted(path)
+    about = read_model_header(path)
+    assert about["dpf"]
+    save_file(load_file(path), tmp_path / "later", {"dpf": json.dumps(about | {"format": 2})})
+    with pytest.raises(ModelError, match="a later format"):
+        load_run(tmp_path / "later", IDENTITY)
+
+
+def test_a_write_that_fails_leaves_the_run_before_it(tmp_path, monkeypatch):
+    path = tmp_path / "r.safetensors"
+    training, state = interrupted(path)
+    before = path.read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    training.run_epoch()
+    with pytest.raises(ProjectError, match="No space left on device"):
+        save_run(path, state, training, IDENTITY)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
