@@ -66,11 +66,28 @@ def gradient_times_input(
     Shrikumar et al., Not just a black box, arXiv:1605.01713 (Gradient x Input).
     """
     network = network.to(device).eval()
+    trainable = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in trainable:
+        weight.requires_grad_(False)  # only the input's gradient is wanted
+    try:
+        return _gradient_times_input(network, expression, controls, target, device, wells_at_once, progress)
+    finally:
+        for weight in trainable:
+            weight.requires_grad_(True)
+
+
+def _gradient_times_input(
+    network: PerturbFormer,
+    expression: NDArray[np.float32],
+    controls: NDArray[np.bool_],
+    target: Target,
+    device: torch.device,
+    wells_at_once: int,
+    progress: Callable[[int], None] | None,
+) -> GradientTimesInput:
     sums = torch.zeros(4, expression.shape[1], dtype=torch.float64, device=device)
     scaled_controls = network.scale(torch.from_numpy(expression[controls]).to(device))
     baseline = scaled_controls.mean(0, dtype=torch.float64).to(torch.float32)  # (G,)
-    for weight in network.parameters():
-        weight.requires_grad_(False)  # only the input's gradient is wanted
     for start in range(0, len(expression), wells_at_once):
         rows = torch.from_numpy(expression[start : start + wells_at_once]).to(device)
         x = network.scale(rows).requires_grad_()  # (B, G)
@@ -82,6 +99,4 @@ def gradient_times_input(
                 sums[index + 1] += product.sum(0, dtype=torch.float64)
         if progress:
             progress(len(rows))
-    for weight in network.parameters():
-        weight.requires_grad_(True)
     return GradientTimesInput(*(sums / len(expression)).cpu().numpy())

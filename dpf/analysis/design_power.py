@@ -29,6 +29,23 @@ class DesignPower:
     hits_needed: int | None
     floors: NDArray[np.float64]
 
+    def statement(self, fdr: float) -> str:
+        """The power line that stands above a ranking."""
+        compounds = len(self.floors)
+        reach = int((self.floors <= self.typical).sum())
+        floor = f"smallest attainable p {self.typical:.2g} (1/{1 / self.typical:,.0f}) for {reach:,} of"
+        line = f"power: {floor} {compounds:,} compounds; at an FDR of {fdr:.3g} "
+        if self.hits_needed is None:
+            return line + "none can be called, however strong: more controls or replicates are needed"
+        line += f"at least {self.hits_needed:,} must reach their smallest p before any is called"
+        same = hits_needed(np.full(compounds, self.typical), fdr)
+        return line if same == self.hits_needed else line + f" ({same or 'all and more'} of those with this one)"
+
+
+def power_of(floors: NDArray[np.float64], fdr: float) -> DesignPower:
+    """What the smallest p-values of C compounds, shape (C,), let one find at a false discovery rate."""
+    return DesignPower(float(np.quantile(floors, 0.5, method="higher")), hits_needed(floors, fdr), floors)
+
 
 def design_power(
     units: Codes, is_control: NDArray[np.bool_], plate: Codes | None, fdr: float, null: Null = "exchange"
@@ -68,14 +85,25 @@ def design_power(
     if is_control.all():
         return None
     stratum = np.zeros(units.size, dtype=np.int64) if plate is None else np.where(plate == MISSING, 0, plate + 1)
-    controls = np.bincount(stratum[is_control], minlength=int(stratum.max()) + 1)
     group = np.full(units.size, MISSING, dtype=np.int64)
     compounds, group[~is_control] = np.unique(units[~is_control], return_inverse=True)
-    floors = np.ones(compounds.size)
-    for composition, members in compositions(group, compounds.size, is_control, stratum).items():
+    return power_of(smallest_p_values(group, compounds.size, is_control, stratum, null), fdr)
+
+
+def smallest_p_values(
+    group: Codes, n_groups: int, is_control: NDArray[np.bool_], strata: Codes, null: Null = "exchange"
+) -> NDArray[np.float64]:
+    """The floor of each compound's p-value, shape (C,), as `nulls.compound_p_values` will have it.
+
+    1 where a stratum of the compound has no control (too few for a pseudo-compound): it cannot be tested.
+    """
+    controls = np.bincount(strata[is_control], minlength=int(strata.max(initial=0)) + 1)
+    floors = np.ones(n_groups)
+    for composition, members in compositions(group, n_groups, is_control, strata).items():
         counts = [(int(controls[code]), n) for code, n in composition]
-        floors[members] = _floor(number_of_subsets(counts, null), null)
-    return DesignPower(float(np.quantile(floors, 0.5, method="higher")), hits_needed(floors, fdr), floors)
+        if all(k >= (1 if null == "exchange" else n) for k, n in counts):
+            floors[members] = _floor(number_of_subsets(counts, null), null)
+    return floors
 
 
 def _floor(subsets: int, null: Null) -> float:

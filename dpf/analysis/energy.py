@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dpf.analysis.subsets import Comparison, comparisons, smallest_p
+from dpf.analysis.subsets import LARGEST_FLOOR, Comparison, comparisons, smallest_p
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -66,6 +66,7 @@ def energy_test(
     *,
     rng: np.random.Generator,
     strata_names: Sequence[str] | None = None,
+    largest_floor: float = LARGEST_FLOOR,
 ) -> EnergyTest:
     """E-distance of every compound from the controls of its strata, and its permutation p-value.
 
@@ -79,6 +80,9 @@ def energy_test(
     group, n_groups, is_control, strata, strata_names, rng
         As in `nulls.compound_p_values`.
 
+    largest_floor
+        A design in which no compound can reach this p is an error; 1 allows any.
+
     Raises
     ------
     DataError
@@ -88,7 +92,7 @@ def energy_test(
     control = np.asarray(is_control, dtype=bool)
     stratum = None if strata is None else np.asarray(strata, dtype=np.int64)
     distance, p, floor = (np.full(n_groups, np.nan) for _ in range(3))
-    for case in comparisons(codes, n_groups, control, stratum, "exchange", rng, strata_names):
+    for case in comparisons(codes, n_groups, control, stratum, "exchange", rng, strata_names, largest_floor):
         if min(case.own.shape[1], len(case.controls)) < 2:
             continue
         # About the controls' mean: sums of squares of large offsets would lose the differences.

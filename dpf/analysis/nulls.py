@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,44 +32,6 @@ class PValues:
     p: Floats
     floor: Floats
     exact: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Power:
-    """What the design lets one find, before anything is looked at.
-
-    Attributes
-    ----------
-    floor
-        The smallest p-value that any compound can reach.
-    at_floor
-        How many compounds can reach it.
-    hits_needed
-        How many compounds must be at the floor for Benjamini–Hochberg to call one of them: the smallest k with
-        floor ≤ fdr·k/C. More than C means that nothing can ever be called.
-    n_compounds, fdr
-        C and the false discovery rate asked for.
-    """
-
-    floor: float
-    at_floor: int
-    hits_needed: int
-    n_compounds: int
-    fdr: float
-
-    @property
-    def possible(self) -> bool:
-        """Some number of true hits could be called."""
-        return self.hits_needed <= self.at_floor
-
-    @property
-    def statement(self) -> str:
-        """The power line that stands above a ranking."""
-        line = (
-            f"smallest attainable p {self.floor:.2g} (1/{1 / self.floor:,.0f}); of {self.n_compounds:,} compounds, "
-            f"at least {self.hits_needed:,} must reach it before any is called at FDR {self.fdr:g}"
-        )
-        return line if self.possible else line + f": impossible with this design, {self.at_floor:,} can reach it"
 
 
 def compound_p_values(
@@ -149,22 +110,6 @@ def _tail_share(controls: Floats, own: Floats, subsets: Subsets, null: Null) -> 
     if subsets.exact and null == "exchange":  # the observed set is one of them
         return np.asarray(count / len(subsets.index), dtype=np.float64)
     return np.asarray((count + 1) / (len(subsets.index) + 1), dtype=np.float64)
-
-
-def design_power(floor: ArrayLike, fdr: float = 0.05) -> Power:
-    """The smallest attainable p-value, and how many compounds must reach it for one to be called.
-
-    Parameters
-    ----------
-    floor
-        (C,) smallest p of each compound, `PValues.floor`.
-    fdr
-        The false discovery rate of Benjamini–Hochberg.
-    """
-    floors = np.asarray(floor, dtype=np.float64)
-    smallest = float(floors.min())
-    needed = max(1, math.ceil(smallest * len(floors) / fdr - 1e-9))
-    return Power(smallest, int((floors <= smallest * (1 + 1e-9)).sum()), needed, len(floors), fdr)
 
 
 def benjamini_hochberg(p: ArrayLike) -> Floats:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dpf.analysis.subsets import Comparison, Subsets, comparisons, draw_subsets, smallest_p
+from dpf.analysis.subsets import LARGEST_FLOOR, Comparison, Subsets, comparisons, draw_subsets, smallest_p
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -67,6 +67,7 @@ def replicate_retrieval(
     *,
     rng: np.random.Generator,
     strata_names: Sequence[str] | None = None,
+    largest_floor: float = LARGEST_FLOOR,
 ) -> Retrieval:
     """AP of each well and mAP of each compound: positives are its other replicates, negatives the controls.
 
@@ -86,6 +87,9 @@ def replicate_retrieval(
     group, n_groups, is_control, strata, strata_names, rng
         As in `nulls.compound_p_values`; negatives are the controls of a compound's strata.
 
+    largest_floor
+        A design in which no compound can reach this p is an error; 1 allows any.
+
     Raises
     ------
     DataError
@@ -98,7 +102,7 @@ def replicate_retrieval(
     unit = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
     ap, (mean_ap, p, floor) = np.full(len(x), np.nan), (np.full(n_groups, np.nan) for _ in range(3))
     exact = np.zeros(n_groups, dtype=bool)
-    for case in comparisons(codes, n_groups, control, stratum, "exchange", rng, strata_names):
+    for case in comparisons(codes, n_groups, control, stratum, "exchange", rng, strata_names, largest_floor):
         if case.own.shape[1] < 2:
             continue
         ap[case.own] = _own_precision(unit, case)

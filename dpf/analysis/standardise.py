@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dpf.analysis.centers import centered, control_centers, require_pairs
 from dpf.errors import DataError, listed
+from dpf.tensors.splits import Part
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -29,15 +29,6 @@ MIN_CONTROLS = 8
 MIN_REFERENCE = 3
 #: Turns a median absolute deviation into a standard deviation, for normal values.
 MAD_TO_SD = 1.4826
-
-
-class Part(IntEnum):
-    """What a well was to a member; a well's basis is the largest over the members."""
-
-    TRAIN = 0
-    VALIDATION = 1
-    HELD_OUT = 2
-
 
 _NAMES = {Part.TRAIN: "training", Part.VALIDATION: "validation", Part.HELD_OUT: "held-out"}
 
@@ -147,8 +138,8 @@ def standardise(
     Each well takes its best basis: the members that held it out; where there are none, those that it validated;
     where there are none, those that it trained. It is measured by the controls of the same part.
 
-    Members are pooled: values are first divided by the member's own scale, the median |v| of its *training* controls,
-    and one median and one MAD then serve all members. The reference is then one monotone map for every well, so a
+    Members are pooled: values are first divided by the member's own scale, the median |v| of its *training* controls
+    (of those it measures, where it was trained on none), and one median and one MAD then serve all members. The reference is then one monotone map for every well, so a
     p-value by ranks does not depend on it. `scaling="member"` takes each member's own median and MAD instead, where
     every member has at least 8 controls; it is not the default because the error of such a median is shared by all
     the wells of a compound but absent from the controls that made it: with 8 controls in each of 5 members, inert
@@ -204,8 +195,10 @@ def _scaled(values: Floats, controls: Mask, training: Mask, scaling: Scaling, ki
     if scaling == "member" and (controls.sum(axis=1) >= MIN_CONTROLS).all():
         rows = zip(values, controls, strict=True)
         return np.stack([_robust_z(row, row[mask], where) for row, mask in rows]), "member"
+    # A member that was trained on none of these controls (a model from elsewhere) is scaled by those that it measures.
+    training = np.where(training.any(axis=1, keepdims=True), training, controls)
     if not training.any(axis=1).all():
-        raise _too_few("the training controls of a member", "none", "at least 2 in every member")
+        raise _too_few("the controls of a member", "none", "at least 2 in every member")
     scale = np.array([np.median(np.abs(row[mask])) for row, mask in zip(values, training, strict=True)])
     if not (scale > 0).all():
         raise _no_spread("the training controls of a member", "median distance 0")

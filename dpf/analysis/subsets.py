@@ -80,8 +80,11 @@ def comparisons(
     null: Null,
     rng: np.random.Generator,
     strata_names: Sequence[str] | None = None,
+    largest_floor: float = LARGEST_FLOOR,
 ) -> Iterator[Comparison]:
     """Every compound once, together with those that have as many wells in the same strata.
+
+    `largest_floor` is the largest p-value that the best placed compound may be unable to go below; 1 allows any.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def comparisons(
     """
     stratum = np.zeros(len(group), dtype=np.int64) if strata is None else strata
     plan = compositions(group, n_groups, is_control, stratum)
-    require_controls(plan, is_control, stratum, null, strata_names)
+    require_controls(plan, is_control, stratum, null, strata_names, largest_floor)
     for composition, compounds in plan.items():
         pools = [np.flatnonzero(is_control & (stratum == code)) for code, _ in composition]
         counts = tuple((len(pool), n) for pool, (_, n) in zip(pools, composition, strict=True))
@@ -171,8 +174,9 @@ def require_controls(
     strata: Codes,
     null: Null = "exchange",
     names: Sequence[str] | None = None,
+    largest_floor: float = LARGEST_FLOOR,
 ) -> None:
-    """Raise a `DataError` unless every compound has controls to be exchanged with, and some p can reach 0.05."""
+    """Raise a `DataError` unless every compound has controls to change places with, and some p can reach 0.05."""
     counts = np.bincount(strata[is_control], minlength=int(strata.max(initial=0)) + 1)
     for composition, members in plan.items():
         for code, n in composition:
@@ -188,12 +192,12 @@ def require_controls(
                 )
     designs = [tuple((int(counts[code]), n) for code, n in composition) for composition in plan]
     best = max(designs, key=lambda design: number_of_subsets(design, null))
-    if _floor(best, null) > LARGEST_FLOOR:
+    if _floor(best, null) > largest_floor:
         more = best
-        while _floor(more, null) > LARGEST_FLOOR:
+        while _floor(more, null) > largest_floor:
             more = tuple((k + 1, n) for k, n in more)
         raise DataError(
-            "too few control wells for a p-value: no compound could reach 0.05, however strong",
+            f"too few control wells for a p-value: no compound could reach {largest_floor:g}, however strong",
             where="the controls" if len(best) == 1 else f"the controls of {len(best)} plates",
             found=f"{sum(k for k, _ in best)} control wells for {sum(n for _, n in best)} replicate(s)",
             expected=f"at least {sum(k for k, _ in more)}",

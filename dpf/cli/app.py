@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dpf import __version__
-from dpf.cli import explain, export, info, init, latent, predict, rank, train
+from dpf.cli import check, evaluate, explain, export, info, init, latent, predict, rank, train
 from dpf.cli.session import set_debug
 
 app = typer.Typer(
@@ -38,5 +38,5 @@ def root(
     set_debug(debug)
 
 
-for module in (init, train, predict, latent, rank, explain, info, export):
+for module in (init, check, train, evaluate, predict, latent, rank, explain, info, export):
     app.command(module.__name__.rpartition(".")[2])(module.command)

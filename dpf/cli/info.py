@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """What is in a project: wells, targets, models with their metrics, results and whether they are stale."""
     with session("info", output or OutputFormat.table) as run:
-        from dpf.config import template
+        from dpf.config_file import template
         from dpf.project.directory import open_project
         from dpf.workflows.info import project_info
 
@@ -39,7 +39,9 @@ def command(
         if run.format is OutputFormat.json:
             run.envelope(asdict(found))
         else:
-            typer.echo("\n".join(_lines(found)))
+            from dpf.workflows.stored_check import design_lines
+
+            typer.echo("\n".join(_lines(found, design_lines(found.design, project))))
 
 
 def _show_settings(run: Session, settings: Settings, text: str) -> None:
@@ -49,8 +51,8 @@ def _show_settings(run: Session, settings: Settings, text: str) -> None:
         typer.echo(text)
 
 
-def _lines(found: ProjectInfo) -> list[str]:
-    lines = [f"project  {found.path}", *summary_lines(found.summary)]
+def _lines(found: ProjectInfo, design: list[str]) -> list[str]:
+    lines = [f"project  {found.path}", *summary_lines(found.summary), *design]
     for model in found.models:
         lines.append(f"model    {model.name}: {model.members} member(s), {model.genes:,} genes, {model.mib:.1f} MiB, ")
         lines[-1] += f"trained on {model.device} in {model.precision}"

@@ -2,133 +2,88 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dpf.cli.options import FormatOption, ProjectArgument, SetOption
+from dpf.cli.init_options import (
+    ActivationOption,
+    ColumnEffectOption,
+    CompoundColumnOption,
+    CompoundsOption,
+    ConcentrationColumnOption,
+    ControlOption,
+    ControlsOption,
+    DemoOption,
+    Duplicates,
+    DuplicatesOption,
+    FromOption,
+    FullOption,
+    GenesFileOption,
+    GenesOption,
+    KeepSignatureGenesOption,
+    LabelOption,
+    MinCountsOption,
+    MinWellsOption,
+    Normalize,
+    NormalizeOption,
+    OrientationOption,
+    PlateColumnOption,
+    PlateEffectOption,
+    PositiveOption,
+    ScoresOption,
+    SeedOption,
+    SignatureOption,
+    TopPerturbedOption,
+    TopVariableOption,
+    WellColumnOption,
+    WellPatternOption,
+    WellsOption,
+)
+from dpf.cli.options import FormatOption, LayerOption, ProjectArgument, SetOption, SourceFormatOption
 from dpf.cli.session import OutputFormat, session
 from dpf.cli.summaries import summary_lines
 from dpf.errors import UsageError
 
 if TYPE_CHECKING:
-    from dpf.tables.roles import Roles
     from dpf.workflows.initialise import InitResult
-
-
-class _Orientation(StrEnum):
-    wells_by_genes = "wells-by-genes"
-    genes_by_wells = "genes-by-wells"
-
-
-class _Duplicates(StrEnum):
-    rename = "rename"
-    refuse = "refuse"
-    sum = "sum"
-
-
-_DEMO, _IMPORT, _ROLES = "A simulated screen", "Your own screen", "What the columns mean"
 
 
 def command(
     project: ProjectArgument,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Simulate a screen with known truth.", rich_help_panel=_DEMO)
-    ] = False,
-    full: Annotated[
-        bool,
-        typer.Option("--full", help="768 wells x 2,541 genes, 364 compounds x 2, 40 controls.", rich_help_panel=_DEMO),
-    ] = False,
-    genes: Annotated[int | None, typer.Option("--genes", min=1, help="Genes.", rich_help_panel=_DEMO)] = None,
-    compounds: Annotated[
-        int | None, typer.Option("--compounds", min=1, help="Compounds.", rich_help_panel=_DEMO)
-    ] = None,
-    controls: Annotated[
-        int | None, typer.Option("--controls", min=1, help="Control wells.", rich_help_panel=_DEMO)
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the simulation.", rich_help_panel=_DEMO)] = 614,
-    plate_effect: Annotated[
-        float | None,
-        typer.Option("--plate-effect", min=0, help="SD of a gene's log2 shift on a plate.", rich_help_panel=_DEMO),
-    ] = None,
-    column_effect: Annotated[
-        float | None,
-        typer.Option("--column-effect", min=0, help="Strength of a column gradient; 0: none.", rich_help_panel=_DEMO),
-    ] = None,
-    sources: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--from",
-            help="A folder of the classic CSV layout or of 10x MTX, or a table of wells x genes (CSV, TSV, Parquet, "
-            "Feather, xlsx, h5ad, GCT, GCTX; gz or not; either orientation). Repeat it for several plates.",
-            rich_help_panel=_IMPORT,
-        ),
-    ] = None,
-    wells: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--wells",
-            help="With --from: the table about the wells (one, or one a --from). With --demo: how many wells.",
-            rich_help_panel=_IMPORT,
-        ),
-    ] = None,
-    source_format: Annotated[
-        str | None,
-        typer.Option("--source-format", help="Format of --from, if not recognised.", rich_help_panel=_IMPORT),
-    ] = None,
-    orientation: Annotated[
-        _Orientation | None,
-        typer.Option("--orientation", help="Of the expression table, if unclear.", rich_help_panel=_IMPORT),
-    ] = None,
-    layer: Annotated[
-        str | None, typer.Option("--layer", help="Layer of an h5ad file. [X]", rich_help_panel=_IMPORT)
-    ] = None,
-    duplicate_genes: Annotated[
-        _Duplicates,
-        typer.Option(
-            "--duplicate-genes", help="Genes of one name: kept apart, refused, or summed.", rich_help_panel=_IMPORT
-        ),
-    ] = _Duplicates.rename,
-    well_column: Annotated[str | None, typer.Option("--well-column", help="Well ids.", rich_help_panel=_ROLES)] = None,
-    compound_column: Annotated[
-        str | None, typer.Option("--compound-column", help="Compounds.", rich_help_panel=_ROLES)
-    ] = None,
-    control: Annotated[
-        list[str] | None,
-        typer.Option("--control", help="Name of the control compound, repeatable. [DMSO]", rich_help_panel=_ROLES),
-    ] = None,
-    plate_column: Annotated[str | None, typer.Option("--plate-column", help="Plates.", rich_help_panel=_ROLES)] = None,
-    concentration_column: Annotated[
-        str | None, typer.Option("--concentration-column", help="Concentrations.", rich_help_panel=_ROLES)
-    ] = None,
-    scores: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--scores", help="Continuous scores to learn: repeat it, or separate by commas.", rich_help_panel=_ROLES
-        ),
-    ] = None,
-    label: Annotated[str | None, typer.Option("--label", help="Binary label to learn.", rich_help_panel=_ROLES)] = None,
-    positive: Annotated[
-        str | None, typer.Option("--positive", help="The label's value that is 1.", rich_help_panel=_ROLES)
-    ] = None,
-    activation: Annotated[
-        str | None,
-        typer.Option(
-            "--activation",
-            help="Activation score, which gives the latent space its direction. [with three scores: their sum]",
-            rich_help_panel=_ROLES,
-        ),
-    ] = None,
-    well_pattern: Annotated[
-        str | None,
-        typer.Option(
-            "--well-pattern",
-            help="Regular expression with groups plate, row, column to read positions from well ids.",
-            rich_help_panel=_ROLES,
-        ),
-    ] = None,
+    demo: DemoOption = False,
+    full: FullOption = False,
+    genes: GenesOption = None,
+    compounds: CompoundsOption = None,
+    controls: ControlsOption = None,
+    seed: SeedOption = 614,
+    plate_effect: PlateEffectOption = None,
+    column_effect: ColumnEffectOption = None,
+    sources: FromOption = None,
+    wells: WellsOption = None,
+    source_format: SourceFormatOption = None,
+    orientation: OrientationOption = None,
+    layer: LayerOption = None,
+    duplicate_genes: DuplicatesOption = Duplicates.rename,
+    well_column: WellColumnOption = None,
+    compound_column: CompoundColumnOption = None,
+    control: ControlOption = None,
+    plate_column: PlateColumnOption = None,
+    concentration_column: ConcentrationColumnOption = None,
+    scores: ScoresOption = None,
+    label: LabelOption = None,
+    positive: PositiveOption = None,
+    activation: ActivationOption = None,
+    well_pattern: WellPatternOption = None,
+    normalize: NormalizeOption = Normalize.none,
+    min_counts: MinCountsOption = None,
+    signature: SignatureOption = None,
+    keep_signature_genes: KeepSignatureGenesOption = False,
+    min_wells: MinWellsOption = None,
+    genes_file: GenesFileOption = None,
+    top_variable: TopVariableOption = None,
+    top_perturbed: TopPerturbedOption = None,
     set_: SetOption = None,
     output: FormatOption = None,
 ) -> None:
@@ -136,22 +91,27 @@ def command(
     with session("init", output or OutputFormat.table) as run:
         if demo == bool(sources):
             raise UsageError("init needs a screen", expected="either --demo or --from FILES", found="both or neither")
+        preparation: dict[str, Any] = {
+            "normalize": normalize.value, "min_counts": min_counts, "min_wells": min_wells,
+            "top_variable": top_variable, "top_perturbed": top_perturbed, "keep_signature_genes": keep_signature_genes,
+        }  # fmt: skip
+        changed = tuple(set_ or ())
         if demo:
+            _refuse_with_demo({**preparation, "signature": signature, "genes_file": genes_file})
             asked: dict[str, int | float | None] = {"genes": genes, "compounds": compounds, "controls": controls}
             asked |= {"plate_effect": plate_effect, "column_effect": column_effect}
             given = {name: value for name, value in asked.items() if value is not None}
-            result = _demo(project, full, wells or [], seed, given, tuple(set_ or ()))
+            result = _demo(project, full, wells or [], seed, given, changed)
         else:
-            from dpf.tables.roles import Roles
-
-            roles = Roles(
-                compound_column=compound_column, controls=tuple(control or ()), well_column=well_column,
-                plate_column=plate_column, concentration_column=concentration_column, scores=_split(scores),
-                label=label, positive=positive, activation=activation,
-                orientation=orientation.value if orientation else None,
-                well_pattern=well_pattern, duplicate_genes=duplicate_genes.value, layer=layer,
-            )  # fmt: skip
-            result = _import(project, sources or [], wells or [], roles, source_format, tuple(set_ or ()))
+            roles = {
+                "compound_column": compound_column, "controls": tuple(control or ()), "well_column": well_column,
+                "plate_column": plate_column, "concentration_column": concentration_column, "scores": _split(scores),
+                "label": label, "positive": positive, "activation": activation,
+                "orientation": orientation.value if orientation else None, "well_pattern": well_pattern,
+                "duplicate_genes": duplicate_genes.value, "layer": layer,
+            }  # fmt: skip
+            files = (sources or [], [Path(table) for table in wells or []], signature or [], genes_file)
+            result = _import(project, files, roles, preparation, source_format, changed)
         if run.format is OutputFormat.json:
             from dataclasses import asdict
 
@@ -165,6 +125,12 @@ def command(
 
 def _split(names: list[str] | None) -> tuple[str, ...]:
     return tuple(name.strip() for text in names or [] for name in text.split(",") if name.strip())
+
+
+def _refuse_with_demo(options: dict[str, Any]) -> None:
+    used = [f"--{name.replace('_', '-')}" for name, value in options.items() if value not in (None, False, [], "none")]
+    if used:
+        raise UsageError("a simulated screen is prepared already", found=", ".join(used), expected="these with --from")
 
 
 def _demo(
@@ -191,16 +157,18 @@ def _demo(
 
 def _import(
     project: Path,
-    sources: list[Path],
-    wells: list[str],
-    roles: Roles,
+    files: tuple[list[Path], list[Path], list[Path], Path | None],
+    roles: dict[str, Any],
+    preparation: dict[str, Any],
     source_format: str | None,
     changed: tuple[str, ...],
 ) -> InitResult:
     from dpf.project.directory import require_new
-    from dpf.tables.importing import read_screen
-    from dpf.workflows.initialise import create_project
+    from dpf.tables.preparation import read_preparation
+    from dpf.tables.roles import Roles
+    from dpf.workflows.initialise import import_project
 
     require_new(project)
-    screen = read_screen(sources, [Path(table) for table in wells], roles, source_format)
-    return create_project(project, screen, changed)
+    sources, wells, signature, genes_file = files
+    options = read_preparation(signature, genes_file, **preparation)
+    return import_project(project, sources, wells, Roles(**roles), options, source_format, changed)

@@ -27,6 +27,13 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Override a setting for this run, e.g. train.epochs=10."),
 ]
+SourceFormatOption = Annotated[
+    str | None,
+    typer.Option("--source-format", help="Format of the expression table, if not recognised.", show_default=False),
+]
+LayerOption = Annotated[
+    str | None, typer.Option("--layer", help="Layer of an h5ad file. (Default: X.)", show_default=False)
+]
 TopOption = Annotated[int | None, typer.Option("--top", min=1, help="Only the first rows.", show_default=False)]
 
 

@@ -38,15 +38,22 @@ def command(
 ) -> None:
     """Compounds by their standardised distance from the controls, with direction and replicate agreement."""
     with session("rank", output) as run:
+        from dataclasses import asdict
+
         from dpf.project.directory import open_project
         from dpf.workflows.rank import rank_project
+        from dpf.workflows.stored_check import design_lines
 
         changed = overrides(set_, compute__threads=threads, compute__device=device, compute__precision=precision)
         result = rank_project(open_project(project, changed), model, sort=sort, by_dose=by_dose, progress=run.progress)
-        for statement in result.statements:
-            run.say(statement)
+        for line in (*design_lines(result.design, project), *result.statements):
+            run.say(line)
         run.show(
-            result.table, top=top, title="Compounds, farthest from the controls first", statements=result.statements
+            result.table,
+            top=top,
+            title="Compounds, farthest from the controls first",
+            statements=result.statements,
+            design=None if result.design is None else asdict(result.design),
         )
         run.say(f"table: {result.path}")
         run.say(f"figures: {', '.join(str(path) for path in result.figures)}")

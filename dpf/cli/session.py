@@ -93,13 +93,14 @@ class Session:
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    def fail(self, error: DpfError) -> None:
-        """Show an error: on stderr, and with --format json as an envelope on stdout."""
+    def fail(self, text: str, kind: str, what: str, details: Mapping[str, str]) -> None:
+        """Show why there is no result: `text` on stderr, and with --format json an envelope on stdout."""
+        self.close()
         if self.format is OutputFormat.json:
-            detail = {"kind": error.kind, "what": error.what, **dict(error.details())}
-            content = {"dpf": 1, "command": self.command, "status": "error", "errors": [detail]}
+            errors = [{"kind": kind, "what": what, **details}]
+            content = {"dpf": 1, "command": self.command, "status": "error", "errors": errors}
             self._write(json.dumps(content, ensure_ascii=False) + "\n")
-        typer.echo(f"{typer.style('error:', fg='red', bold=True)} {error}", err=True)
+        typer.echo(text, err=True)
 
 
 def _plain(value: Any) -> Any:
@@ -113,6 +114,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _red(text: str) -> str:
+    return typer.style(text, fg="red", bold=True)
+
+
 @contextmanager
 def session(command: str, output: OutputFormat | None = None, interrupted: str = "") -> Iterator[Session]:
     """The one place where errors become messages and exit codes.
@@ -123,14 +128,13 @@ def session(command: str, output: OutputFormat | None = None, interrupted: str =
     try:
         yield current
     except DpfError as error:
-        current.close()
         if _Debug.on:
             raise
-        current.fail(error)
+        current.fail(f"{_red('error:')} {error}", error.kind, error.what, dict(error.details()))
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        current.close()
-        typer.echo(f"interrupted{f'; {interrupted}' if interrupted else ''}", err=True)
+        text = f"interrupted{f'; {interrupted}' if interrupted else ''}"
+        current.fail(text, "interrupted", "interrupted", {"next": interrupted} if interrupted else {})
         raise typer.Exit(_INTERRUPTED) from None
     except BrokenPipeError:
         # The reader of the pipe has had enough (`dpf rank | head`). Python would complain again on exit.
@@ -138,14 +142,11 @@ def session(command: str, output: OutputFormat | None = None, interrupted: str =
     except typer.Exit:
         raise
     except Exception as error:
-        current.close()
         if _Debug.on:
             raise
-        typer.echo(
-            f"{typer.style('internal error:', fg='red', bold=True)} {type(error).__name__}: {error}\n"
-            f"  next: this is a bug in dpf; run `dpf --debug {command} ...` and report what it prints",
-            err=True,
-        )
+        what = f"{type(error).__name__}: {error}"
+        hint = f"this is a bug in dpf; run `dpf --debug {command} ...` and report what it prints"
+        current.fail(f"{_red('internal error:')} {what}\n  next: {hint}", "internal", what, {"next": hint})
         raise typer.Exit(1) from None
     finally:
         current.close()

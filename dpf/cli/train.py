@@ -44,8 +44,6 @@ def command(
     """Train the model; its weights, splits, history and loss curve go to models/NAME."""
     with session("train", output, f"go on with: dpf train {project} --resume (and the same options)") as run:
         signal.signal(signal.SIGTERM, _as_interrupt)
-        import polars as pl
-
         from dpf.project.directory import open_project
         from dpf.workflows.train import train_project
 
@@ -55,8 +53,7 @@ def command(
             compute__threads=threads, compute__device=device, compute__precision=precision,
         )  # fmt: skip
         result = train_project(open_project(project, changed), model, resume=resume, progress=run.progress)
-        rows = [{key: value for key, value in row.items() if key != "wells"} for row in result.metrics["members"]]
-        run.show(pl.DataFrame(rows), title="Validation at the best epoch (these wells chose it)", **result.metrics)
+        run.show(result.table, title="Validation at the best epoch (these wells chose it)", **result.metrics)
         run.say(f"model: {result.folder.path}")
 
 

@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dpf import __version__
 from dpf.config import FORMAT, ModelSettings
-from dpf.errors import ModelError
-from dpf.files import atomic_path, canonical_json, sha256_text
+from dpf.errors import DataError, ModelError
+from dpf.files import canonical_json, sha256_text, write_bytes
 from dpf.model.network import PerturbFormer, TargetLayout, empty_network
 from dpf.project.model_header import KEY, read_model_header
+from dpf.tables.normalise import Normalisation
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class TrainedModel:
         The control wells' latents.
     about
         Everything else that is known of the training: settings, seeds, best epochs, fingerprints, versions.
+    normalisation
+        How the project's counts became expression, so that new counts can be put on the same scale.
     """
 
     members: list[PerturbFormer]
@@ -64,6 +67,7 @@ class TrainedModel:
     layout: TargetLayout
     controls: ControlWells
     about: Mapping[str, Any]
+    normalisation: Normalisation = field(default_factory=lambda: Normalisation("none"))
 
 
 def save_model(path: Path, model: TrainedModel) -> None:
@@ -74,6 +78,8 @@ def save_model(path: Path, model: TrainedModel) -> None:
             tensors[f"members.{number}.{name}"] = value.detach().cpu().contiguous()
         tensors[f"members.{number}.control_latent"] = model.controls.latents[number].contiguous()
     controls = {key: value for key, value in asdict(model.controls).items() if key != "latents"}
+    normalisation, arrays = model.normalisation.to_parts()
+    tensors |= {f"normalisation.{name}": torch.from_numpy(array) for name, array in arrays.items()}
     header = {
         **model.about,
         "format": FORMAT,
@@ -85,9 +91,10 @@ def save_model(path: Path, model: TrainedModel) -> None:
         "genes_sha256": gene_fingerprint(model.genes),
         "targets": asdict(model.layout),
         "controls": controls,
+        "normalisation": normalisation,
     }
-    with atomic_path(path) as part:
-        save_file(tensors, part, metadata={KEY: canonical_json(header)})
+    # Not save_file: on a full disk it raises an error that is no OSError, of which nobody can tell what it means.
+    write_bytes(path, save(tensors, metadata={KEY: canonical_json(header)}))
 
 
 def gene_fingerprint(genes: Sequence[str]) -> str:
@@ -110,19 +117,37 @@ def load_model(path: Path) -> TrainedModel:
         tensors = load_file(path)
     except SafetensorError as error:
         raise ModelError("the model file is damaged", where=path, found=error, hint="train again") from error
+    try:
+        return _assemble(about, tensors)
+    except (KeyError, TypeError, RuntimeError, DataError) as error:
+        raise ModelError(
+            "the weights do not fit the model's own description",
+            where=path,
+            found=f"{type(error).__name__}: {error}",
+            hint="restore the file from a copy, or train again",
+        ) from error
+
+
+def _assemble(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TrainedModel:
     targets = about["targets"]
     layout = TargetLayout(tuple(targets["scores"]), targets["label"], targets["activation"])
     settings = ModelSettings(**about["settings"]["model"])
     zscore = about["settings"]["train"]["zscore"]
     members, latents = [], []
     for number in range(about["members"]):
-        own = {name.removeprefix(f"members.{number}."): value for name, value in tensors.items()}
-        own = {name: value for name, value in own.items() if not name.startswith("members.")}
+        prefix = f"members.{number}."
+        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        latents.append(own.pop("control_latent"))
         network = empty_network(len(about["genes"]), layout, settings, zscore)
-        try:
-            latents.append(own.pop("control_latent"))
-            network.load_state_dict(own)
-        except (KeyError, RuntimeError) as error:
-            raise ModelError("the weights do not fit the model's own description", where=path, found=error) from error
+        network.load_state_dict(own)
         members.append(network.eval())
-    return TrainedModel(members, about["genes"], layout, ControlWells(**about["controls"], latents=latents), about)
+    controls = ControlWells(**about["controls"], latents=latents)
+    return TrainedModel(members, about["genes"], layout, controls, about, _normalisation(about, tensors))
+
+
+def _normalisation(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Normalisation:
+    if "normalisation" not in about:  # the first models did not carry it, and were of values taken as they were
+        return Normalisation("none")
+    prefix = "normalisation."
+    arrays = {name.removeprefix(prefix): value.numpy() for name, value in tensors.items() if name.startswith(prefix)}
+    return Normalisation.from_parts(about["normalisation"], arrays)

@@ -25,12 +25,12 @@ class Noise:
     p
         Probability that an element is zeroed. On the CPU it is rounded to a multiple of 2^-16.
     key
-        Whole numbers that name the pass.
+        Whole numbers, 0 or more, that name the pass.
     """
 
     def __init__(self, p: float, key: Sequence[int], device: torch.device) -> None:
         self.p = p
-        seed = np.random.SeedSequence([value & 0xFFFFFFFF for value in key])
+        seed = np.random.SeedSequence(list(key))
         if device.type == "cpu":
             self._bits = np.random.SFC64(seed)
             self._generator = None

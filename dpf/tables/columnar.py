@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyarrow import feather, ipc
+from pyarrow import ipc
 
 from dpf.errors import DataError, UsageError, listed
 from dpf.files import sha256_file
@@ -23,7 +23,7 @@ from dpf.tables.screen import Note, SourceFile
 from dpf.tables.text_matrix import matrix_from_cells
 
 _COLUMNS_AT_A_TIME = 512
-_ARROW_MAGIC, _FEATHER_1_MAGIC, _PARQUET_MAGIC, _ZIP_MAGIC = b"ARROW1", b"FEA1", b"PAR1", b"PK\x03\x04"
+_ARROW_MAGIC, _PARQUET_MAGIC, _ZIP_MAGIC = b"ARROW1", b"PAR1", b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def recognises_parquet(path: Path, head: bytes) -> bool:
 
 
 def recognises_feather(path: Path, head: bytes) -> bool:
-    """Whether a file begins as Feather does, version 1 or 2 (Arrow IPC)."""
-    return not path.is_dir() and head.startswith((_ARROW_MAGIC, _FEATHER_1_MAGIC))
+    """Whether a file begins as Feather 2 does, which is the Arrow IPC file."""
+    return not path.is_dir() and head.startswith(_ARROW_MAGIC)
 
 
 def recognises_xlsx(path: Path, head: bytes) -> bool:
@@ -58,14 +58,11 @@ def _open(path: Path) -> _Columns:
             file = pq.ParquetFile(path)
             schema = file.schema_arrow  # every look at this property builds it again
             return _Columns(schema, file.metadata.num_rows, lambda at: _read_parquet(file, schema.names, at))
-        if head.startswith(_ARROW_MAGIC):
-            with pa.memory_map(str(path)) as source:
-                schema = ipc.open_file(source).schema
-            return _Columns(schema, _read_arrow(path, [0]).num_rows, lambda at: _read_arrow(path, at))
-        table = feather.read_table(path)
+        with pa.memory_map(str(path)) as source:
+            schema = ipc.open_file(source).schema
+        return _Columns(schema, _read_arrow(path, [0]).num_rows, lambda at: _read_arrow(path, at))
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
-    return _Columns(table.schema, table.num_rows, table.select)
 
 
 def _read_parquet(file: pq.ParquetFile, names: list[str], at: list[int]) -> pa.Table:

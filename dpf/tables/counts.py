@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,11 +12,25 @@ from dpf.errors import DataError
 from dpf.tables.screen import Note
 
 _CHECKED_WELLS = 48
+_WELLS_AT_A_TIME = 256
 _LARGEST_LOG = 30.0  # 2**30 counts in one gene of one well: no log of a count is larger
 _SAME_DEPTH = 1e-3
 
 
-def check_counts(values: NDArray[np.floating], where: str, whole: bool = False) -> tuple[Note, ...]:
+class Scale(NamedTuple):
+    """What values are by themselves, and what shows it."""
+
+    kind: Literal["counts", "normalised", "unclear"]
+    evidence: str
+
+
+def check_counts(
+    values: NDArray[np.floating],
+    where: str,
+    whole: bool = False,
+    wells: Sequence[str] | None = None,
+    genes: Sequence[str] | None = None,
+) -> tuple[Note, ...]:
     """Refuse what cannot be counts; say what makes it doubtful, with the numbers.
 
     Parameters
@@ -24,6 +41,8 @@ def check_counts(values: NDArray[np.floating], where: str, whole: bool = False) 
         The file, for errors.
     whole
         Refuse fractions (VST models whole counts; fractions come from tools that share a read among genes).
+    wells, genes
+        N and G names, for errors; None where they have none.
 
     Raises
     ------
@@ -31,10 +50,16 @@ def check_counts(values: NDArray[np.floating], where: str, whole: bool = False) 
         A value is negative, missing or infinite, or `whole` and it has a fraction.
     """
     if not np.isfinite(values).all():
-        raise _error("counts are missing or infinite", values, ~np.isfinite(values), where, "finite numbers")
+        found = _first(values, ~np.isfinite(values), wells, genes)
+        raise DataError("counts are missing or infinite", where=where, found=found, expected="finite numbers")
     if values.size and values.min() < 0:
-        hint = "these values look normalised already: use --normalize none"
-        raise _error("counts are negative", values, values < 0, where, "whole numbers from 0", hint)
+        raise DataError(
+            "counts are negative",
+            where=where,
+            found=_first(values, values < 0, wells, genes),
+            expected="whole numbers from 0",
+            hint="these values look normalised already: use --normalize none",
+        )
     fractions = _fractions(values)
     if not fractions:
         return ()
@@ -49,16 +74,39 @@ def check_counts(values: NDArray[np.floating], where: str, whole: bool = False) 
 
 def looks_like_counts(values: NDArray[np.floating], where: str) -> tuple[Note, ...]:
     """The warning for values said to be normalised that look like counts: whole, from 0, some beyond any logarithm."""
-    if not values.size or not np.isfinite(values).all() or values.min() < 0:
+    kind, evidence = scale_of(values) if np.isfinite(values).all() else Scale("unclear", "")
+    if kind != "counts":
         return ()
-    if _fractions(values) or values.max() <= _LARGEST_LOG:
-        return ()
-    text = f"all values are whole numbers from 0 to {values.max():,.0f}, which look like counts"
-    return (Note("warning", f"{where}: {text}: is --normalize log-cpm meant?"),)
+    return (Note("warning", f"{where}: {evidence}, which look like counts: is --normalize log-cpm meant?"),)
+
+
+def scale_of(values: NDArray[np.floating]) -> Scale:
+    """Whether values are counts or normalised, where they say so themselves.
+
+    ``counts``: whole numbers from 0, some beyond any logarithm of a count. ``normalised``: some are negative, or
+    there are fractions and none is beyond any logarithm. ``unclear``: whole numbers that are all small (a shallow
+    plate, rounded logarithms), or fractions and large values (expected counts, CPM).
+
+    Parameters
+    ----------
+    values
+        Array of shape (N, G), finite.
+    """
+    if not values.size:
+        return Scale("unclear", "there are no values")
+    largest = values.max()
+    if values.min() < 0:
+        return Scale("normalised", f"values go down to {values.min():.4g}")
+    if not _fractions(values):
+        text = f"all values are whole numbers from 0 to {largest:,.0f}"
+        return Scale("counts" if largest > _LARGEST_LOG else "unclear", text)
+    text = f"values have fractions and go up to {largest:,.4g}"
+    return Scale("normalised" if largest <= _LARGEST_LOG else "unclear", text)
 
 
 def _fractions(values: NDArray[np.floating]) -> int:
-    return sum(int(np.count_nonzero(row != np.rint(row))) for row in values)
+    blocks = (values[start : start + _WELLS_AT_A_TIME] for start in range(0, len(values), _WELLS_AT_A_TIME))
+    return sum(int(np.count_nonzero(block != np.rint(block))) for block in blocks)
 
 
 def _already_normalised(values: NDArray[np.floating]) -> str | None:
@@ -76,14 +124,9 @@ def _already_normalised(values: NDArray[np.floating]) -> str | None:
     return None
 
 
-def _error(
-    what: str,
-    values: NDArray[np.floating],
-    wrong: NDArray[np.bool_],
-    where: str,
-    expected: str,
-    hint: str | None = None,
-) -> DataError:
+def _first(
+    values: NDArray[np.floating], wrong: NDArray[np.bool_], wells: Sequence[str] | None, genes: Sequence[str] | None
+) -> str:
     well, gene = np.argwhere(wrong)[0]
-    found = f"{int(wrong.sum()):,} values, the first {values[well, gene]:.6g} in well {well + 1}, gene {gene + 1}"
-    return DataError(what, where=where, found=found, expected=expected, hint=hint)
+    place = f"well {wells[well] if wells else well + 1}, gene {genes[gene] if genes else gene + 1}"
+    return f"{int(wrong.sum()):,} values, the first {values[well, gene]:.6g} in {place}"

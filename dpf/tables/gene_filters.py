@@ -6,16 +6,22 @@ genes made before the split does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, UsageError, listed
 from dpf.tables.screen import Note
+from dpf.tables.text_files import parse_text
 
 _BLOCK_GENES = 1024
+_TREND_GENES = 301
+_LIST_HEADINGS = frozenset({"x", "gene", "genes", "gene_id", "gene_name", "symbol", "gene_symbol", "ensembl_id"})
 _NAME_COLUMNS = ("gene", "symbol", "gene_id", "source_name")
 
 
@@ -35,21 +41,34 @@ def detected_in(counts: NDArray[np.floating], min_wells: int, min_count: float =
 
 
 def most_variable(expression: NDArray[np.floating], n: int) -> NDArray[np.bool_]:
-    """The `n` genes of largest variance over all wells, on the normalised scale; of equal ones the first.
+    """The `n` genes that vary most for their level; of equal ones the first.
+
+    The variance over all wells is divided by the median variance of the 301 genes nearest in mean: on a logarithmic
+    scale the genes of few counts vary most, and all that varies in them is noise (the idea of the normalised
+    dispersion of Satija et al. 2015, with a running median for its bins). With fewer than 602 genes that vary at all
+    there is no such neighbourhood, and the variance itself decides.
 
     Parameters
     ----------
     expression
-        Array of shape (N, G), normalised: the variance of counts only ranks genes by their level.
+        Array of shape (N, G), normalised.
 
     Raises
     ------
     UsageError
         `n` is not positive.
     """
-    blocks = range(0, expression.shape[1], _BLOCK_GENES)
-    variances = [expression[:, i : i + _BLOCK_GENES].astype(np.float64).var(axis=0) for i in blocks]
-    return _largest(np.concatenate(variances) if variances else np.zeros(0), n)
+    means, variances = np.zeros(expression.shape[1]), np.zeros(expression.shape[1])
+    for start in range(0, expression.shape[1], _BLOCK_GENES):
+        block = expression[:, start : start + _BLOCK_GENES].astype(np.float64)
+        means[start : start + _BLOCK_GENES] = block.mean(axis=0)
+        variances[start : start + _BLOCK_GENES] = block.var(axis=0)
+    varying = np.flatnonzero(variances > 0)
+    if len(varying) >= 2 * _TREND_GENES:
+        by_mean = varying[np.argsort(means[varying], kind="stable")]
+        around = np.pad(variances[by_mean], _TREND_GENES // 2, mode="symmetric")
+        variances[by_mean] /= np.median(sliding_window_view(around, _TREND_GENES), axis=1)
+    return _largest(variances, n)
 
 
 def most_perturbed(
@@ -156,6 +175,26 @@ def find_genes(genes: pl.DataFrame, wanted: Sequence[str]) -> tuple[NDArray[np.b
         known = set(ids.drop_nulls())
         unknown = [name for name in unknown if bare.get(name) not in known]
     return found, unknown
+
+
+def read_gene_list(path: Path) -> tuple[tuple[str, ...], tuple[Note, ...]]:
+    """The names in a list of genes: one a line, or the first cell of each line of a table; each name once.
+
+    A line of headings (``gene``, ``symbol``), empty lines and lines that begin with ``#`` are passed over.
+
+    Raises
+    ------
+    DataError
+        There is no name in the file, or it is no text.
+    """
+    lines, notes = parse_text(path, lambda stream: stream.read().split("\n"))
+    cells = [re.split(r"[\t,;]", line, maxsplit=1)[0].strip().strip('"').strip() for line in lines]
+    names = [cell for cell in cells if cell and not cell.startswith("#")]
+    if names and names[0].casefold() in _LIST_HEADINGS:
+        names = names[1:]
+    if not names:
+        raise DataError("a list of genes is empty", where=path, found="no names", expected="a name a line")
+    return tuple(dict.fromkeys(names)), notes
 
 
 def listed_genes(genes: pl.DataFrame, wanted: Sequence[str], where: str) -> tuple[NDArray[np.bool_], tuple[Note, ...]]:

@@ -31,7 +31,25 @@ _SUFFIX = re.compile(r"(?i)\.(gz|csv|tsv|txt|tab|parquet|feather|arrow|xlsx|xlsm
 
 
 def read_screen(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None = None) -> Screen:
-    """Read and check a screen.
+    """Read and check a screen; see `read_unchecked`.
+
+    Returns
+    -------
+    Screen
+        Checked (`dpf.tables.validate`), every oddity in its notes.
+
+    Raises
+    ------
+    UsageError, DataError
+        As `read_unchecked` and `dpf.tables.validate.check_screen`.
+    """
+    return check_screen(read_unchecked(sources, wells, roles, format_name))
+
+
+def read_unchecked(
+    sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None = None
+) -> Screen:
+    """Read a screen as its files have it, for `dpf.tables.preparing` to judge.
 
     Parameters
     ----------
@@ -45,11 +63,6 @@ def read_screen(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, fo
     format_name
         One of `FORMAT_NAMES`, for all sources; None recognises each by its content.
 
-    Returns
-    -------
-    Screen
-        Checked (`dpf.tables.validate`), every oddity in its notes.
-
     Raises
     ------
     UsageError
@@ -62,11 +75,11 @@ def read_screen(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, fo
         raise UsageError("there is nothing to read", expected="--from with a file or a folder")
     is_classic = format_name == CLASSIC or (format_name is None and any(map(recognises_classic, sources)))
     if not is_classic:
-        return check_screen(_read_wide(sources, wells, roles, format_name))
+        return _read_wide(sources, wells, roles, format_name)
     if len(sources) > 1:
         raise UsageError("a folder of the classic layout is read alone", found=listed(sources), expected="one --from")
     refuse_wells_table(bool(wells))
-    return check_screen(_from_classic(read_classic(sources[0]), roles))
+    return _from_classic(read_classic(sources[0]), roles)
 
 
 def read_expression(
@@ -122,7 +135,8 @@ def _read_wide(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, for
     tables = [read_table(path) for path in wells] or [_own_wells(matrix, roles) for matrix in matrices]
     if len(matrices) == 1 and len(tables) > 1:
         tables = [merge_tables(tables, matrices[0])]
-    joined = join_wells(
+    unused = [note for matrix in matrices if wells for note in _own_wells_unused(matrix)]
+    joined = join_wells(  # which empties `matrices`
         matrices,
         tables,
         _labels(sources, wells),
@@ -134,7 +148,7 @@ def _read_wide(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, for
     frame, targets, notes = assign_roles(joined.table, known, roles)
     if not wells and OWN_IDS in frame.columns:
         frame = frame.drop(OWN_IDS)
-    every = tuple(dict.fromkeys((*joined.notes, *notes)))
+    every = tuple(dict.fromkeys((*joined.notes, *unused, *notes)))
     return Screen(frame, joined.genes, joined.expression, targets, every, joined.sources)
 
 
@@ -155,6 +169,15 @@ def _own_wells(matrix: Matrix, roles: Roles) -> Table:
     path = Path(matrix.path)
     table = table_from_frame(wells.row_table, path, matrix.source)
     return table.with_column(OWN_IDS, wells.row_names)
+
+
+def _own_wells_unused(matrix: Matrix) -> list[Note]:
+    """A note where a file describes its own wells and a table given beside it was taken instead."""
+    own = {"wells-by-genes": matrix.row_table, "genes-by-wells": matrix.column_table}.get(matrix.orientation or "")
+    if own is None:
+        return []
+    text = f"what {Path(matrix.path).name} says about its own wells was not used, as --wells is given"
+    return [Note("info", f"{text}: {listed(own.columns)}")]
 
 
 def _labels(sources: Sequence[Path], wells: Sequence[Path]) -> list[str]:

@@ -38,7 +38,8 @@ class Matrix:
         The heading above the row names (``gene``, ``HUGO``), or None.
     row_table, column_table
         What the file says about its rows and columns, one row each in the order of `values`, with the file's own
-        column names; None where it says nothing. For genes, `gene_id` and `symbol` are understood where they stand.
+        column names; None where it says nothing (a table without columns becomes None). For genes, `gene_id` and
+        `symbol` are understood where they stand.
     notes
         What was odd about the file.
     source
@@ -60,6 +61,10 @@ class Matrix:
     def __post_init__(self) -> None:
         """Refuse names or tables that are not as long as the side they describe: a reader's bug, not the user's."""
         rows, columns = self.values.shape
+        for name in ("row_table", "column_table"):
+            table: pl.DataFrame | None = getattr(self, name)
+            if table is not None and table.width == 0:  # a frame without columns forgets its height
+                object.__setattr__(self, name, None)
         sides = [
             ("row_names", None if self.row_names is None else len(self.row_names), rows),
             ("column_names", len(self.column_names), columns),

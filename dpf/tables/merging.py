@@ -50,10 +50,8 @@ def _add(base: Table, other: Table) -> Table:
     notes.append(Note("info", f"{other.short_name} is joined to {base.short_name} on column {mine}"))
     unknown = [name for name, row in row_of.items() if row not in found]
     if unknown:
-        text = (
-            f"{other.short_name}: {count(len(unknown), 'well')} not in {base.short_name}, left out: {listed(unknown)}"
-        )
-        notes.append(Note("warning", text))
+        names = f"{base.short_name}, left out: {listed(unknown)}"
+        notes.append(Note("warning", f"{other.short_name}: {count(len(unknown), 'well')} not in {names}"))
     if None in rows:
         text = f"{other.short_name} says nothing about {count(rows.count(None), 'well')}: empty cells there"
         notes.append(Note("warning", text))

@@ -140,6 +140,8 @@ def normalise(
     genes: Sequence[str],
     wells: Sequence[str],
     keep: Sequence[str] | None = None,
+    *,
+    in_place: bool = False,
 ) -> tuple[NDArray[np.float32], tuple[Note, ...]]:
     """Apply a fitted normalisation; genes are matched by name.
 
@@ -153,12 +155,15 @@ def normalise(
         G and N names.
     keep
         The K genes to return, in this order; None for all of `genes`.
+    in_place
+        Write the result over `counts`, which are lost: large tables then stand in memory once. They must be float32,
+        and K at most G.
 
     Returns
     -------
     expression : ndarray of shape (N, K)
-        float32; computed in float64, a block of wells at a time. A well without any count gets the value of count 0
-        everywhere, which is noted.
+        float32; computed in float64, a block of wells at a time; a view of `counts` where `in_place`. A well without
+        any count gets the value of count 0 everywhere, which is noted.
     notes : tuple of Note
 
     Raises
@@ -176,20 +181,23 @@ def normalise(
             expected="every gene that the project uses",
         )
     columns = np.array([place[name] for name in wanted], dtype=np.intp)
+    # A block of wells is read whole before its place is written, so the result may lie over the counts.
+    values = counts[:, : len(columns)] if in_place else np.empty((len(counts), len(columns)), dtype=np.float32)
+    step = max(1, _BLOCK_CELLS // max(1, counts.shape[1]))
+    blocks = [slice(start, start + step) for start in range(0, len(counts), step)]
     if fitted.method == "none":
-        return np.ascontiguousarray(counts[:, columns], dtype=np.float32), ()
+        for rows in blocks:
+            values[rows] = counts[rows][:, columns]
+        return values, ()
     notes = _lost_depth(fitted, place)
     present = np.array([name in place for name in fitted.depth_genes], dtype=bool)
     depth_columns = np.array([place[name] for name in fitted.depth_genes if name in place], dtype=np.intp)
-    values = np.empty((len(counts), len(columns)), dtype=np.float32)
     empty: list[str] = []
-    step = max(1, _BLOCK_CELLS // max(1, counts.shape[1]))
-    for start in range(0, len(counts), step):
-        block = counts[start : start + step]
-        depth = _depth(fitted, block[:, depth_columns].astype(np.float64), present)
-        empty += [wells[start + int(i)] for i in np.flatnonzero(depth == 0)]
-        scaled = block[:, columns].astype(np.float64) / np.where(depth > 0, depth, np.inf)[:, None]
-        values[start : start + step] = np.log2(scaled + 1) if fitted.vst is None else stabilise(scaled, fitted.vst)
+    for rows in blocks:
+        depth = _depth(fitted, counts[rows][:, depth_columns].astype(np.float64), present)
+        empty += [wells[rows.start + int(i)] for i in np.flatnonzero(depth == 0)]
+        scaled = counts[rows][:, columns].astype(np.float64) / np.where(depth > 0, depth, np.inf)[:, None]
+        values[rows] = np.log2(scaled + 1) if fitted.vst is None else stabilise(scaled, fitted.vst)
     if empty:
         text = f"{len(empty):,} wells hold no counts and were given the value of count 0: {listed(empty)}"
         notes = (*notes, Note("warning", text))

@@ -26,7 +26,7 @@ _CONCENTRATION = (
     rf"(final[ _.]?)?(concentration|conc|dose)([ _.([]*({_UNIT})[)\]]*)?(_1)?",
     r"pert_i?dose",
 )
-_WITH_UNIT = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d+)?)\s*([^\d\s.+-].*)")
+_WITH_UNIT = re.compile(r"([+-]?[\d.,]+(?:[eE][+-]?\d+)?)\s*([A-Za-z\u00b5\u03bc%][^\d.,]*)")
 
 
 def read_plates(

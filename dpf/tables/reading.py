@@ -36,6 +36,7 @@ FORMAT_NAMES: tuple[str, ...] = (CLASSIC, *(known.name for known in FORMATS))
 #: Files that begin so are known, and are not read: what to do instead.
 _FOREIGN = {
     b"\xd0\xcf\x11\xe0": ("an old Excel file (.xls)", "save it as .xlsx or CSV"),
+    b"FEA1": ("Feather of version 1", "write it again as Feather 2 or Parquet"),
     b"PK\x03\x04": ("a zip archive", "unpack it, and name the table in it"),
     b"BZh": ("a bzip2 archive", "unpack it with bunzip2"),
     b"\xfd7zXZ": ("an xz archive", "unpack it with unxz"),

@@ -19,7 +19,8 @@ from dpf.tables.positions import read_concentrations, read_groups, read_plates, 
 from dpf.tables.screen import CANONICAL_COLUMNS, Note, Targets
 from dpf.tables.targets import read_targets
 
-_COMPOUND = (
+#: Headings under which compounds stand, the likeliest first (`dpf.tables.columns.guess_columns`).
+COMPOUND_HEADINGS = (
     r"compound",
     r"compound[ _.]?name",
     r"drug([ _.]?name)?",
@@ -143,7 +144,7 @@ def _no_targets(table: Table) -> DataError:
 def _compound_column(table: Table, named: str | None, taken: Sequence[str]) -> tuple[str, tuple[Note, ...]]:
     if named is not None:
         return find_column(table, named, "--compound-column"), ()
-    guesses = [name for name in guess_columns(table, _COMPOUND) if name not in taken]
+    guesses = [name for name in guess_columns(table, COMPOUND_HEADINGS) if name not in taken]
     if not guesses:
         raise DataError(
             "no column of the wells table looks like the compound",

@@ -107,7 +107,18 @@ def pair_signatures(sets: Sequence[GeneSet]) -> tuple[Signature, ...]:
     return tuple(signatures)
 
 
-def gene_set_score(expression: NDArray[np.floating], genes: pl.DataFrame, signature: Signature) -> SignatureScore:
+def signature_members(genes: pl.DataFrame, signatures: Sequence[Signature]) -> NDArray[np.bool_]:
+    """The genes, of G, that any of the signatures names: all that their scores need."""
+    names = [name for signature in signatures for name in (*signature.up, *signature.down)]
+    return find_genes(genes, names)[0]
+
+
+def gene_set_score(
+    expression: NDArray[np.floating],
+    genes: pl.DataFrame,
+    signature: Signature,
+    measured: NDArray[np.bool_] | None = None,
+) -> SignatureScore:
     """Score every well: mean over the up genes of z − mean over the down genes of z.
 
     ``z = (x − mean over wells) / (standard deviation over wells)``, the deviation that of the population.
@@ -117,11 +128,13 @@ def gene_set_score(expression: NDArray[np.floating], genes: pl.DataFrame, signat
     Parameters
     ----------
     expression
-        Array of shape (N, G), normalised.
+        Array of shape (N, G), normalised; with `measured`, only its columns.
     genes
         G rows: the genes table. A member may be given as name, symbol or identifier.
     signature
         From `pair_signatures`.
+    measured
+        bool array of shape (G,), the genes that `expression` holds, at least the `signature_members`; None for all.
 
     Raises
     ------
@@ -130,33 +143,33 @@ def gene_set_score(expression: NDArray[np.floating], genes: pl.DataFrame, signat
     """
     used = np.zeros(genes.height, dtype=bool)
     values, notes = np.zeros(len(expression)), []
-    for sign, side, members in ((1, "up", signature.up), (-1, "down", signature.down)):
-        if not members:
+    for sign, side, names in ((1, "up", signature.up), (-1, "down", signature.down)):
+        if not names:
             continue
-        found, unknown = find_genes(genes, members)
+        found, unknown = find_genes(genes, names)
         if both := genes.get_column("gene").filter(pl.Series(found & used)).to_list():
             raise DataError("genes stand on both sides of a signature", where=signature.name, found=listed(both))
-        some = expression[:, found].astype(np.float64)
+        some = expression[:, found if measured is None else found[measured]].astype(np.float64)
         varies = some.max(axis=0, initial=-np.inf) > some.min(axis=0, initial=np.inf)
         if not varies.any():
             raise DataError(
                 f"none of the {side} genes of a signature is measured and varies",
                 where=signature.name,
-                found=f"{len(members):,} genes, of which unknown: {listed(unknown, 5)}",
+                found=f"{len(names):,} genes, of which unknown: {listed(unknown, 5)}",
                 expected=f"names such as {listed(genes.get_column('gene').head(3).to_list())}",
                 hint=case_hint(genes, unknown),
             )
         some = some[:, varies]
         values += sign * ((some - some.mean(axis=0)) / some.std(axis=0)).mean(axis=1)
         used[np.flatnonzero(found)[varies]] = True
-        notes += _notes(signature.name, side, members, unknown, int((~varies).sum()))
+        notes += _notes(signature.name, side, names, unknown, int((~varies).sum()))
     return SignatureScore(signature.name, values, used, tuple(notes))
 
 
-def _notes(name: str, side: str, members: Sequence[str], unknown: list[str], constant: int) -> list[Note]:
+def _notes(name: str, side: str, names: Sequence[str], unknown: list[str], constant: int) -> list[Note]:
     problems = [f"{len(unknown):,} are not measured ({listed(unknown, 5)})"] if unknown else []
     problems += [f"{constant:,} are constant"] if constant else []
     if not problems:
         return []
-    text = f"signature {name}: of {len(members):,} {side} genes, {' and '.join(problems)}; the rest were used"
-    return [Note("warning" if len(unknown) * 2 > len(members) else "info", text)]
+    text = f"signature {name}: of {len(names):,} {side} genes, {' and '.join(problems)}; the rest were used"
+    return [Note("warning" if len(unknown) * 2 > len(names) else "info", text)]

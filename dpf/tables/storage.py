@@ -21,6 +21,7 @@ from dpf.files import atomic_path, canonical_json, sha256_file, sha256_text
 
 _KEY = b"dpf"
 _WELLS_A_GROUP = 4096
+_CELLS_A_GROUP = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def _open(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(path)
     except FileNotFoundError:
         raise ProjectError("a file of the project is missing", where=path) from None
+    except PermissionError as error:
+        raise ProjectError("a file of the project may not be read", where=path, hint="ask its owner") from error
     except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
         raise DataError(
             "a table cannot be read: it is truncated or is not a Parquet file",
@@ -88,17 +91,21 @@ def _about(file: pq.ParquetFile, path: Path, kind: str) -> dict[str, Any]:
     raw = (file.schema_arrow.metadata or {}).get(_KEY)
     if raw is None:
         raise ProjectError("the table was not written by dpf", where=path, expected=f"a dpf table of kind {kind!r}")
-    about: dict[str, Any] = json.loads(raw)
-    if about["format"] > FORMAT:
+    try:
+        about: dict[str, Any] = json.loads(raw)
+        later = about["format"] > FORMAT
+    except (ValueError, TypeError, KeyError):
+        raise DataError("the table's footer is not one that dpf writes", where=path, found=raw[:80]) from None
+    if later:
         raise ProjectError(
             "the table has a later format than this dpf reads",
             where=path,
-            found=f"format {about['format']}, written by dpf {about['dpf']}",
+            found=f"format {about['format']}, written by dpf {about.get('dpf', 'of an unknown version')}",
             expected=f"format {FORMAT} or earlier",
             hint="update dpf: pipx upgrade drugseq-perturbformer",
         )
-    if about["kind"] != kind:
-        raise ProjectError("the table is of another kind", where=path, found=about["kind"], expected=kind)
+    if about.get("kind") != kind:
+        raise ProjectError("the table is of another kind", where=path, found=about.get("kind"), expected=kind)
     return about
 
 
@@ -123,18 +130,22 @@ def write_expression(
 ) -> None:
     """Write the wide matrix: `well_id`, then one float32 column a gene.
 
-    Row groups of at most 4,096 wells, so that writing needs the matrix and one group beside it, not twice the
-    matrix. No dictionaries and no statistics: on tens of thousands of float columns they only slow reading.
+    Row groups of at most 4,096 wells and 2²⁵ cells (128 MiB), so that writing needs the matrix and one group beside
+    it, not twice the matrix. No dictionaries and no statistics: on tens of thousands of float columns they only slow
+    reading.
     """
     schema = pa.schema([("well_id", pa.string()), *((gene, pa.float32()) for gene in genes)])
     schema = schema.with_metadata(_footer("expression", about))
     options = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}
     with atomic_path(path) as part, pq.ParquetWriter(part, schema, **options) as writer:
-        for start in range(0, len(well_ids), _WELLS_A_GROUP):
-            rows = slice(start, start + _WELLS_A_GROUP)
-            block = np.ascontiguousarray(values[rows].T, dtype=np.float32)
+        step = max(1, min(_WELLS_A_GROUP, _CELLS_A_GROUP // max(1, len(genes))))
+        for start in range(0, len(well_ids), step):
+            rows = slice(start, start + step)
+            block = np.asarray(values[rows].T, dtype=np.float32)
+            if block.strides[1] != block.itemsize:  # in column order already, if it came from a table of genes × wells
+                block = np.ascontiguousarray(block)
             arrays = [pa.array(well_ids[rows], pa.string()), *(pa.array(column) for column in block)]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=_WELLS_A_GROUP)
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=step)
 
 
 def read_expression(path: Path, check: bool = True) -> Expression:
@@ -145,10 +156,7 @@ def read_expression(path: Path, check: bool = True) -> Expression:
     """
     file = _open(path)
     _about(file, path, "expression")
-    names = file.schema_arrow.names
-    if names[0] != "well_id":
-        raise DataError("the first column of the expression must be well_id", where=path, found=names[0])
-    genes = names[1:]
+    genes = _gene_columns(file.schema_arrow, path)
     values = np.empty((file.metadata.num_rows, len(genes)), np.float32)
     well_ids: list[str] = []
     try:
@@ -164,6 +172,16 @@ def read_expression(path: Path, check: bool = True) -> Expression:
     if check and not np.isfinite(values).all():
         _refuse_not_finite(path, well_ids, genes, values)
     return Expression(well_ids, genes, values)
+
+
+def _gene_columns(schema: pa.Schema, path: Path) -> list[str]:
+    names: list[str] = schema.names
+    if names[:1] != ["well_id"]:
+        raise DataError("the first column of the expression must be well_id", where=path, found=listed(names[:1]))
+    strange = [f"{field.name} ({field.type})" for field in list(schema)[1:] if field.type != pa.float32()]
+    if strange:
+        raise DataError("gene columns are not float32", where=path, found=listed(strange), hint="run dpf init again")
+    return names[1:]
 
 
 def _refuse_not_finite(path: Path, well_ids: list[str], genes: list[str], values: NDArray[np.float32]) -> None:

@@ -102,17 +102,18 @@ def split_line(line: str, delimiter: str) -> list[str]:
 def sniff_delimiter(lines: list[str]) -> str:
     """The delimiter of a table, from its first lines, headings included: comma, tab or semicolon.
 
-    The one that splits most lines into the same number of cells, more than one; of several such the one with the
-    most cells. A table of one column has none: then comma is as good as any.
+    The one that splits most lines into the same number of cells, more than one; of several such the one that splits
+    the headings so too, then the one with the most cells: in ``id;A`` over ``x;1,5`` it is the semicolon. A table of
+    one column has none: then comma is as good as any.
     """
-    best, best_key = ",", (0.0, 0)
+    best, best_key = ",", (0.0, False, 0)
     for delimiter in DELIMITERS:
         counts = Counter(_cells(line, delimiter) for line in lines[1:] or lines)
         cells, times = counts.most_common(1)[0] if counts else (1, 0)
         agreement = times / max(len(lines[1:] or lines), 1)
         heading = _cells(lines[0], delimiter) if lines else 1
         if cells > 1 and heading in (cells, cells - 1, cells + 1):
-            key = (round(agreement, 1), cells)
+            key = (round(agreement, 1), heading == cells, cells)
             if key > best_key:
                 best, best_key = delimiter, key
     return best
@@ -138,5 +139,6 @@ def leading_comments(lines: list[str]) -> int:
         return 0
     delimiter = sniff_delimiter(lines[count:])
     cells = len(split_line(lines[count], delimiter))
-    is_heading = cells > 1 and len(split_line(lines[count - 1], delimiter)) in (cells, cells - 1)
+    last = len(split_line(lines[count - 1], delimiter))
+    is_heading = last > 1 and last in (cells, cells - 1)
     return count - 1 if is_heading else count

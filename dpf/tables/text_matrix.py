@@ -142,19 +142,21 @@ def _numbers(flat: str, lines: list[int], layout: Layout) -> NDArray[np.float32]
     shape = (len(lines), len(layout.columns))
     if layout.decimal_comma:
         if "." in flat:  # 1.234,5: not one number is taken from such a cell
-            flat = "\n".join(f"<{cell}>" if "." in cell else cell for cell in flat.split("\n"))
-        flat = flat.replace(",", ".")
+            cells = flat.split("\n")
+            flat = "\n".join(f"<{cell}>" if "." in cell else cell.replace(",", ".") for cell in cells)
+        else:
+            flat = flat.replace(",", ".")
     parsed = _one_column(flat, pl.Float32)
     unread = parsed.is_null()
     values = parsed.fill_null(float("nan")).to_numpy().copy()
     if unread.any():
         where = unread.arg_true().to_numpy()
-        cells = _one_column(flat, pl.String).filter(unread).fill_null("")
-        known = {text: _second_look(text) for text in cells.unique()}
-        bad = [(int(at), text) for at, text in zip(where, cells, strict=True) if known[text] is None]
+        texts = _one_column(flat, pl.String).filter(unread).fill_null("")
+        known = {text: _second_look(text) for text in texts.unique()}
+        bad = [(int(at), text) for at, text in zip(where, texts, strict=True) if known[text] is None]
         if bad:
             raise _not_numbers(bad, lines, layout)
-        values[where] = [known[text] for text in cells]
+        values[where] = [known[text] for text in texts]
     return values.reshape(shape)
 
 

@@ -18,9 +18,21 @@ _SHOWN = 10
 
 
 def check_screen(screen: Screen) -> Screen:
-    """The same screen with what is odd about its numbers in its notes.
+    """The same screen, found fit to learn from, with what is odd about its numbers in its notes.
 
     Odd are genes that are the same in every well (kept; a z-score makes them 0) and wells without any expression.
+
+    Raises
+    ------
+    DataError
+        As `require_sound`.
+    """
+    require_sound(screen)
+    return screen.with_notes(*_constant_genes(screen), *_empty_wells(screen))
+
+
+def require_sound(screen: Screen) -> None:
+    """Refuse a screen that cannot be learnt from.
 
     Raises
     ------
@@ -39,7 +51,6 @@ def check_screen(screen: Screen) -> Screen:
         wrong += _controls(screen)
         wrong += _targets(screen)
     raise_together(wrong)
-    return screen.with_notes(*_constant_genes(screen), *_empty_wells(screen))
 
 
 def _files(screen: Screen) -> str | None:

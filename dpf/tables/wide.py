@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dpf.errors import DataError, UsageError, listed
 from dpf.tables.delimited import Table
 from dpf.tables.gene_names import DuplicateGenes
+from dpf.tables.in_place import select_rows
 from dpf.tables.matrix import Matrix, Orientation
 from dpf.tables.screen import Note, SourceFile
 from dpf.tables.well_matching import (
@@ -62,7 +63,7 @@ class Joined:
 
 
 def join_wells(
-    matrices: Sequence[Matrix],
+    matrices: list[Matrix],
     tables: Sequence[Table],
     labels: Sequence[str],
     *,
@@ -78,7 +79,8 @@ def join_wells(
     Parameters
     ----------
     matrices
-        As read, in either orientation.
+        As read, in either orientation. The list is emptied and the numbers of a single matrix are put in order where
+        they stand, so that a large table is in memory once.
     tables
         One a matrix in the same order, or one for all.
     labels
@@ -104,6 +106,46 @@ def join_wells(
             hint="repeat --wells in the order of --from",
         )
     notes = [note for matrix in matrices for note in matrix.notes] + [note for table in tables for note in table.notes]
+    sources = tuple(dict.fromkeys([*(m.source for m in matrices), *(s for t in tables for s in t.sources)]))
+    shared = len(tables) == 1 and len(matrices) > 1
+    parts, columns = _match(matrices, tables, well_column, orientation, duplicate_genes, notes)
+    taken = [part.rows for part in parts]
+    if shared:
+        notes += note_left_out(tables[0], columns[0], [row for rows in taken for row in rows])
+        refuse_wells_in_two_files(parts)
+        about = tables[0].take([row for rows in taken for row in rows])
+    else:
+        for table, column, rows in zip(tables, columns, taken, strict=True):
+            notes += note_left_out(table, column, rows)
+        about = _stack([table.take(rows) for table, rows in zip(tables, taken, strict=True)], notes)
+    local_ids = [name for part in parts for name in part.ids]
+    plates = [label for label, part in zip(labels, parts, strict=True) for _ in part.ids]
+    plates_known = len(parts) > 1
+    genes, expression = _combine(parts, labels, notes)
+    well_ids = _unique_ids(local_ids, plates, notes)
+    joined = Joined(
+        table=about,
+        well_ids=well_ids,
+        local_ids=local_ids,
+        plates=plates if plates_known else None,
+        well_columns=tuple(dict.fromkeys(columns)),
+        genes=genes,
+        expression=expression,
+        notes=tuple(dict.fromkeys(notes)),
+        sources=sources,
+    )
+    return replace(joined, notes=(*joined.notes, *_columns_among_genes(joined)))
+
+
+def _match(
+    matrices: list[Matrix],
+    tables: Sequence[Table],
+    well_column: str | None,
+    orientation: Orientation | None,
+    duplicate_genes: DuplicateGenes,
+    notes: list[Note],
+) -> tuple[list[WellsWithExpression], list[str]]:
+    """Every matrix matched with its table, and the columns with the well ids; `matrices` is emptied."""
     shared = len(tables) == 1 and len(matrices) > 1
     parts: list[WellsWithExpression] = []
     columns: list[str] = []
@@ -114,31 +156,8 @@ def join_wells(
         parts.append(part)
         columns.append(column)
         notes += [*column_notes, *part_notes]
-    taken = [part.rows for part in parts]
-    if shared:
-        notes += note_left_out(tables[0], columns[0], [row for rows in taken for row in rows])
-        refuse_wells_in_two_files(parts)
-        about = tables[0].take([row for rows in taken for row in rows])
-    else:
-        for table, column, rows in zip(tables, columns, taken, strict=True):
-            notes += note_left_out(table, column, rows)
-        about = _stack([table.take(rows) for table, rows in zip(tables, taken, strict=True)], notes)
-    genes, expression = _combine(parts, labels, notes)
-    local_ids = [name for part in parts for name in part.ids]
-    plates = [label for label, part in zip(labels, parts, strict=True) for _ in part.ids]
-    well_ids = _unique_ids(local_ids, plates, notes)
-    joined = Joined(
-        table=about,
-        well_ids=well_ids,
-        local_ids=local_ids,
-        plates=plates if len(parts) > 1 else None,
-        well_columns=tuple(dict.fromkeys(columns)),
-        genes=genes,
-        expression=expression,
-        notes=tuple(dict.fromkeys(notes)),
-        sources=tuple(dict.fromkeys([*(m.source for m in matrices), *(s for t in tables for s in t.sources)])),
-    )
-    return replace(joined, notes=(*joined.notes, *_columns_among_genes(joined)))
+    matrices.clear()
+    return parts, columns
 
 
 def _stack(tables: Sequence[Table], notes: list[Note]) -> Table:
@@ -159,9 +178,12 @@ def _stack(tables: Sequence[Table], notes: list[Note]) -> Table:
 
 
 def _combine(
-    parts: Sequence[WellsWithExpression], labels: Sequence[str], notes: list[Note]
+    parts: list[WellsWithExpression], labels: Sequence[str], notes: list[Note]
 ) -> tuple[pl.DataFrame, NDArray[np.float32]]:
-    """The genes that every part has, in the order of the first, and their expression in all wells."""
+    """The genes that every part has, in the order of the first, and their expression in all wells.
+
+    `parts` is emptied: a part is let go as soon as it is copied.
+    """
     names = [part.genes.get_column("gene").to_list() for part in parts]
     common = set(names[0]).intersection(*names[1:])
     if not common:
@@ -178,21 +200,23 @@ def _combine(
             notes.append(Note("warning", text))
     if len(parts) > 1:
         notes.append(Note("info", f"{len(parts)} expression tables share {len(common):,} genes"))
-    kept = [name for name in names[0] if name in common]
-    only = parts[0]
-    if len(parts) == 1 and only.positions == list(range(len(only.values))) and only.values.flags.c_contiguous:
-        return only.genes, only.values  # in order already: no second copy of a large table
-    expression = np.empty((sum(len(part.ids) for part in parts), len(kept)), dtype=np.float32)
+    if len(parts) == 1:
+        only = parts.pop()
+        return only.genes, select_rows(only.values, only.positions)
+    genes = parts[0].genes.filter(pl.col("gene").is_in(common))
+    expression = np.empty((sum(len(part.ids) for part in parts), genes.height), dtype=np.float32)
     start = 0
-    for part, own in zip(parts, names, strict=True):
+    for own in names:
+        part = parts.pop(0)
         place = {name: at for at, name in enumerate(own)}
-        columns = np.array([place[name] for name in kept])
+        columns = np.array([place[name] for name in genes.get_column("gene")])
         positions = np.array(part.positions)
         for at in range(0, len(positions), _WELLS_AT_A_TIME):
             chunk = positions[at : at + _WELLS_AT_A_TIME]
             expression[start + at : start + at + len(chunk)] = part.values[chunk[:, None], columns]
         start += len(positions)
-    return parts[0].genes.filter(pl.col("gene").is_in(common)), expression
+        del part
+    return genes, expression
 
 
 def _unique_ids(local_ids: list[str], plates: list[str], notes: list[Note]) -> list[str]:

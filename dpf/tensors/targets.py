@@ -61,8 +61,11 @@ def fit_scaling(
     mean, std = np.zeros(len(chosen)), np.ones(len(chosen))
     for column in np.flatnonzero(chosen):
         observed = columns[:, column][~np.isnan(columns[:, column])]
-        if len(observed):
-            mean[column], std[column] = observed.mean(), observed.std() or 1.0
+        # Not "where std is 0": rounding leaves equal values such as 0.1, 0.1, 0.1 a deviation of 1e-17.
+        if len(observed) and observed.min() < observed.max():
+            mean[column], std[column] = observed.mean(), observed.std()
+        elif len(observed):
+            mean[column] = observed[0]
     return Scaling(*(torch.from_numpy(part.astype(np.float32)) for part in (gene_mean, gene_std, mean, std)))
 
 

@@ -137,9 +137,12 @@ def memory_errors(compute: Compute, genes: int) -> Iterator[None]:
 
 
 def _out_of_memory(compute: Compute, genes: int) -> DeviceError:
-    fewer = max(genes, compute.wells_at_once(genes) // 4 * genes)
+    wells = compute.wells_at_once(genes)
+    fewer = max(1, wells // 4) * genes
     return DeviceError(
         f"{compute.device} ran out of memory",
-        found=f"{compute.wells_at_once(genes)} wells x {genes:,} genes in one pass",
-        hint=f"the same result in less memory: --set compute.tokens_at_once={fewer}",
+        found=f"{wells} well{'s' if wells > 1 else ''} x {genes:,} genes in one pass",
+        hint=f"the same result in less memory: --set compute.tokens_at_once={fewer}"
+        if wells > 1
+        else "one well is the least there is: use fewer genes, a smaller model.width or a device with more memory",
     )

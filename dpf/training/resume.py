@@ -6,18 +6,20 @@ There is no generator state to keep: order and noise are functions of (seed, mem
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from dpf import __version__
 from dpf.config import FORMAT
 from dpf.errors import ModelError, listed
-from dpf.files import atomic_path, canonical_json
+from dpf.files import canonical_json, write_bytes
 from dpf.project.model_header import KEY, read_model_header
 from dpf.training.member import MemberTraining
 
@@ -71,17 +73,25 @@ def save_run(path: Path, state: RunState, current: MemberTraining, identity: dic
     header = {
         "format": FORMAT,
         "kind": "resume",
+        "dpf": __version__,
         "identity": identity,
         "best_epochs": state.best_epochs,
-        "history": state.history,
+        "history": [_without_nan(row) for row in state.history],
         "epoch": current.epoch,
         "current_best_epoch": current.best_epoch,
         "current_best_total": current.best_total,
     }
-    with atomic_path(path) as part:
-        save_file(
-            {name: value.cpu().contiguous() for name, value in tensors.items()}, part, {KEY: canonical_json(header)}
-        )
+    tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    write_bytes(path, save(tensors, {KEY: canonical_json(header)}))
+
+
+def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
+    """A metric that is not defined, such as the AUROC of wells of one class, is NaN, which JSON does not have."""
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+
+
+def _with_nan(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in row.items()}
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,7 @@ class SavedRun:
         moments: dict[int, Weights] = {}
         for name, value in self._part("moments.").items():
             index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = value
+            moments.setdefault(int(index), {})[key] = value.clone()  # the optimiser works on it in place
         content = training.optimizer.state_dict()
         training.optimizer.load_state_dict({"state": moments, "param_groups": content["param_groups"]})
 
@@ -124,17 +134,19 @@ def load_run(path: Path, identity: dict[str, Any]) -> SavedRun:
             "there is no interrupted run to resume", where=path, hint="start one: the same command without --resume"
         )
     header = read_model_header(path)
-    different = _differences(header.get("identity", {}), identity)
-    if header.get("kind") != "resume" or different:
+    if header.get("kind") != "resume":
+        raise ModelError("the file is not an interrupted run", where=path, found=header.get("kind"), expected="resume")
+    if different := _differences(header["identity"], identity):
         raise ModelError(
             "the interrupted run is not this one",
             where=path,
-            found=listed(different) or header.get("kind"),
+            found=listed(different),
             expected="the settings, inputs, device and precision it was started with",
             hint="repeat the original command with --resume, or start anew without --resume",
         )
     try:
-        tensors = load_file(path)
+        # Copies: the file is mapped into memory, and this run will write it anew.
+        tensors = {name: value.clone() for name, value in load_file(path).items()}
     except SafetensorError as error:
         raise ModelError("the file of the interrupted run is damaged", where=path, found=error) from error
     members = len(header["best_epochs"])
@@ -147,7 +159,7 @@ def load_run(path: Path, identity: dict[str, Any]) -> SavedRun:
         [weights("best", number) for number in range(members)],
         [weights("last", number) for number in range(members)],
         header["best_epochs"],
-        header["history"],
+        [_with_nan(row) for row in header["history"]],
     )
     return SavedRun(state, header, tensors)
 

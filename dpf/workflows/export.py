@@ -211,7 +211,9 @@ def _h5ad(project: Project, tables: dict[str, pl.DataFrame], output: Path, model
 
 
 def _pandas(table: pl.DataFrame, index: str) -> Any:
-    """As pandas, which anndata needs; columns of nulls become text columns it can write."""
-    frame = table.with_columns(pl.col(pl.Null).cast(pl.String)).to_pandas()
+    """As pandas, which anndata needs, without what HDF5 cannot hold: columns of nulls, and truth values with gaps."""
+    known = table.select(name for name in table.columns if name == index or table.get_column(name).count())
+    gaps = [name for name, dtype in known.schema.items() if dtype == pl.Boolean and known.get_column(name).null_count()]
+    frame = known.with_columns(pl.col(gaps).cast(pl.String)).to_pandas()
     frame[index] = frame[index].astype(str)
     return frame.set_index(index)

@@ -16,6 +16,7 @@ from dpf.project.model_header import read_model_header
 from dpf.tables.screen import Note, Screen, Targets
 from dpf.tables.storage import inputs_fingerprint, read_about, read_table
 from dpf.tables.summary import Summary, summarise
+from dpf.workflows.stored_check import StoredCheck, stored_check
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,14 @@ class ResultInfo:
 
 @dataclass(frozen=True)
 class ProjectInfo:
-    """What `project_info` found."""
+    """What `project_info` found; `design` is the last `dpf check`, None where there is none that can be read."""
 
     path: str
     summary: Summary
     models: list[ModelInfo]
     results: list[ResultInfo]
     problems: list[str]
+    design: StoredCheck | None
 
 
 def project_info(project: Project) -> ProjectInfo:
@@ -71,13 +73,19 @@ def project_info(project: Project) -> ProjectInfo:
         except DpfError as error:
             problems.append(str(error))
     results = []
+    current = {"inputs_sha256": fingerprint, "expression_sha256": sha256_file(project.expression)}
     for folder in sorted((project.path / "results").glob("*/")):
         for path in sorted(folder.glob("*.parquet")):
             try:
-                results.append(_result(project, path, fingerprint))
+                results.append(_result(project, path, current))
             except DpfError as error:
                 problems.append(str(error))
-    return ProjectInfo(str(project.path), _summary(project), models, results, problems)
+    design = None
+    try:
+        design = stored_check(project, fingerprint)
+    except DpfError as error:
+        problems.append(str(error))
+    return ProjectInfo(str(project.path), _summary(project), models, results, problems, design)
 
 
 def _summary(project: Project) -> Summary:
@@ -109,13 +117,13 @@ def _model(project: Project, name: str, fingerprint: str) -> ModelInfo:
     )
 
 
-def _result(project: Project, path: Path, fingerprint: str) -> ResultInfo:
+def _result(project: Project, path: Path, current: dict[str, str]) -> ResultInfo:
     about = read_about(path, _kind(path))
     model = project.path / "models" / path.parent.name / "model.safetensors"
     stale = None
     if model.is_file() and about.get("model_sha256") not in (None, sha256_file(model)):
         stale = "the model has been trained again since"
-    elif about.get("inputs_sha256") not in (None, fingerprint):
+    elif any(about.get(name, digest) != digest for name, digest in current.items()):
         stale = "the inputs have changed since"
     return ResultInfo(str(path.relative_to(project.path)), stale)
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from dpf.config import Settings, TargetSettings, with_overrides
-from dpf.project.directory import Project, require_new, write_settings
+from dpf.config import Settings, TargetSettings
+from dpf.config_file import with_overrides
+from dpf.project.directory import Project, require_new, settings_path, write_settings
+from dpf.tables.importing import read_unchecked
+from dpf.tables.normalisation_table import write_normalisation
+from dpf.tables.normalise import Normalisation
+from dpf.tables.preparation import Preparation
+from dpf.tables.preparing import prepare
+from dpf.tables.roles import Roles
 from dpf.tables.screen import Screen
 from dpf.tables.simulate import Simulation
 from dpf.tables.storage import write_expression, write_table
 from dpf.tables.summary import Summary, summarise
+from dpf.workflows.inputs import read_measured
 
 
 @dataclass(frozen=True)
@@ -22,30 +32,99 @@ class InitResult:
     truth: Path | None = None
 
 
-def create_project(path: Path, screen: Screen, overrides: tuple[str, ...] = ()) -> InitResult:
+def import_project(
+    path: Path,
+    sources: Sequence[Path],
+    wells: Sequence[Path],
+    roles: Roles,
+    preparation: Preparation,
+    source_format: str | None = None,
+    overrides: tuple[str, ...] = (),
+) -> InitResult:
+    """Read a screen from its files, prepare it and write it as a new project.
+
+    Parameters
+    ----------
+    sources, wells, source_format
+        Expression tables, tables about their wells, and the format of the former (`dpf.tables.importing`).
+    roles
+        What the columns mean.
+    preparation
+        What is to be done with counts, genes and gene sets (`dpf.tables.preparing`).
+    overrides
+        ``section.name=value`` settings for the new `dpf.toml`.
+
+    Raises
+    ------
+    UsageError, DataError
+        The files are no screen that can be learnt from, or a step cannot be done.
+    ProjectError
+        As `create_project`.
+    """
+    require_new(path)
+    roles = replace(roles, targets_follow=roles.targets_follow or bool(preparation.signatures))
+    # The screen as read is nobody else's, so it may be overwritten: a large one then stands in memory once.
+    screen, normalisation = prepare(read_unchecked(sources, wells, roles, source_format), preparation, in_place=True)
+    return create_project(path, screen, overrides, normalisation)
+
+
+def create_project(
+    path: Path,
+    screen: Screen,
+    overrides: tuple[str, ...] = (),
+    normalisation: Normalisation | None = None,
+) -> InitResult:
     """Write a new project directory from a screen.
 
-    `dpf.toml` is written last: a folder without it is not a project, so an interrupted `init` leaves none.
+    `dpf.toml` is written last: a folder without it is not a project. When `init` fails or is interrupted, what it has
+    written so far is removed.
+
+    Parameters
+    ----------
+    normalisation
+        How the screen's counts became its expression; None where they were taken as they are.
 
     Raises
     ------
     ProjectError
-        The folder is not empty or cannot be written, or an override is wrong.
+        The folder is not empty or cannot be written, an override is wrong, or the settings name a target that the
+        wells table does not have.
+    DataError
+        A target that an override names cannot be learnt.
     """
     require_new(path)
     targets = screen.targets
     chosen = TargetSettings(targets.scores, targets.label or "", targets.activation or "auto")
     settings = with_overrides(Settings(targets=chosen), overrides)
+    read_measured(screen.wells, settings.targets, f"{settings_path(path)}: [targets]")
     project = Project(path, settings)
     about = {"sources": [asdict(source) for source in screen.sources], "notes": [asdict(n) for n in screen.notes]}
     wells = screen.wells
-    write_expression(
-        project.expression, wells.get_column("well_id").to_list(), screen.gene_names, screen.expression, about
-    )
-    write_table(project.wells, wells, "wells", about)
-    write_table(project.genes, screen.genes, "genes", about)
-    write_settings(path, settings)
+    with _removed_on_failure(path, project.expression, project.wells, project.genes, project.normalisation):
+        write_expression(
+            project.expression, wells.get_column("well_id").to_list(), screen.gene_names, screen.expression, about
+        )
+        write_table(project.wells, wells, "wells", about)
+        write_table(project.genes, screen.genes, "genes", about)
+        if normalisation is not None and normalisation.method != "none":
+            write_normalisation(project.normalisation, normalisation)
+        write_settings(path, settings)
     return InitResult(project, summarise(screen))
+
+
+@contextmanager
+def _removed_on_failure(folder: Path, *files: Path) -> Iterator[None]:
+    """Remove these files, and the folders around them up to `folder` if they are empty then, when the block fails."""
+    existed = folder.is_dir()
+    try:
+        yield
+    except BaseException:
+        for file in files:
+            file.unlink(missing_ok=True)
+        for parent in [*dict.fromkeys(file.parent for file in files), *([] if existed else [folder])]:
+            with suppress(OSError):  # not empty: something there is not ours
+                parent.rmdir()
+        raise
 
 
 def create_demo(path: Path, simulation: Simulation, overrides: tuple[str, ...] = ()) -> InitResult:
@@ -54,7 +133,8 @@ def create_demo(path: Path, simulation: Simulation, overrides: tuple[str, ...] =
     `truth.parquet` has one row a well, `truth_genes.parquet` one a gene. Nothing in dpf reads them.
     """
     result = create_project(path, simulation.screen, overrides)
-    truth = path / "truth.parquet"
-    write_table(truth, simulation.truth, "truth")
-    write_table(path / "truth_genes.parquet", simulation.gene_truth, "truth_genes")
+    project, truth, genes = result.project, path / "truth.parquet", path / "truth_genes.parquet"
+    with _removed_on_failure(path, settings_path(path), project.expression, project.wells, project.genes, truth):
+        write_table(truth, simulation.truth, "truth")
+        write_table(genes, simulation.gene_truth, "truth_genes")
     return InitResult(result.project, result.summary, truth)

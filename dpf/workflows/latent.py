@@ -17,7 +17,7 @@ from dpf.tables.storage import write_table
 from dpf.workflows.geometry import center_wells, choose_speakers, well_geometry
 from dpf.workflows.inputs import Inputs, Measured, read_inputs, read_measured
 from dpf.workflows.outputs import find_model, project_outputs
-from dpf.workflows.predict import latent_columns, result_provenance, warn_not_held_out
+from dpf.workflows.predict import latent_columns, result_provenance, warn_no_axis, warn_not_held_out
 from dpf.workflows.progress import Progress, Silent
 
 Floats = NDArray[np.float64]
@@ -92,6 +92,7 @@ def latent_project(
     figure = results.figure("latent_umap" if umap else "latent_pca")
     figures = _draw(figure, places, explained, inputs, measured, colour, axis)
     warn_not_held_out(speakers, progress)
+    warn_no_axis(outputs, progress)
     return LatentResult(table, correlations, results.table("latent"), figures)
 
 

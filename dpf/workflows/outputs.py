@@ -172,8 +172,12 @@ def run_members(
     model: ModelFile,
     project: Project,
     progress: Progress,
+    missing: NDArray[np.bool_] | None = None,
 ) -> Outputs:
-    """Forward every well through every member."""
+    """Forward every well through every member.
+
+    `missing`, of shape (G,), marks genes that were not measured: each member puts its own training mean there.
+    """
     from dpf.training.device import resolve_compute
     from dpf.training.inference import predict_wells
 
@@ -184,6 +188,9 @@ def run_members(
     progress.start("predicting", len(trained.members) * len(well_ids), "wells")
     passes = []
     for network in trained.members:
+        if missing is not None and missing.any():
+            expression = expression.copy()
+            expression[:, missing] = network.gene_mean.numpy()[missing]
         passes.append(predict_wells(network, expression, compute, progress.advance))
         network.cpu()
     axis, axis_name = activation_axes(trained)

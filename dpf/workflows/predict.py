@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
+from dpf.workflows.calibration_file import Calibration, calibration_path, read_calibration
 from dpf.workflows.geometry import Speakers, choose_speakers, well_geometry
 from dpf.workflows.inputs import Inputs, Measured, read_inputs, read_measured
-from dpf.workflows.outputs import Outputs, find_model, project_outputs
+from dpf.workflows.outputs import ModelFile, Outputs, find_model, project_outputs
 from dpf.workflows.progress import Progress, Silent
 
 Floats = NDArray[np.float64]
@@ -31,6 +32,8 @@ class PredictResult:
 def predict_project(project: Project, model: str = "default", *, progress: Progress | None = None) -> PredictResult:
     """Predict the project's own wells: out of fold wherever a member held the well out.
 
+    Once `dpf evaluate` has calibrated the model, with calibrated probabilities and an interval for each score.
+
     Raises
     ------
     DpfError
@@ -42,9 +45,10 @@ def predict_project(project: Project, model: str = "default", *, progress: Progr
     outputs = project_outputs(project, inputs, file, progress)
     speakers = choose_speakers(outputs.parts)
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
+    calibration = model_calibration(file, progress)
     table = pl.DataFrame(
         _about_wells(inputs, speakers)
-        | predicted_columns(outputs, speakers)
+        | predicted_columns(outputs, speakers, calibration)
         | measured_columns(outputs, measured)
         | well_geometry(outputs, inputs, project.settings.latent, speakers)
         | latent_columns(outputs, speakers)
@@ -52,6 +56,7 @@ def predict_project(project: Project, model: str = "default", *, progress: Progr
     path = project.results(file.name).table("predictions")
     write_table(path, table, "predictions", result_provenance(outputs, inputs))
     warn_not_held_out(speakers, progress)
+    warn_no_axis(outputs, progress)
     return PredictResult(table, path)
 
 
@@ -70,6 +75,15 @@ def warn_not_held_out(speakers: Speakers, progress: Progress) -> None:
         )
 
 
+def warn_no_axis(outputs: Outputs, progress: Progress) -> None:
+    """Say why there is no activation axis, and so no direction, where nothing the model predicts is activation."""
+    if outputs.axis is None:
+        progress.warn(
+            "there is no activation axis, and so no direction: the model has neither an activation score nor a label, "
+            "and more than one score ([targets] activation names one)"
+        )
+
+
 def _about_wells(inputs: Inputs, speakers: Speakers) -> dict[str, Any]:
     columns: dict[str, Any] = {"well_id": inputs.well_ids, "compound": inputs.texts("compound")}
     columns["is_control"] = inputs.is_control
@@ -83,20 +97,54 @@ def _about_wells(inputs: Inputs, speakers: Speakers) -> dict[str, Any]:
     }
 
 
-def predicted_columns(outputs: Outputs, speakers: Speakers) -> dict[str, Any]:
-    """`<score>_predicted`, the label's logit, probability and class, `<activation>_predicted`: means over members."""
+def model_calibration(file: ModelFile, progress: Progress) -> Calibration | None:
+    """What `dpf evaluate` kept beside the model; None, with a word about it, where that is of other weights.
+
+    Raises
+    ------
+    ModelError
+        The calibration file is damaged or of a later format.
+    """
+    path = calibration_path(file.path)
+    calibration = read_calibration(path, file.sha256)
+    if calibration is None and path.is_file():
+        progress.warn(
+            "the model has been trained again since it was calibrated: no intervals, and probabilities as trained, "
+            "until dpf evaluate has run again"
+        )
+    return calibration
+
+
+def predicted_columns(outputs: Outputs, speakers: Speakers, calibration: Calibration | None = None) -> dict[str, Any]:
+    """`<score>_predicted`, the label's logit, probability and class, `<activation>_predicted`: means over members.
+
+    With a calibration, `<score>_lower` and `<score>_upper` (null where there were too few compounds for an interval),
+    and the probability is that at the calibration's temperature; the logit stays as it is.
+    """
     columns: dict[str, Any] = {}
+    targets = outputs.header["targets"]
     scores = speakers.average(outputs.scores)
     for index, name in enumerate(outputs.score_names):
-        columns[f"{name}_predicted"] = scores[:, index]
-    targets = outputs.header["targets"]
+        columns |= _with_interval(name, scores[:, index], calibration)
     if outputs.label_logit is not None:
-        logit = speakers.average(outputs.label_logit)
-        columns[f"{targets['label']}_logit"] = logit
-        columns[f"{targets['label']}_probability"] = speakers.average(_sigmoid(outputs.label_logit))
+        label = None if calibration is None else calibration.label
+        temperature = (label.temperature if label else None) or 1.0
+        columns[f"{targets['label']}_logit"] = speakers.average(outputs.label_logit)
+        columns[f"{targets['label']}_probability"] = speakers.average(_sigmoid(outputs.label_logit / temperature))
         columns[f"{targets['label']}_class"] = (columns[f"{targets['label']}_probability"] > 0.5).astype(np.int64)
     if outputs.activation is not None:
-        columns[f"{targets['activation']}_predicted"] = speakers.average(outputs.activation)
+        columns |= _with_interval(targets["activation"], speakers.average(outputs.activation), calibration)
+    return columns
+
+
+def _with_interval(name: str, predicted: Floats, calibration: Calibration | None) -> dict[str, Any]:
+    """`<name>_predicted` and, where the model is calibrated for it, the ends of its interval."""
+    columns: dict[str, Any] = {f"{name}_predicted": predicted}
+    if calibration is not None and name in calibration.scores:
+        width = calibration.scores[name].half_width
+        for end, sign in (("lower", -1), ("upper", 1)):
+            values = [None] * len(predicted) if width is None else predicted + sign * width
+            columns[f"{name}_{end}"] = pl.Series(values, dtype=pl.Float64)
     return columns
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,65 +12,14 @@ from numpy.typing import NDArray
 from dpf.analysis.latent import latent_geometry
 from dpf.errors import DataError, ModelError, listed
 from dpf.project.directory import Project
-from dpf.tables.matrix import orient
-from dpf.tables.reading import read_matrix
 from dpf.tables.storage import write_table
 from dpf.workflows.geometry import Speakers, choose_speakers, geometry_columns
+from dpf.workflows.new_wells import InputScale, NewWells, on_model_scale
 from dpf.workflows.outputs import Outputs, find_model, known_parts, run_members
-from dpf.workflows.predict import PredictResult, latent_columns, predicted_columns
+from dpf.workflows.predict import PredictResult, latent_columns, model_calibration, predicted_columns
 from dpf.workflows.progress import Progress, Silent
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class NewWells:
-    """Expression of wells from a table that is no project.
-
-    Attributes
-    ----------
-    well_ids, genes
-        N and G names.
-    expression
-        float32 array of shape (N, G).
-    where
-        The table's path.
-    """
-
-    well_ids: list[str]
-    genes: list[str]
-    expression: NDArray[np.float32]
-    where: Path
-
-
-def read_new_wells(project: Project, model: str, path: Path, progress: Progress) -> NewWells:
-    """Read a table of new wells in any format `dpf init` reads; which side holds the genes, the model's genes tell.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, well ids stand twice, or a value is missing or not finite.
-    """
-    genes = set(find_model(project, model).header["genes"])
-    matrix = orient(read_matrix(path, None, None), None, genes=genes)
-    for note in matrix.notes:
-        (progress.warn if note.severity == "warning" else progress.log)(note.text)
-    ids = matrix.row_names or [f"row{number + 1}" for number in range(len(matrix.values))]
-    if len(set(ids)) < len(ids):
-        raise DataError(
-            "well ids stand more than once", where=path, found=listed(sorted({w for w in ids if ids.count(w) > 1}))
-        )
-    values = np.ascontiguousarray(matrix.values, dtype=np.float32)
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
-        shown = [f"{ids[row]} / {matrix.column_names[column]}" for row, column in bad[:10]]
-        raise DataError(
-            f"{len(bad):,} expression values are missing or not finite",
-            where=path,
-            found=listed(shown),
-            expected="a finite number in every cell",
-        )
-    return NewWells(ids, matrix.column_names, values, path)
 
 
 def predict_new(
@@ -81,9 +29,10 @@ def predict_new(
     model: str = "default",
     *,
     impute_missing: bool = False,
+    scale: InputScale = "auto",
     progress: Progress | None = None,
 ) -> PredictResult:
-    """Predict new wells; genes are matched by name.
+    """Predict new wells; genes are matched by name. Calibrated, once `dpf evaluate` has calibrated the model.
 
     Predictions are means over the members, none of which has seen a new well. Latents and distances (to the centre of
     the control wells that the model was trained with) are those of the first member: members have different bases.
@@ -94,6 +43,8 @@ def predict_new(
         Where the table goes; None: `results/<model>/predictions_<table's name>.parquet`.
     impute_missing
         Fill genes the table lacks with each member's training mean, instead of refusing.
+    scale
+        Whether the values are counts, which the model's own normalisation is applied to, or normalised already.
 
     Raises
     ------
@@ -107,14 +58,13 @@ def predict_new(
     progress = progress or Silent()
     file = find_model(project, model)
     trained = load_model(file.path)
+    wells = on_model_scale(wells, trained.normalisation, trained.genes, scale, progress)
     expression, missing = _aligned(file.header, wells, impute_missing)
     if missing.any():
         progress.warn(
             f"{missing.sum():,} of the model's {len(missing):,} genes are not in {wells.where.name}; filled with the "
             "training mean"
         )
-        means = np.mean([network.gene_mean.numpy() for network in trained.members], axis=0)
-        expression[:, missing] = means[missing]
     extra = len(wells.genes) - int((~missing).sum())
     if extra:
         progress.log(f"{extra:,} genes of {wells.where.name} are not in the model and are ignored")
@@ -123,13 +73,13 @@ def predict_new(
     parts, known = known_parts(file.header, wells.well_ids)
     if known:
         progress.warn(f"{known:,} wells have the ids of wells this model was trained on (column part)")
-    outputs = run_members(trained, expression, wells.well_ids, parts, file, project, progress)
+    outputs = run_members(trained, expression, wells.well_ids, parts, file, project, progress, missing)
     speakers = choose_speakers(parts)
     controls = np.stack([latent.double().numpy() for latent in trained.controls.latents])  # (M, n, L)
     table = pl.DataFrame(
         {"well_id": wells.well_ids, "members": speakers.members(), "part": speakers.part,
          "held_out": [part == "held_out" for part in speakers.part]}
-        | predicted_columns(outputs, speakers)
+        | predicted_columns(outputs, speakers, model_calibration(file, progress))
         | _new_distances(outputs, controls, speakers)
         | latent_columns(outputs, speakers)
     )  # fmt: skip

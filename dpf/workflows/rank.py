@@ -19,8 +19,9 @@ from dpf.tables.storage import write_table
 from dpf.workflows.geometry import choose_speakers, well_geometry
 from dpf.workflows.inputs import Inputs, read_inputs
 from dpf.workflows.outputs import Outputs, find_model, project_outputs
-from dpf.workflows.predict import result_provenance
+from dpf.workflows.predict import result_provenance, warn_no_axis
 from dpf.workflows.progress import Progress, Silent
+from dpf.workflows.stored_check import StoredCheck, stored_check
 
 Floats = NDArray[np.float64]
 
@@ -30,12 +31,13 @@ _ASCENDING = {"rank", "compound"}
 
 @dataclass(frozen=True)
 class RankResult:
-    """Compounds, best first, what the numbers rest on, and the files written."""
+    """Compounds, best first, what the numbers rest on, what the check says of the design, and the files written."""
 
     table: pl.DataFrame
     statements: tuple[str, ...]
     path: Path
     figures: tuple[Path, ...]
+    design: StoredCheck | None
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,13 @@ def rank_project(
     table = table.sort(sort, "rank", descending=[sort not in _ASCENDING, False], nulls_last=True)
     results = project.results(file.name)
     name = "ranking_by_dose" if by_dose else "ranking"
-    about = {**result_provenance(outputs, inputs), "statements": list(distances.statement)}
+    design = stored_check(project, inputs.fingerprint)
+    verdict = None if design is None or design.stale else design.verdict
+    about = {**result_provenance(outputs, inputs), "statements": list(distances.statement), "design": verdict}
     write_table(results.table(name), table, name, about)
     figures = _draw(results.figure(name), table, groups, distances.value, inputs)
-    return RankResult(table, distances.statement, results.table(name), figures)
+    warn_no_axis(outputs, progress)
+    return RankResult(table, distances.statement, results.table(name), figures, design)
 
 
 def group_wells(inputs: Inputs, by_dose: bool) -> Groups:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,23 +12,24 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from dpf.analysis.metrics import auroc, r2
 from dpf.config import Settings
-from dpf.errors import ProjectError
 from dpf.files import canonical_json, write_text
 from dpf.model.checkpoint import ControlWells, TrainedModel, gene_fingerprint, save_model
-from dpf.model.losses import PARTS, TargetBatch
+from dpf.model.losses import TargetBatch
 from dpf.model.network import TargetLayout, build_network, empty_network
 from dpf.project.directory import ModelFolder, Project
 from dpf.project.lock import writing
+from dpf.tables.normalisation_table import read_normalisation
+from dpf.tables.normalise import Normalisation
 from dpf.tables.storage import write_table
 from dpf.tensors.splits import PART_NAMES, Part, Parts, describe_leaks, split_fingerprint, table_from_splits
 from dpf.tensors.targets import TargetArrays, fit_scaling, scaled_targets
 from dpf.training.device import Compute, resolve_compute
 from dpf.training.inference import predict_wells
-from dpf.training.member import EpochRecord, MemberData, MemberTraining
+from dpf.training.member import MemberData, MemberTraining
 from dpf.training.probe import probe
 from dpf.training.resume import RunState, Weights, load_run, run_identity, save_run
+from dpf.workflows.history import draw_loss_curve, epoch_line, history_row, history_table
 from dpf.workflows.inputs import Inputs, Measured, read_inputs, read_measured
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.splitting import split_wells
@@ -45,6 +45,12 @@ class TrainResult:
     folder: ModelFolder
     metrics: dict[str, Any]
 
+    @property
+    def table(self) -> pl.DataFrame:
+        """The metrics, one row a member."""
+        rows = [{key: value for key, value in row.items() if key != "wells"} for row in self.metrics["members"]]
+        return pl.DataFrame(rows, infer_schema_length=None)
+
 
 @dataclass(frozen=True)
 class _Run:
@@ -59,6 +65,7 @@ class _Run:
     folder: ModelFolder
     identity: dict[str, Any]
     progress: Progress
+    normalisation: Normalisation
 
 
 def train_project(
@@ -86,7 +93,8 @@ def train_project(
         settings.as_dict(), inputs.fingerprint, split_fingerprint(parts, inputs.well_ids), compute.device,
         precision=compute.precision, tokens_at_once=compute.tokens_at_once,
     )  # fmt: skip
-    run = _Run(settings, inputs, measured, parts, compute, layout, folder, identity, progress)
+    normalisation = read_normalisation(project.normalisation)
+    run = _Run(settings, inputs, measured, parts, compute, layout, folder, identity, progress, normalisation)
     _warn(run)
     with writing(folder.path):
         state = _train_members(run, resume)
@@ -188,42 +196,12 @@ def _run_member(run: _Run, state: RunState, training: MemberTraining, member: in
     saved_at = time.monotonic()
     while training.epoch < run.settings.train.epochs:
         record = training.run_epoch(run.progress.advance)
-        state.history.append(_history_row(run, training, member, record))
-        run.progress.log(_epoch_line(run, member, state.history[-1]))
+        row = history_row(run.layout, training, member, record)
+        state.history.append(row)
+        run.progress.log(epoch_line(row, len(run.parts), run.settings.train.epochs, len(training.data.train)))
         if time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES:
             save_run(run.folder.resume, state, training, run.identity)
             saved_at = time.monotonic()
-
-
-def _history_row(run: _Run, training: MemberTraining, member: int, record: EpochRecord) -> dict[str, Any]:
-    row: dict[str, Any] = {"member": member, "epoch": record.epoch}
-    for side, parts, total in (
-        ("train", record.train, record.train_total),
-        ("validation", record.validation, record.validation_total),
-    ):
-        row |= {f"{side}_{name}": value for name, value in zip(PARTS, parts, strict=True)} | {f"{side}_total": total}
-    wells = training.data.validation
-    targets = training.data.targets.rows(wells)
-    for index, name in enumerate(run.layout.scores):
-        row[f"validation_r2_{name}"] = r2(
-            targets.scores[:, index].cpu().numpy(), record.prediction.scores[:, index].numpy()
-        )
-    if record.prediction.label_logit is not None:
-        row["validation_auroc"] = auroc(targets.label.cpu().numpy(), record.prediction.label_logit.numpy())
-    return row | {"seconds": record.seconds, "learning_rate": record.learning_rate, "is_best": record.is_best}
-
-
-def _epoch_line(run: _Run, member: int, row: dict[str, Any]) -> str:
-    r2s = [value for name, value in row.items() if name.startswith("validation_r2_")]
-    wells = int((run.parts[member] == Part.TRAIN).sum())
-    text = f"member {member}  " if len(run.parts) > 1 else ""
-    text += f"epoch {row['epoch']:>3}/{run.settings.train.epochs}  train {row['train_total']:.3f}  "
-    text += f"validation {row['validation_total']:.3f}"
-    if r2s:
-        text += f"  R² {' / '.join(f'{value:.2f}' for value in r2s)}"
-    if "validation_auroc" in row:
-        text += f"  AUROC {row['validation_auroc']:.2f}"
-    return text + f"  {wells / row['seconds']:.0f} wells/s" + ("  *" if row["is_best"] else "")
 
 
 def _write_model(run: _Run, state: RunState) -> TrainResult:
@@ -234,7 +212,7 @@ def _write_model(run: _Run, state: RunState) -> TrainResult:
     rows = table_from_splits(run.parts, ids)
     splits = pl.DataFrame(rows, schema={"well_id": pl.String, "member": pl.Int64, "part": pl.String}, orient="row")
     write_table(folder.splits, splits, "splits", {"fingerprint": about["split_sha256"]})
-    history = pl.DataFrame(state.history, infer_schema_length=None)
+    history = history_table(run.layout, state.history)
     write_table(folder.history, history, "history")
     metrics = _metrics(run, state)
     write_text(folder.metrics, canonical_json(metrics) + "\n")
@@ -270,7 +248,8 @@ def _trained(run: _Run, members: Sequence[Weights], about: dict[str, Any]) -> Tr
         networks.append(network)
         latents.append(predict_wells(network, run.inputs.expression[controls], run.compute).latent)
         network.cpu()
-    return TrainedModel(networks, run.inputs.genes, run.layout, _control_wells(run, controls, latents), about)
+    known = _control_wells(run, controls, latents)
+    return TrainedModel(networks, run.inputs.genes, run.layout, known, about, run.normalisation)
 
 
 def _control_wells(run: _Run, controls: NDArray[np.intp], latents: list[torch.Tensor]) -> ControlWells:
@@ -294,25 +273,3 @@ def _metrics(run: _Run, state: RunState) -> dict[str, Any]:
         "note": "validation wells chose the epoch: these figures are selected on them, not held out",
         "members": members,
     }
-
-
-def draw_loss_curve(history: pl.DataFrame, best_epochs: list[int], path: Path) -> None:
-    """Draw the losses of a history table, one panel a part, every member."""
-    from dpf.figures.loss_curve import loss_curve
-    from dpf.figures.style import save
-
-    names = {"total": "total", "mse": "scores (MSE)", "bce": "label (BCE)", "reg": "activation (MSE)"}
-    epochs = int(history.get_column("epoch").max() or 0)  # type: ignore[arg-type]
-    members = history.get_column("member").n_unique()
-    if history.height != epochs * members:
-        raise ProjectError("the history has gaps", where=path.parent, found=f"{history.height} rows")
-    sides = {
-        side: {
-            shown: history.get_column(f"{side}_{name}").to_numpy().reshape(members, epochs)
-            for name, shown in names.items()
-            if history.get_column(f"{side}_{name}").abs().max()
-        }
-        for side in ("train", "validation")
-    }
-    figure = loss_curve(np.arange(1, epochs + 1), sides["train"], sides["validation"], best_epochs=best_epochs)
-    save(figure, path, formats=("png",))

@@ -189,39 +189,36 @@ def test_a_single_run_marks_what_each_well_was(trained, copy, ok):
     assert "no p-value may rest on them" in ok("rank", project).err
 
 
-@pytest.fixture(scope="module")
-def memory_screen(tmp_path_factory) -> tuple[Path, Path]:
-    """24 compounds x 2, each with a gene of its own and a score drawn at random: only a leak can predict the score."""
+def memory_screen(folder: Path) -> tuple[Path, Path]:
+    """16 compounds x 2, each with a profile of its own and a score drawn at random: only a leak predicts the score."""
     rng = np.random.default_rng(3)
-    folder = tmp_path_factory.mktemp("memory")
-    compound = np.repeat(np.arange(24), 2)
-    score = rng.permutation(np.linspace(-1, 1, 24))[compound]
-    values = np.zeros((56, 24))
-    values[np.arange(48), compound] = 4.0
-    values += 0.05 * rng.standard_normal(values.shape)
-    ids = [f"w{n}" for n in range(56)]
+    compound = np.repeat(np.arange(16), 2)
+    score = rng.permutation(np.linspace(-1, 1, 16))[compound]
+    profiles = np.vstack([2.0 * rng.standard_normal((16, 12))[compound], np.zeros((8, 12))])
+    values = profiles + 0.05 * rng.standard_normal(profiles.shape)
+    ids = [f"w{n}" for n in range(40)]
     names = [f"c{n}" for n in compound] + ["DMSO"] * 8
-    pl.DataFrame({"well_id": ids} | {f"G{g}": values[:, g] for g in range(24)}).write_csv(folder / "x.csv")
+    pl.DataFrame({"well_id": ids} | {f"G{g}": values[:, g] for g in range(12)}).write_csv(folder / "x.csv")
     wells = pl.DataFrame({"well_id": ids, "compound": names, "score": [*score, *[0.0] * 8]})
     wells.write_csv(folder / "wells.csv")
     return folder / "x.csv", folder / "wells.csv"
 
 
-def test_a_leak_would_show(memory_screen, ok, tmp_path):
+def test_a_leak_would_show(ok, tmp_path):
     """Where replicates straddle the split their score is copied; where they stay together it cannot be known."""
-    expression, wells = memory_screen
+    expression, wells = memory_screen(tmp_path)
     tiny = ["--set", "model.width=16", "--set", "model.heads=2", "--set", "model.feed_forward=32"]
     tiny += ["--set", "model.layers=1", "--set", "model.dropout=0.0", "--set", "compute.precision=fp32"]
     ok("init", tmp_path / "p", "--from", expression, "--wells", wells, "--scores", "score", *tiny)
     found = {}
     for rule in ("well", "compound"):
-        run = ["--split", rule, "--folds", 4, "--epochs", 60, "--learning-rate", 0.01, "--batch-size", 8]
+        run = ["--split", rule, "--folds", 4, "--epochs", 40, "--learning-rate", 0.01, "--batch-size", 8]
         ok("train", tmp_path / "p", *run, "--threads", 1, "--model", rule)
         rows = ok("predict", tmp_path / "p", "--model", rule).rows.filter(~pl.col("is_control"))
         assert rows["held_out"].all()
         found[rule] = float(np.corrcoef(rows["score_predicted"], rows["score_measured"])[0, 1])
     assert found["well"] > 0.6
-    assert found["compound"] < 0.3
+    assert found["compound"] < 0.4
 
 
 def test_a_split_of_the_users_own(demo, copy, dpf, ok, folded):

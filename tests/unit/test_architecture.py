@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ ORDER = (
     ("files",),
     ("config",),
     ("config_file",),
+    ("config_file",),
     ("project",),
     ("tables",),
     ("tensors",),
@@ -45,7 +47,7 @@ THIRD_PARTY = {
     "training": {"torch", "safetensors", "numpy"},
     "analysis": {"numpy", "scipy", "sklearn"},
     "figures": {"matplotlib", "mpl_toolkits", "numpy"},
-    "workflows": {"numpy", "polars", "torch", "safetensors", "anndata", "umap"},
+    "workflows": {"numpy", "polars", "torch", "safetensors", "anndata", "umap", "threadpoolctl"},
     "cli": {"typer", "rich"},
 }
 #: Attribution differentiates the network: the one file of analysis that needs torch.
@@ -125,6 +127,27 @@ def test_a_layer_imports_its_own_packages_only(path):
         assert root in allowed, f"{name_of(path)}:{found.line}: {layer} imports {root}"
         lazy = found.in_function or root not in OPTIONAL
         assert lazy, f"{name_of(path)}:{found.line}: {root} is optional and must be imported where it is used"
+
+
+def test_what_is_imported_is_declared():
+    """A package that only comes along with another one can go away with it."""
+    content = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    project, tested = content["project"], content["dependency-groups"]["tested"]
+
+    def names(requirements: list[str]) -> set[str]:
+        return {re.split(r"[<>=~! ]", text)[0].lower() for text in requirements}
+
+    extras = set().union(*map(names, project["optional-dependencies"].values()))
+    declared = names(project["dependencies"])
+    distribution = {"sklearn": "scikit-learn", "umap": "umap-learn", "mpl_toolkits": "matplotlib"}
+    for path in FILES:
+        for found in parsed(path):
+            root = found.module.split(".")[0]
+            if root != "dpf" and root not in sys.stdlib_module_names:
+                known = declared | extras if root in OPTIONAL else declared
+                assert distribution.get(root, root) in known, f"{name_of(path)}:{found.line}: {root}"
+    # UMAP brings a compiler; its figure is tested by hand.
+    assert names(tested) >= declared | extras - {"umap-learn", "fastexcel"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

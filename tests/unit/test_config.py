@@ -11,8 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from dpf.config import (
-    ComputeSettings,
     FORMAT,
+    ComputeSettings,
     LatentSettings,
     ModelSettings,
     Settings,

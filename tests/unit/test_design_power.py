@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dpf.analysis.design_power import design_power, hits_needed
+from dpf.analysis.design_power import design_power, hits_needed, power_of, smallest_p_values
 from dpf.analysis.nulls import benjamini_hochberg, compound_p_values
 
 UNITS = np.r_[np.repeat(np.arange(364), 2), 364 + np.arange(40)]
@@ -62,3 +62,29 @@ def test_mixed_floors() -> None:
     assert hits_needed(np.array([0.001, 0.04, 0.04, 0.04]), 0.05) == 1
     assert hits_needed(np.array([0.02, 0.02, 0.5, 0.5]), 0.05) == 2
     assert hits_needed(np.array([0.06, 0.06]), 0.05) is None
+
+
+@pytest.mark.parametrize(("floor", "needed"), [(1 / 781, 10), (1 / 861, 9)])
+def test_the_power_line_of_the_usual_design(floor: float, needed: int) -> None:
+    line = power_of(np.full(364, floor), 0.05).statement(0.05)
+    assert f"(1/{1 / floor:.0f}) for 364 of 364 compounds" in line
+    assert f"at least {needed} must reach their smallest p" in line
+
+
+def test_an_impossible_design_is_said() -> None:
+    assert "none can be called, however strong" in power_of(np.full(20, 0.06), 0.05).statement(0.05)
+
+
+def test_the_compound_in_the_middle_is_described() -> None:
+    power = power_of(np.array([1e-4, *[1 / 455] * 208, *[0.08] * 9]), 0.05)
+    assert (power.typical, power.hits_needed) == (1 / 455, 1)
+    assert "(1/455) for 209 of 218 compounds" in power.statement(0.05)
+    assert "at least 1 must reach" in power.statement(0.05)
+    assert power.statement(0.05).endswith("(10 of those with this one)")
+
+
+def test_a_compound_with_a_stratum_without_controls_cannot_be_tested() -> None:
+    group = np.r_[0, 0, 1, 1, np.full(6, -1)]
+    control, strata = group < 0, np.r_[0, 1, 0, 0, np.zeros(6)].astype(np.intp)
+    assert smallest_p_values(group, 2, control, strata).tolist() == [1.0, 1 / 28]
+    assert smallest_p_values(group, 2, control, strata, "pseudo").tolist() == [1.0, 1 / 16]

@@ -26,7 +26,7 @@ def test_the_same_key_gives_the_same_masks_and_each_place_its_own():
 
 
 def test_every_number_of_the_key_counts():
-    keys = set(itertools.product((0, 1, 614), (0, 1), (0, 1), (0, 1), (0, 1)))
+    keys = set(itertools.product((0, 1, 614, 614 + (1 << 32)), (0, 1), (0, 1), (0, 1), (0, 1)))
     drawn = {tuple(Noise(0.5, key, CPU).mask(torch.empty(128)).tolist()) for key in keys}
     assert len(drawn) == len(keys)
 

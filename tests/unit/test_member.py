@@ -16,6 +16,7 @@ from dpf.config import Settings
 from dpf.errors import DataError, DeviceError
 from dpf.model.checkpoint import ControlWells, TrainedModel, save_model
 from dpf.model.losses import TargetBatch, loss_sums
+from dpf.training import member
 from dpf.training.device import Compute
 from dpf.training.inference import predict_wells
 from dpf.training.probe import probe
@@ -162,6 +163,19 @@ def test_members_and_seeds_have_orders_and_noise_of_their_own():
     assert len(digests) == 4
 
 
+def test_every_pass_has_noise_of_its_own(monkeypatch):
+    keys = []
+    noise = member.Noise
+    monkeypatch.setattr(member, "Noise", lambda p, key, device: keys.append(key) or noise(p, key, device))
+    for number in range(2):
+        training = tiny.training(member=number, compute=passes_of(3))
+        training.run_epoch()
+        training.run_epoch()
+    passes = 3 + 3 + 2  # of batches of 8, 8 and 6 wells, 3 at a time
+    assert len(keys) == len(set(keys)) == 2 * 2 * passes
+    assert {len(key) for key in keys} == {5}
+
+
 def test_no_global_generator_is_touched():
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
     training = tiny.training()
@@ -238,7 +252,7 @@ def test_a_network_without_label_and_activation_trains():
     empty = torch.full((tiny.WELLS,), torch.nan)
     data = dataclasses.replace(data, targets=TargetBatch(data.targets.scores, empty, empty))
     settings = tiny.training().settings
-    member = type(tiny.training())(tiny.network(layout=layout), data, settings, tiny.CPU, (1, 0))
-    record = member.run_epoch()
+    other = type(tiny.training())(tiny.network(layout=layout), data, settings, tiny.CPU, (1, 0))
+    record = other.run_epoch()
     assert record.train[1:] == record.validation[1:] == (0.0, 0.0)
     assert record.prediction.label_logit is None

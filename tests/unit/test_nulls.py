@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, kstest
 
-from dpf.analysis.nulls import benjamini_hochberg, compound_p_values, design_power
+from dpf.analysis.nulls import benjamini_hochberg, compound_p_values
 from dpf.errors import DataError
 
 
@@ -107,34 +107,6 @@ def test_a_missing_distance_is_refused(rng):
     t[22] = np.nan
     with pytest.raises(DataError, match=r"not finite(.|\n)*rows 22"):
         compound_p_values(t, group, 10, control, rng=rng)
-
-
-@pytest.mark.parametrize(("floor", "needed"), [(1 / 781, 10), (1 / 861, 9)])
-def test_power_of_the_usual_design(floor, needed):
-    power = design_power(np.full(364, floor))
-    assert power.hits_needed == needed
-    assert power.possible
-    assert f"at least {needed} must reach it" in power.statement
-
-
-def test_hits_needed_is_what_benjamini_hochberg_needs():
-    for floor, fdr in ((1 / 231, 0.05), (1 / 50, 0.1), (0.001, 0.05), (0.0005, 0.05)):
-        needed = design_power(np.full(100, floor), fdr).hits_needed
-        for hits, called in ((needed - 1, False), (needed, True)):
-            q = benjamini_hochberg(np.r_[np.full(hits, floor), np.ones(100 - hits)])
-            assert bool((q <= fdr + 1e-12).any()) == called
-
-
-def test_an_impossible_design_is_said():
-    power = design_power(np.full(20, 0.06))
-    assert not power.possible
-    assert power.statement.endswith("impossible with this design")
-
-
-def test_the_commonest_design_is_described():
-    power = design_power([1e-4, *[1 / 455] * 208, *[0.08] * 9])
-    assert (power.floor, power.at_floor, power.hits_needed) == (1 / 455, 209, 10)
-    assert "(1/455) for 209 of 218 compounds" in power.statement
 
 
 @settings(max_examples=50, deadline=None)

@@ -7,8 +7,9 @@ import pytest
 from scipy.stats import median_abs_deviation
 
 from dpf.analysis.nulls import compound_p_values
-from dpf.analysis.standardise import Part, standardise, standardised_distances, training_deviations
+from dpf.analysis.standardise import standardise, standardised_distances, training_deviations
 from dpf.errors import DataError
+from dpf.tensors.splits import Part
 
 CONTROLS = 40
 
@@ -159,11 +160,18 @@ def test_controls_without_spread_are_refused(rng):
 
 
 def test_two_controls_are_too_few(rng):
-    part, control = folded(controls=2)
-    with pytest.raises(DataError, match=r"too few control wells to standardise by(.|\n)*at least 2 in every member"):
-        standardise(rng.random(part.shape), part, control)
+    control = np.arange(120) < 2
     with pytest.raises(DataError, match=r"too few control wells(.|\n)*2 in all members(.|\n)*at least 3"):
         standardise(rng.random((1, 120)), np.zeros((1, 120)), control)
+
+
+def test_a_model_from_elsewhere_is_scaled_by_the_controls_it_measures(rng):
+    _, control = folded()
+    part = np.full((5, 120), Part.HELD_OUT)
+    values = rng.random(part.shape) * np.arange(1, 6)[:, None]
+    scale = np.median(values[:, control], axis=1)[:, None]
+    expected = standardise(values / scale, part, control)
+    assert np.allclose(standardise(values, part, control).value, expected.value)
 
 
 def test_a_member_trained_on_too_few_controls_is_named(rng):

@@ -1,0 +1,611 @@
+// Exact softmax attention and its gradient for x86 CPUs with AVX-512, without a G x G matrix.
+//
+//     S = Q K^T / sqrt(K),  P = softmax(S),  O = P V
+//     dV = P^T dO,  dP = dO V^T,  dS = P (dP - rowsum(dO O)),  dQ = dS K / sqrt(K),  dK = dS^T Q / sqrt(K)
+//
+// The scheme is FlashAttention's (Dao et al., arXiv:2205.14135; arXiv:2307.08691): blocks of keys pass under a panel of
+// queries, with a running maximum and sum. Scores are held transposed, 16 queries a vector and a key a row, so maxima
+// and sums are lane by lane and no product needs a shuffled operand. Products take 32-bit words, a word being one
+// float or two bf16 neighbours along the summed dimension (AVX512-BF16's dot product); all sums are float32.
+//
+// One well's one head is one thread's work from beginning to end, in a fixed order: the result does not depend on the
+// number of threads, bit for bit.
+
+#include <immintrin.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <dlfcn.h>
+#include <thread>
+#include <vector>
+
+#define INLINE inline __attribute__((always_inline))
+
+namespace {
+
+using Word = std::uint32_t;
+
+constexpr int kLanes = 16;
+constexpr int kPanelVectors = 3;
+constexpr int kPanel = kPanelVectors * kLanes;  // queries of a panel
+constexpr int kKeysForward = 96;                // keys of a block: scores of a block and a panel stay in the L1 cache
+constexpr int kKeysBackward = 48;
+constexpr int kScoreRows = 8;  // keys, or head dimensions, of a register tile that is a panel wide
+constexpr int kKeyRows = 12;   // keys of a register tile that is two vectors of head dimensions wide
+static_assert(kKeysForward % kScoreRows == 0);
+static_assert(kKeysBackward % kScoreRows == 0 && kKeysBackward % kKeyRows == 0);
+
+// 2^x to a relative 3e-6 (degree 4) or float rounding (degree 6); minimax on [0, 1), the rest is the exponent. NaN stays NaN.
+template <int kDegree>
+INLINE __m512 exp2_vector(__m512 x);
+
+template <>
+INLINE __m512 exp2_vector<4>(__m512 x) {
+  const __m512 f = _mm512_reduce_ps(x, 0x01);  // x - floor(x)
+  __m512 p = _mm512_set1_ps(0.013534168f);
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.0520114623f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.241442754f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.693003835f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.00000259f));
+  return _mm512_scalef_ps(p, x);
+}
+
+template <>
+INLINE __m512 exp2_vector<6>(__m512 x) {
+  const __m512 f = _mm512_reduce_ps(x, 0x01);
+  __m512 p = _mm512_set1_ps(0.000217022555f);
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.0012439688f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.00967884095f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.055483342f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.240229836f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.693146984f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
+  return _mm512_scalef_ps(p, x);
+}
+
+struct Float32 {
+  using Element = float;
+  static constexpr int kStep = 1;  // elements of a word
+  static constexpr int kExpDegree = 6;
+
+  static INLINE __m512 dot(__m512 sum, __m512i a, __m512i b) {
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
+  }
+  static float to_float(float x) { return x; }
+  static float from_float(float x) { return x; }
+
+  // Two keys' values of a vector of queries, as words summed over keys: rows of the panel's width.
+  static INLINE void store_by_key(Word* to, __m512 first, __m512 second) {
+    _mm512_store_ps(to, first);
+    _mm512_store_ps(to + kPanel, second);
+  }
+  // The same as words summed over queries: one row a key.
+  static INLINE void store_by_query(Word* row, Word* next, __m512 first, __m512 second) {
+    _mm512_store_ps(row, first);
+    _mm512_store_ps(next, second);
+  }
+};
+
+#ifdef __AVX512BF16__
+struct BFloat16 {
+  using Element = std::uint16_t;
+  static constexpr int kStep = 2;
+  static constexpr int kExpDegree = 4;
+
+  static INLINE __m512 dot(__m512 sum, __m512i a, __m512i b) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
+  }
+  static float to_float(std::uint16_t x) {
+    const Word bits = static_cast<Word>(x) << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+  }
+  static std::uint16_t from_float(float x) {
+    Word bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    const Word rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;  // to nearest, ties to even
+    return static_cast<std::uint16_t>(x != x ? 0x7fc0u : rounded);
+  }
+
+  static INLINE void store_by_key(Word* to, __m512 first, __m512 second) {
+    alignas(64) static constexpr std::uint16_t kInterleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                                  21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                                  11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(second, first);
+    _mm512_store_si512(to, _mm512_permutexvar_epi16(_mm512_load_si512(kInterleave), both));
+  }
+  static INLINE void store_by_query(Word* row, Word* next, __m512 first, __m512 second) {
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(second, first);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(row), _mm512_castsi512_si256(both));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(next), _mm512_extracti64x4_epi64(both, 1));
+  }
+};
+#endif
+
+// A register tile: tile[r][v] += sum over w of a[r * row + w * column] * b[w * width + v].
+template <class E, int kRows, int kVectors>
+INLINE void multiply(__m512 (&tile)[kRows][kVectors], const Word* a, long row, long column, const Word* b, long width,
+                     int depth) {
+  for (int w = 0; w < depth; ++w) {
+    __m512i right[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) right[v] = _mm512_load_si512(b + w * width + v * kLanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const __m512i left = _mm512_set1_epi32(static_cast<int>(a[r * row + w * column]));
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) tile[r][v] = E::dot(tile[r][v], left, right[v]);
+    }
+  }
+}
+
+template <int kRows, int kVectors>
+INLINE void clear(__m512 (&tile)[kRows][kVectors]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) tile[r][v] = _mm512_setzero_ps();
+}
+
+template <int kRows, int kVectors>
+INLINE void load(__m512 (&tile)[kRows][kVectors], const float* from, long width) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) tile[r][v] = _mm512_load_ps(from + r * width + v * kLanes);
+}
+
+template <int kRows, int kVectors>
+INLINE void store(const __m512 (&tile)[kRows][kVectors], float* to, long width) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) _mm512_store_ps(to + r * width + v * kLanes, tile[r][v]);
+}
+
+long up(long value, long multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// One head of one well in the caller's memory: `count` genes, `stride` elements from a gene to the next.
+template <class E>
+struct Rows {
+  const typename E::Element* data;
+  long stride;
+  long count;
+  int width;  // head width, at most the padded one
+
+  const typename E::Element* operator[](long row) const { return data + row * stride; }
+};
+
+// Three packings of a head, each zero where there is nothing: `wide` is the padded head width.
+
+// Words along the head width, a row a gene; rows past the end repeat the last gene, so that maxima stay right.
+template <class E>
+void pack_rows(Word* to, Rows<E> x, int wide, long rows) {
+  const long words = wide / E::kStep;
+  std::memset(to, 0, sizeof(Word) * rows * words);
+  for (long i = 0; i < rows; ++i)
+    std::memcpy(to + i * words, x[i < x.count ? i : x.count - 1], sizeof(typename E::Element) * x.width);
+}
+
+// Words along the head width, transposed: panels of [word][48 genes].
+template <class E>
+void pack_panels(Word* to, Rows<E> x, int wide) {
+  using Element = typename E::Element;
+  const long words = wide / E::kStep;
+  std::memset(to, 0, sizeof(Word) * up(x.count, kPanel) * words);
+  auto* elements = reinterpret_cast<Element*>(to);
+  for (long i = 0; i < x.count; ++i) {
+    Element* column = elements + (i / kPanel * words * kPanel + i % kPanel) * E::kStep;
+    const Element* row = x[i];
+    for (int k = 0; k < x.width; ++k) column[k / E::kStep * kPanel * E::kStep + k % E::kStep] = row[k];
+  }
+}
+
+// Words along the genes: [word of genes][head width].
+template <class E>
+void pack_pairs(Word* to, Rows<E> x, int wide, long rows) {
+  using Element = typename E::Element;
+  std::memset(to, 0, sizeof(Element) * rows * wide);
+  auto* elements = reinterpret_cast<Element*>(to);
+  for (long i = 0; i < x.count; ++i) {
+    Element* pair = elements + i / E::kStep * E::kStep * wide + i % E::kStep;
+    const Element* row = x[i];
+    for (int k = 0; k < x.width; ++k) pair[k * E::kStep] = row[k];
+  }
+}
+
+// A thread's own memory, cut into 64-byte-aligned pieces.
+class Scratch {
+ public:
+  explicit Scratch(std::size_t bytes) : start_(static_cast<char*>(std::aligned_alloc(64, bytes))), next_(start_) {}
+  ~Scratch() { std::free(start_); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  explicit operator bool() const { return start_ != nullptr; }
+
+  template <class T>
+  T* take(long count) {
+    T* piece = reinterpret_cast<T*>(next_);
+    next_ += up(count * static_cast<long>(sizeof(T)), 64);
+    return piece;
+  }
+
+ private:
+  char* start_;
+  char* next_;
+};
+
+// What the caller passes. qkv and its gradient: (wells, genes, 3, heads, width); out and its gradient: (wells, genes,
+// heads, width); lse: (wells, heads, genes), the scores' logarithm of summed exponentials to base 2.
+struct Call {
+  long wells, genes, heads, width;
+  const void* qkv;
+  void* out;
+  float* lse;
+  const void* grad_out;
+  void* grad_qkv;
+
+  template <class E>
+  Rows<E> part(long unit, int which) const {
+    const long well = unit / heads, head = unit % heads;
+    const auto* start = static_cast<const typename E::Element*>(qkv) + well * genes * 3 * heads * width;
+    return {start + (which * heads + head) * width, 3 * heads * width, genes, static_cast<int>(width)};
+  }
+  template <class E>
+  typename E::Element* part_gradient(long unit, int which) const {
+    const long well = unit / heads, head = unit % heads;
+    return static_cast<typename E::Element*>(grad_qkv) + well * genes * 3 * heads * width +
+           (which * heads + head) * width;
+  }
+  template <class E>
+  Rows<E> mixed(long unit, const void* from) const {
+    const long well = unit / heads, head = unit % heads;
+    const auto* start = static_cast<const typename E::Element*>(from) + well * genes * heads * width;
+    return {start + head * width, heads * width, genes, static_cast<int>(width)};
+  }
+  float scale() const { return 1.0f / std::sqrt(static_cast<float>(width)); }
+  float scale_base_2() const { return scale() * 1.44269504f; }
+};
+
+template <class E, int kWidth>
+class Forward {
+  static constexpr int kWords = kWidth / E::kStep;
+
+ public:
+  static std::size_t bytes(long genes) {
+    const long rows = up(genes, kKeysForward);
+    return sizeof(Word) * (2 * rows * kWords + kPanel * (kWords + kKeysForward + kWidth)) + 1024;
+  }
+
+  Forward(const Call& call, Scratch& scratch) : call_(call) {
+    const long rows = up(call.genes, kKeysForward);
+    keys_ = scratch.take<Word>(rows * kWords);
+    values_ = scratch.take<Word>(rows * kWords);
+    queries_ = scratch.take<Word>(kPanel * kWords);
+    scores_ = scratch.take<float>(kPanel * kKeysForward);
+    out_ = scratch.take<float>(kPanel * kWidth);
+  }
+
+  void run(long unit) {
+    const long rows = up(call_.genes, kKeysForward);
+    pack_rows<E>(keys_, call_.part<E>(unit, 1), kWidth, rows);
+    pack_pairs<E>(values_, call_.part<E>(unit, 2), kWidth, rows);
+    for (long start = 0; start < call_.genes; start += kPanel) panel(unit, start);
+  }
+
+ private:
+  void panel(long unit, long start) {
+    Rows<E> queries = call_.part<E>(unit, 0);
+    queries.data = queries[start];
+    queries.count = call_.genes - start < kPanel ? call_.genes - start : kPanel;
+    pack_panels<E>(queries_, queries, kWidth);
+    std::memset(out_, 0, sizeof(float) * kPanel * kWidth);
+    __m512 maximum[kPanelVectors], sum[kPanelVectors];
+    for (int v = 0; v < kPanelVectors; ++v) {
+      maximum[v] = _mm512_set1_ps(-1e30f);
+      sum[v] = _mm512_setzero_ps();
+    }
+    for (long key = 0; key < call_.genes; key += kKeysForward) block(key, maximum, sum);
+    write(unit, start, queries.count, maximum, sum);
+  }
+
+  // One block of keys under the panel: scores, their exponentials, and those times the values.
+  INLINE void block(long key, __m512 (&maximum)[kPanelVectors], __m512 (&sum)[kPanelVectors]) {
+    const int count = static_cast<int>(call_.genes - key < kKeysForward ? call_.genes - key : kKeysForward);
+    __m512 highest[kPanelVectors], shrink[kPanelVectors];
+    for (int v = 0; v < kPanelVectors; ++v) highest[v] = _mm512_set1_ps(-INFINITY);
+    for (int row = 0; row < count; row += kScoreRows) {
+      __m512 tile[kScoreRows][kPanelVectors];
+      clear(tile);
+      multiply<E>(tile, keys_ + (key + row) * kWords, kWords, 1, queries_, kPanel, kWords);
+      store(tile, scores_ + row * kPanel, kPanel);
+#pragma GCC unroll 8
+      for (int r = 0; r < kScoreRows; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < kPanelVectors; ++v) highest[v] = _mm512_max_ps(tile[r][v], highest[v]);
+    }
+    const __m512 scale = _mm512_set1_ps(call_.scale_base_2());
+    for (int v = 0; v < kPanelVectors; ++v) {
+      const __m512 now = _mm512_max_ps(maximum[v], _mm512_mul_ps(highest[v], scale));
+      shrink[v] = exp2_vector<E::kExpDegree>(_mm512_sub_ps(maximum[v], now));
+      maximum[v] = now;
+      sum[v] = _mm512_mul_ps(sum[v], shrink[v]);
+    }
+    exponentials(count, scale, maximum, sum);
+    const auto* weights = reinterpret_cast<const Word*>(scores_);
+    for (int d = 0; d < kWidth; d += kScoreRows) {
+      __m512 tile[kScoreRows][kPanelVectors];
+      load(tile, out_ + d * kPanel, kPanel);
+#pragma GCC unroll 8
+      for (int r = 0; r < kScoreRows; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < kPanelVectors; ++v) tile[r][v] = _mm512_mul_ps(tile[r][v], shrink[v]);
+      multiply<E>(tile, values_ + key / E::kStep * kWidth + d, 1, kWidth, weights, kPanel, (count + 1) / 2 * 2 / E::kStep);
+      store(tile, out_ + d * kPanel, kPanel);
+    }
+  }
+
+  // Scores become weights, in place: a pair of rows is read before the row or two it becomes are written.
+  INLINE void exponentials(int count, __m512 scale, const __m512 (&maximum)[kPanelVectors],
+                           __m512 (&sum)[kPanelVectors]) {
+    auto* weights = reinterpret_cast<Word*>(scores_);
+    for (int row = 0; row < count; row += 2) {
+      const float* from = scores_ + row * kPanel;
+      Word* to = weights + row / E::kStep * kPanel;
+#pragma GCC unroll 8
+      for (int v = 0; v < kPanelVectors; ++v) {
+        const __m512 s0 = _mm512_load_ps(from + v * kLanes), s1 = _mm512_load_ps(from + kPanel + v * kLanes);
+        const __m512 e0 = exp2_vector<E::kExpDegree>(_mm512_fmsub_ps(s0, scale, maximum[v]));
+        __m512 e1 = exp2_vector<E::kExpDegree>(_mm512_fmsub_ps(s1, scale, maximum[v]));
+        if (row + 1 == count) e1 = _mm512_setzero_ps();
+        sum[v] = _mm512_add_ps(sum[v], _mm512_add_ps(e0, e1));
+        E::store_by_key(to + v * kLanes, e0, e1);
+      }
+    }
+  }
+
+  void write(long unit, long start, long count, const __m512 (&maximum)[kPanelVectors],
+             const __m512 (&sum)[kPanelVectors]) {
+    alignas(64) float top[kPanel], total[kPanel];
+    for (int v = 0; v < kPanelVectors; ++v) {
+      _mm512_store_ps(top + v * kLanes, maximum[v]);
+      _mm512_store_ps(total + v * kLanes, sum[v]);
+    }
+    const Rows<E> out = call_.mixed<E>(unit, call_.out);
+    for (long i = 0; i < count; ++i) {
+      auto* row = const_cast<typename E::Element*>(out[start + i]);
+      for (int d = 0; d < out.width; ++d) row[d] = E::from_float(out_[d * kPanel + i] / total[i]);
+      call_.lse[unit * call_.genes + start + i] = top[i] + std::log2(total[i]);
+    }
+  }
+
+  const Call& call_;
+  Word *keys_, *values_, *queries_;
+  float *scores_, *out_;
+};
+
+template <class E, int kWidth>
+class Backward {
+  static constexpr int kWords = kWidth / E::kStep;
+  static constexpr int kPanelWords = kPanel / E::kStep;
+  static constexpr int kColumns = kWidth < 2 * kLanes ? 1 : 2;  // vectors of a tile of key gradients
+
+ public:
+  static std::size_t bytes(long genes) {
+    const long rows = up(genes, kKeysBackward), queries = up(genes, kPanel);
+    const long words = (3 * rows + 4 * queries) * kWords + queries * (kWidth + 2) +
+                       kKeysBackward * (2 * kWidth + 3 * kPanelWords) + kScoreRows * kPanel;
+    return up(sizeof(Word) * words + 2048, 64);
+  }
+
+  Backward(const Call& call, Scratch& scratch) : call_(call) {
+    const long rows = up(call.genes, kKeysBackward), queries = up(call.genes, kPanel);
+    for (Word** piece : {&keys_, &values_, &key_pairs_}) *piece = scratch.take<Word>(rows * kWords);
+    for (Word** piece : {&queries_, &grads_, &query_pairs_, &grad_pairs_})
+      *piece = scratch.take<Word>(queries * kWords);
+    for (float** piece : {&lse_, &delta_}) *piece = scratch.take<float>(queries);
+    query_grads_ = scratch.take<float>(queries * kWidth);
+    for (float** piece : {&key_grads_, &value_grads_}) *piece = scratch.take<float>(kKeysBackward * kWidth);
+    for (Word** piece : {&weights_, &score_grads_, &score_grads_by_key_})
+      *piece = scratch.take<Word>(kKeysBackward * kPanelWords);
+    exponentials_ = scratch.take<float>(kScoreRows * kPanel);
+  }
+
+  void run(long unit) {
+    pack(unit);
+    for (long key = 0; key < call_.genes; key += kKeysBackward) {
+      std::memset(key_grads_, 0, sizeof(float) * kKeysBackward * kWidth);
+      std::memset(value_grads_, 0, sizeof(float) * kKeysBackward * kWidth);
+      for (long query = 0; query < call_.genes; query += kPanel) block(key, query);
+      write_key_gradients(unit, key);
+    }
+    auto* to = call_.part_gradient<E>(unit, 0);
+    for (long i = 0; i < call_.genes; ++i) {
+      const float* from = query_grads_ + i / kPanel * kPanel * kWidth + i % kPanel;
+      for (int d = 0; d < call_.width; ++d)
+        to[i * 3 * call_.heads * call_.width + d] = E::from_float(from[d * kPanel] * call_.scale());
+    }
+  }
+
+ private:
+  void pack(long unit) {
+    const long genes = call_.genes, rows = up(genes, kKeysBackward), queries = up(genes, kPanel);
+    const Rows<E> q = call_.part<E>(unit, 0), k = call_.part<E>(unit, 1), v = call_.part<E>(unit, 2);
+    const Rows<E> out = call_.mixed<E>(unit, call_.out), grad = call_.mixed<E>(unit, call_.grad_out);
+    pack_rows<E>(keys_, k, kWidth, rows);
+    pack_rows<E>(values_, v, kWidth, rows);
+    pack_pairs<E>(key_pairs_, k, kWidth, rows);
+    pack_panels<E>(queries_, q, kWidth);
+    pack_panels<E>(grads_, grad, kWidth);
+    pack_pairs<E>(query_pairs_, q, kWidth, queries);
+    pack_pairs<E>(grad_pairs_, grad, kWidth, queries);
+    std::memset(query_grads_, 0, sizeof(float) * queries * kWidth);
+    for (long i = 0; i < queries; ++i) {
+      float delta = 0.0f;
+      for (int d = 0; i < genes && d < call_.width; ++d) delta += E::to_float(grad[i][d]) * E::to_float(out[i][d]);
+      delta_[i] = delta;
+      lse_[i] = i < genes ? call_.lse[unit * genes + i] : 0.0f;
+    }
+  }
+
+  INLINE void block(long key, long query) {
+    const long count = call_.genes - key;
+    for (int row = 0; row < kKeysBackward; row += kScoreRows) score_gradients(key, query, row, count);
+    const long panel = query * kWords;
+    for (int row = 0; row < kKeysBackward; row += kKeyRows)
+      for (int d = 0; d < kWidth; d += kColumns * kLanes) {
+        key_gradients(value_grads_ + row * kWidth + d, weights_ + row * kPanelWords, grad_pairs_ + panel + d);
+        key_gradients(key_grads_ + row * kWidth + d, score_grads_ + row * kPanelWords, query_pairs_ + panel + d);
+      }
+    for (int d = 0; d < kWidth; d += kScoreRows) {
+      float* sums = query_grads_ + query * kWidth + d * kPanel;
+      __m512 tile[kScoreRows][kPanelVectors];
+      load(tile, sums, kPanel);
+      multiply<E>(tile, key_pairs_ + key * kWords + d, 1, kWidth, score_grads_by_key_, kPanel, kKeysBackward / E::kStep);
+      store(tile, sums, kPanel);
+    }
+  }
+
+  // P and dS of eight keys and a panel of queries; rows past the last key are zero.
+  INLINE void score_gradients(long key, long query, int row, long count) {
+    const __m512 scale = _mm512_set1_ps(call_.scale_base_2());
+    __m512 tile[kScoreRows][kPanelVectors];
+    clear(tile);
+    multiply<E>(tile, keys_ + (key + row) * kWords, kWords, 1, queries_ + query * kWords, kPanel, kWords);
+#pragma GCC unroll 8
+    for (int v = 0; v < kPanelVectors; ++v) {
+      const __m512 lse = _mm512_load_ps(lse_ + query + v * kLanes);
+#pragma GCC unroll 8
+      for (int r = 0; r < kScoreRows; r += 2) {
+        __m512 p[2];
+        for (int i = 0; i < 2; ++i) {
+          p[i] = exp2_vector<E::kExpDegree>(_mm512_fmsub_ps(tile[r + i][v], scale, lse));
+          p[i] = _mm512_maskz_mov_ps(row + r + i < count ? 0xffff : 0, p[i]);
+          _mm512_store_ps(exponentials_ + (r + i) * kPanel + v * kLanes, p[i]);
+        }
+        Word* to = weights_ + (row + r) * kPanelWords + v * kLanes / E::kStep;
+        E::store_by_query(to, to + kPanelWords, p[0], p[1]);
+      }
+    }
+    clear(tile);
+    multiply<E>(tile, values_ + (key + row) * kWords, kWords, 1, grads_ + query * kWords, kPanel, kWords);
+#pragma GCC unroll 8
+    for (int v = 0; v < kPanelVectors; ++v) {
+      const __m512 delta = _mm512_load_ps(delta_ + query + v * kLanes);
+#pragma GCC unroll 8
+      for (int r = 0; r < kScoreRows; r += 2) {
+        __m512 g[2];
+        for (int i = 0; i < 2; ++i) {
+          const __m512 p = _mm512_load_ps(exponentials_ + (r + i) * kPanel + v * kLanes);
+          g[i] = _mm512_mul_ps(p, _mm512_sub_ps(tile[r + i][v], delta));
+        }
+        Word* to = score_grads_ + (row + r) * kPanelWords + v * kLanes / E::kStep;
+        E::store_by_query(to, to + kPanelWords, g[0], g[1]);
+        E::store_by_key(score_grads_by_key_ + (row + r) / E::kStep * kPanel + v * kLanes, g[0], g[1]);
+      }
+    }
+  }
+
+  // dV += P^T dO or dK += dS^T Q, twelve keys at a time.
+  INLINE void key_gradients(float* sums, const Word* left, const Word* right) {
+    __m512 tile[kKeyRows][kColumns];
+    load(tile, sums, kWidth);
+    multiply<E>(tile, left, kPanelWords, 1, right, kWidth, kPanelWords);
+    store(tile, sums, kWidth);
+  }
+
+  void write_key_gradients(long unit, long key) {
+    const long stride = 3 * call_.heads * call_.width;
+    auto* keys = call_.part_gradient<E>(unit, 1) + key * stride;
+    auto* values = call_.part_gradient<E>(unit, 2) + key * stride;
+    for (long j = 0; j < kKeysBackward && key + j < call_.genes; ++j)
+      for (int d = 0; d < call_.width; ++d) {
+        keys[j * stride + d] = E::from_float(key_grads_[j * kWidth + d] * call_.scale());
+        values[j * stride + d] = E::from_float(value_grads_[j * kWidth + d]);
+      }
+  }
+
+  const Call& call_;
+  Word *keys_, *values_, *key_pairs_, *queries_, *grads_, *query_pairs_, *grad_pairs_;
+  Word *weights_, *score_grads_, *score_grads_by_key_;
+  float *lse_, *delta_, *query_grads_, *key_grads_, *value_grads_, *exponentials_;
+};
+
+// Every thread takes the next head that nobody has taken, until there are none.
+struct Work {
+  Call call;
+  std::atomic<long> next{0};
+  std::atomic<bool> out_of_memory{false};
+};
+
+template <class Pass>
+void work(void* data) {
+  auto& shared = *static_cast<Work*>(data);
+  Scratch scratch(up(static_cast<long>(Pass::bytes(shared.call.genes)), 64));
+  if (!scratch) {
+    shared.out_of_memory = true;
+    return;
+  }
+  Pass pass(shared.call, scratch);
+  for (long unit = shared.next++; unit < shared.call.wells * shared.call.heads; unit = shared.next++) pass.run(unit);
+}
+
+// On the OpenMP threads that PyTorch keeps, where its runtime is found: a second set of threads would fight with them
+// for the cores while they wait for work.
+void run_on_threads(int threads, void (*body)(void*), void* data) {
+  using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
+  static const auto parallel = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  if (threads <= 1) {
+    body(data);
+  } else if (parallel) {
+    parallel(body, data, static_cast<unsigned>(threads), 0);
+  } else {
+    std::vector<std::thread> others;
+    for (int i = 1; i < threads; ++i) others.emplace_back(body, data);
+    body(data);
+    for (std::thread& other : others) other.join();
+  }
+}
+
+template <class E, template <class, int> class Pass>
+int run(const Call& call, int threads) {
+  Work shared;
+  shared.call = call;
+  const long units = call.wells * call.heads;
+  const int used = static_cast<int>(units < threads ? units : threads);
+  if (call.width <= 16) run_on_threads(used, work<Pass<E, 16>>, &shared);
+  else if (call.width <= 32) run_on_threads(used, work<Pass<E, 32>>, &shared);
+  else if (call.width <= 64) run_on_threads(used, work<Pass<E, 64>>, &shared);
+  else if (call.width <= 128) run_on_threads(used, work<Pass<E, 128>>, &shared);
+  else return 2;
+  return shared.out_of_memory ? 1 : 0;
+}
+
+template <template <class, int> class Pass>
+int run(const Call& call, int bf16, int threads) {
+#ifdef __AVX512BF16__
+  if (bf16) return run<BFloat16, Pass>(call, threads);
+#endif
+  return bf16 ? 2 : run<Float32, Pass>(call, threads);
+}
+
+}  // namespace
+
+// 0: done; 1: out of memory; 2: a width or a type that this build does not have.
+extern "C" int dpf_attention_forward(long wells, long genes, long heads, long width, int bf16, int threads,
+                                     const void* qkv, void* out, float* lse) {
+  return run<Forward>(Call{wells, genes, heads, width, qkv, out, lse, nullptr, nullptr}, bf16, threads);
+}
+
+extern "C" int dpf_attention_backward(long wells, long genes, long heads, long width, int bf16, int threads,
+                                      const void* qkv, const void* out, const float* lse, const void* grad_out,
+                                      void* grad_qkv) {
+  return run<Backward>(Call{wells, genes, heads, width, qkv, const_cast<void*>(out), const_cast<float*>(lse), grad_out,
+                            grad_qkv},
+                       bf16, threads);
+}

@@ -1,0 +1,116 @@
+"""What `dpf evaluate` found out about how sure a model is, kept beside it for `dpf predict`: `calibration.json`.
+
+The file names the digest of the weights it was fitted for; with other weights it is not used.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dpf import __version__
+from dpf.config import FORMAT
+from dpf.errors import ModelError
+from dpf.files import canonical_json, write_text
+
+
+@dataclass(frozen=True)
+class ScoreInterval:
+    """The interval `prediction ± half_width` of one score, in its units; None where there are too few compounds.
+
+    `coverage` is what leaving each compound out in turn gives, `wells` and `compounds` what it rests on.
+    """
+
+    half_width: float | None
+    coverage: float | None
+    wells: int
+    compounds: int
+
+
+@dataclass(frozen=True)
+class LabelCalibration:
+    """The temperature that the label's logits are divided by; None, with the reason, where none can be fitted.
+
+    The calibration errors are those of the same wells as trained and at temperatures fitted on other compounds.
+    """
+
+    name: str
+    temperature: float | None
+    wells: int
+    ece_as_trained: float | None
+    ece_calibrated: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is stored beside a model.
+
+    Attributes
+    ----------
+    model_sha256
+        The weights it was fitted for; it is used with no others.
+    basis
+        "held_out", or "validation": fitted on wells that chose the epoch.
+    level
+        The coverage that the intervals aim at.
+    label, scores
+        The label's temperature (None without a label) and each score's interval.
+    """
+
+    model_sha256: str
+    basis: str
+    level: float
+    label: LabelCalibration | None
+    scores: dict[str, ScoreInterval]
+
+
+def calibration_path(model: Path) -> Path:
+    """Where the calibration of a model file is: beside it."""
+    return model.with_name("calibration.json")
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Write `calibration.json`, atomically."""
+    content = {"format": FORMAT, "kind": "calibration", "dpf": __version__, **asdict(calibration)}
+    write_text(path, canonical_json(content) + "\n")
+
+
+def read_calibration(path: Path, model_sha256: str) -> Calibration | None:
+    """The calibration in a file; None where there is no file, or it belongs to other weights.
+
+    Raises
+    ------
+    ModelError
+        The file is damaged or of a later format.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = content.pop("format")
+        if version > FORMAT:
+            raise ModelError(
+                "the calibration has a later format than this dpf reads",
+                where=path,
+                found=f"format {version}, written by dpf {content.get('dpf')}",
+                expected=f"format {FORMAT} or earlier",
+                hint="update dpf: pipx upgrade drugseq-perturbformer",
+            )
+        label = content["label"]
+        return None if content["model_sha256"] != model_sha256 else Calibration(
+            content["model_sha256"],
+            content["basis"],
+            content["level"],
+            None if label is None else LabelCalibration(**label),
+            {name: ScoreInterval(**interval) for name, interval in content["scores"].items()},
+        )  # fmt: skip
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            "the model's calibration cannot be read",
+            where=path,
+            found=f"{type(error).__name__}: {error}",
+            hint="run dpf evaluate again, or remove the file to predict without intervals",
+        ) from error

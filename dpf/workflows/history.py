@@ -1,0 +1,77 @@
+"""The history of a training: one row a member and epoch, the line that tells of it, and the curves of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from dpf.analysis.metrics import auroc, r2
+from dpf.errors import ProjectError
+from dpf.model.losses import PARTS
+from dpf.model.network import TargetLayout
+from dpf.training.member import EpochRecord, MemberTraining
+
+_SIDES = ("train", "validation")
+
+
+def history_row(layout: TargetLayout, training: MemberTraining, member: int, record: EpochRecord) -> dict[str, Any]:
+    """One epoch: every part of the loss, each score's R² and the label's AUROC on the validation wells, seconds."""
+    row: dict[str, Any] = {"member": member, "epoch": record.epoch}
+    losses = ((record.train, record.train_total), (record.validation, record.validation_total))
+    for side, (parts, total) in zip(_SIDES, losses, strict=True):
+        row |= {f"{side}_{name}": value for name, value in zip(PARTS, parts, strict=True)} | {f"{side}_total": total}
+    targets = training.data.targets.rows(training.data.validation)
+    for index, name in enumerate(layout.scores):
+        row[f"validation_r2_{name}"] = r2(
+            targets.scores[:, index].cpu().numpy(), record.prediction.scores[:, index].numpy()
+        )
+    if record.prediction.label_logit is not None:
+        row["validation_auroc"] = auroc(targets.label.cpu().numpy(), record.prediction.label_logit.numpy())
+    return row | {"seconds": record.seconds, "learning_rate": record.learning_rate, "is_best": record.is_best}
+
+
+def history_table(layout: TargetLayout, rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
+    """The rows as a table. Its columns have one order: rows that come back from an interrupted run have another."""
+    names = ["member", "epoch", *(f"{side}_{part}" for side in _SIDES for part in (*PARTS, "total"))]
+    names += [f"validation_r2_{score}" for score in layout.scores]
+    names += ["validation_auroc"] if layout.label else []
+    return pl.DataFrame(rows, infer_schema_length=None).select(*names, "seconds", "learning_rate", "is_best")
+
+
+def epoch_line(row: dict[str, Any], members: int, epochs: int, wells: int) -> str:
+    """The row as a line to read; `wells` were trained on. A star marks the best epoch so far."""
+    r2s = [value for name, value in row.items() if name.startswith("validation_r2_")]
+    text = f"member {row['member']}  " if members > 1 else ""
+    text += f"epoch {row['epoch']:>3}/{epochs}  train {row['train_total']:.3f}  "
+    text += f"validation {row['validation_total']:.3f}"
+    if r2s:
+        text += f"  R² {' / '.join(f'{value:.2f}' for value in r2s)}"
+    if "validation_auroc" in row:
+        text += f"  AUROC {row['validation_auroc']:.2f}"
+    return text + f"  {wells / row['seconds']:.0f} wells/s" + ("  *" if row["is_best"] else "")
+
+
+def draw_loss_curve(history: pl.DataFrame, best_epochs: list[int], path: Path) -> None:
+    """Draw the losses of a history table, one panel a part, every member."""
+    from dpf.figures.loss_curve import loss_curve
+    from dpf.figures.style import save
+
+    names = {"total": "total", "mse": "scores (MSE)", "bce": "label (BCE)", "reg": "activation (MSE)"}
+    epochs = int(history.get_column("epoch").max() or 0)  # type: ignore[arg-type]
+    members = history.get_column("member").n_unique()
+    if history.height != epochs * members:
+        raise ProjectError("the history has gaps", where=path.parent, found=f"{history.height} rows")
+    sides = {
+        side: {
+            shown: history.get_column(f"{side}_{name}").to_numpy().reshape(members, epochs)
+            for name, shown in names.items()
+            if history.get_column(f"{side}_{name}").abs().max()
+        }
+        for side in _SIDES
+    }
+    figure = loss_curve(np.arange(1, epochs + 1), sides["train"], sides["validation"], best_epochs=best_epochs)
+    save(figure, path, formats=("png",))

@@ -1,0 +1,282 @@
+"""Results are computed once per (model, inputs), found again by hash, and told apart when they are stale."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from dpf.files import sha256_file
+from dpf.tables.storage import read_about
+
+OUTPUTS = "results/default/outputs.parquet"
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_ino
+
+
+def test_the_forward_pass_is_kept_and_found_again(trained, copy, ok, monkeypatch):
+    project = copy(trained)
+    ok("predict", project)
+    before = stamp(project / OUTPUTS)
+
+    def never(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr("dpf.workflows.outputs.run_members", never)
+    for command in ("predict", "latent", "rank"):
+        ok(command, project)
+    ok("rank", project, "--by-dose")
+    assert stamp(project / OUTPUTS) == before
+    about = read_about(project / OUTPUTS, "outputs")
+    assert about["model_sha256"] == sha256_file(project / "models/default/model.safetensors")
+    assert about["expression_sha256"] == sha256_file(project / "inputs/expression.parquet")
+
+
+def test_kept_outputs_give_what_fresh_ones_gave(trained, copy, ok):
+    project = copy(trained)
+    first = ok("rank", project).out
+    again = ok("rank", project).out
+    assert again == first
+    (project / OUTPUTS).unlink()
+    assert ok("rank", project).out == first
+
+
+def test_a_new_training_makes_results_stale_and_rank_computes_again(trained, copy, ok, dpf):
+    project = copy(trained)
+    old = ok("rank", project).rows
+    assert "STALE" not in ok("info", project).out
+    ok("train", project, "--seed", 2)
+    stale = dpf("info", project, "--format", "json").envelope["data"]["results"]
+    assert {row["path"] for row in stale} == {OUTPUTS, "results/default/ranking.parquet"}
+    assert all(row["stale"] == "the model has been trained again since" for row in stale)
+    assert "ranking.parquet  STALE: the model has been trained again since" in ok("info", project).out
+    before = stamp(project / OUTPUTS)
+    new = ok("rank", project).rows
+    assert stamp(project / OUTPUTS) != before
+    assert new["t"].to_list() != old["t"].to_list()
+    assert "STALE" not in ok("info", project).out
+
+
+def test_changed_inputs_make_model_and_results_stale(trained, copy, ok, dpf, demo):
+    project = copy(trained)
+    ok("rank", project)
+    ok("init", project.parent / "other", "--demo", "--wells", 48, "--genes", 24, "--seed", 8)
+    shutil.copy(project.parent / "other/inputs/expression.parquet", project / "inputs/expression.parquet")
+    data = dpf("info", project, "--format", "json").envelope["data"]
+    assert data["models"][0]["stale"] is True
+    assert {row["stale"] for row in data["results"]} == {"the inputs have changed since"}
+    assert "STALE: the inputs have changed since" in ok("info", project).out
+    ran = dpf("rank", project)
+    assert ran.code in (0, 4, 5)
+    if ran.code == 0:
+        assert "in another expression table" in ran.err
+
+
+def test_a_damaged_model_or_result_is_a_problem_and_not_the_end_of_info(folded, copy, dpf):
+    project = copy(folded)
+    model = project / "models/default/model.safetensors"
+    whole = model.read_bytes()
+    for content, text in (
+        (whole[: len(whole) // 2], "truncated"),
+        (b"PK\x03\x04 no weights", "not a safetensors file"),
+        (b"", "not a safetensors file"),
+    ):
+        model.write_bytes(content)
+        for command in ("predict", "rank", "explain"):
+            ran = dpf(command, project)
+            assert (ran.code, ran.out) == (5, "")
+            assert text in ran.err
+            assert str(model) in ran.err
+        assert text in dpf("info", project).out
+    model.write_bytes(whole)
+    ranking = project / "results/default/ranking.parquet"
+    ranking.write_bytes(ranking.read_bytes()[:100])
+    ran = dpf("info", project)
+    assert ran.code == 0
+    assert "PROBLEM" in ran.out
+    assert dpf("rank", project).code == 0
+
+
+def test_damaged_kept_outputs_are_named(folded, copy, dpf):
+    project = copy(folded)
+    (project / OUTPUTS).write_bytes(b"PAR1 cut short")
+    ran = dpf("rank", project)
+    assert ran.code in (0, 4)
+    if ran.code:
+        assert "outputs.parquet" in ran.err
+
+
+def test_a_foreign_or_later_model_file(folded, dpf, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(3)}, tmp_path / "foreign.safetensors")
+    ran = dpf("predict", folded, "--model", tmp_path / "foreign.safetensors")
+    assert ran.code == 5
+    assert "was not written by dpf" in ran.err
+    later = {"dpf": json.dumps({"format": 2, "dpf": "9.0", "kind": "model"})}
+    save_file({"weight": torch.zeros(3)}, tmp_path / "later.safetensors", later)
+    ran = dpf("predict", folded, "--model", tmp_path / "later.safetensors")
+    assert ran.code == 5
+    assert "later format" in ran.err
+    assert "format 2, written by dpf 9.0" in ran.err
+
+
+def test_a_later_table_is_refused(folded, copy, dpf):
+    from dpf.tables import storage
+
+    project = copy(folded)
+    path = project / "inputs/wells.parquet"
+    table = storage.read_table(path, "wells")
+    storage.write_table(path, table, "wells", {"format": 2})
+    ran = dpf("rank", project)
+    assert ran.code == 3
+    assert "later format" in ran.err
+
+
+def test_predict_columns(folded, ok):
+    rows = ok("predict", folded).rows
+    expected = ["well_id", "compound", "is_control", "plate", "concentration", "members", "part", "held_out"]
+    assert rows.columns[:8] == expected
+    for name in ("Tscore", "CytoTRACE", "Pseudotime", "activation"):
+        assert {f"{name}_predicted", f"{name}_measured"} <= set(rows.columns)
+    probability = rows["activated_probability"].to_numpy()
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-rows["activated_logit"].to_numpy())), rtol=1e-6)
+    assert (rows["activated_class"].to_numpy() == (probability > 0.5)).all()
+    assert {f"latent_{k}" for k in range(6)} <= set(rows.columns)
+    wells = pl.read_parquet(folded / "inputs/wells.parquet")
+    assert rows["well_id"].to_list() == wells["well_id"].to_list()
+    np.testing.assert_allclose(rows["Tscore_measured"], wells["Tscore"])
+
+
+def test_rank_columns_and_order(folded, ok):
+    rows = ok("rank", folded).rows
+    for name in ("compound", "rank", "n", "norm_mean", "norm_std", "t", "direction", "replicate_cosine", "held_out"):
+        assert name in rows.columns
+    assert rows["t"].is_sorted(descending=True)
+    assert rows["rank"].to_list() == list(range(1, 21))
+    assert set(rows["direction"]) <= {"activation", "suppression"}
+    assert rows["held_out"].all()
+    assert "DMSO" not in rows["compound"]
+    by_name = ok("rank", folded, "--sort", "compound").rows
+    assert by_name["compound"].to_list() == sorted(rows["compound"].to_list())
+    by_norm = ok("rank", folded, "--sort", "norm_mean").rows
+    assert by_norm["norm_mean"].is_sorted(descending=True)
+    ok("rank", folded)
+
+
+def test_rank_by_dose(folded, copy, ok, dpf):
+    project = copy(folded)
+    rows = ok("rank", project, "--by-dose").rows
+    assert rows.columns[:2] == ["compound", "concentration"]
+    assert (project / "results/default/ranking_by_dose.parquet").is_file()
+
+
+def test_rank_by_dose_needs_doses(screen, ok, dpf, tmp_path):
+    ok("init", tmp_path / "p", *screen().words, "--scores", "size")
+    small = ["--set", "model.width=8", "--set", "model.heads=1", "--set", "model.layers=1", "--threads", 1]
+    ok("train", tmp_path / "p", *small, "--epochs", 1)
+    ran = dpf("rank", tmp_path / "p", "--by-dose")
+    assert ran.code == 2
+    assert "no concentration column" in ran.err
+
+
+def test_latent_per_plate_and_by_cluster(folded, copy, ok, dpf):
+    project = copy(folded)
+    together = ok("latent", project).rows
+    by_plate = ok("latent", project, "--center", "plate").rows
+    assert together["distance_euclidean"].to_list() != by_plate["distance_euclidean"].to_list()
+    ran = dpf("latent", project, "--control-cluster", "3")
+    assert ran.code == 4
+    assert "`cluster` column" in ran.err
+    ran = dpf("latent", project, "--center", "row")
+    assert ran.code == 3
+    assert "expected one of all, plate" in ran.err
+
+
+def test_the_centre_can_be_the_controls_of_some_clusters(screen, ok, dpf, tmp_path):
+    def change(expression: pl.DataFrame, wells: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        return expression, wells.with_columns(cluster=(pl.int_range(pl.len()) % 2).cast(pl.String))
+
+    project = tmp_path / "p"
+    ok("init", project, *screen(change).words, "--scores", "size")
+    small = ["--set", "model.width=8", "--set", "model.heads=1", "--set", "model.layers=1", "--threads", 1]
+    ok("train", project, *small, "--epochs", 2)
+    every = ok("latent", project).rows
+    some = ok("latent", project, "--control-cluster", "1").rows
+    assert every["distance_euclidean"].to_list() != some["distance_euclidean"].to_list()
+    latent = np.array([some[f"latent_{k}"].to_numpy() for k in range(32)]).T
+    controls = (some["is_control"] & (pl.Series(np.arange(28)) % 2 == 1)).to_numpy()
+    expected = np.linalg.norm(latent - latent[controls].mean(0), axis=1)
+    outside = ~controls
+    np.testing.assert_allclose(some["distance_euclidean"].to_numpy()[outside], expected[outside], rtol=1e-6)
+    both = ok("latent", project, "--control-cluster", "0", "--control-cluster", "1").rows
+    np.testing.assert_allclose(both["distance_euclidean"], every["distance_euclidean"])
+    ran = dpf("latent", project, "--control-cluster", "7")
+    assert ran.code == 4
+    assert "clusters of controls: 0, 1" in ran.err
+
+
+@pytest.mark.parametrize("words", [["--colour", "pathway"], ["--colour", "concentration"], ["--member", "2"]])
+def test_the_map_is_drawn(folded, copy, ok, words):
+    project = copy(folded)
+    shutil.rmtree(project / "results/default/figures")
+    ok("latent", project, *words)
+    assert (project / "results/default/figures/latent_pca.png").stat().st_size > 1000
+
+
+def test_latent_tells_correlations(folded, dpf):
+    ran = dpf("latent", folded, "--format", "json")
+    correlations = ran.envelope["data"]["correlations"]
+    assert [row["measured"] for row in correlations] == [
+        "Tscore", "CytoTRACE", "Pseudotime", "activated", "activation",
+    ]  # fmt: skip
+    assert all(-1 <= row["spearman_activation_axis"] <= 1 for row in correlations)
+    assert ran.err.count("Spearman with") == 5
+
+
+def test_umap_says_how_to_get_it(folded, dpf):
+    pytest.importorskip_reason = None
+    try:
+        import umap  # noqa: F401
+    except ImportError:
+        ran = dpf("latent", folded, "--umap")
+        assert ran.code == 2
+        assert "umap-learn" in ran.err
+
+
+@pytest.mark.parametrize("target", ["Tscore", "activated", "activation", "latent_0"])
+def test_any_target_can_be_explained(folded, copy, ok, target):
+    project = copy(folded)
+    rows = ok("explain", project, "--target", target, "--genes", 5).rows
+    assert rows.height == 24
+    assert rows["importance"].is_sorted(descending=True)
+    assert (rows["importance"] >= rows["signed"].abs() - 1e-12).all()
+    assert rows["rank"].to_list() == list(range(1, 25))
+    assert (project / f"results/default/importance_{target}.parquet").is_file()
+    assert (project / f"results/default/figures/importance_{target}.png").is_file()
+
+
+def test_a_model_may_come_from_anywhere(folded, demo, copy, ok):
+    """The file is all that prediction needs: another copy of the project, never trained, says the same."""
+    model = copy(folded, "moved") / "models/default/model.safetensors"
+    other = copy(demo, "never-trained")
+    here, there = ok("predict", folded).rows, ok("predict", other, "--model", model).rows
+    assert there.equals(here)
+    (name,) = [path.name for path in (other / "results").iterdir()]
+    assert name.startswith("from-")
+    assert ok("rank", other, "--model", model).rows.equals(ok("rank", folded).rows)
+
+
+def test_a_model_of_other_genes_is_refused(folded, screen, ok, dpf, tmp_path):
+    ok("init", tmp_path / "p", *screen().words, "--scores", "size")
+    ran = dpf("predict", tmp_path / "p", "--model", folded / "models/default/model.safetensors")
+    assert ran.code == 5
+    assert "24 of the model's 24 genes are not in the data" in ran.err
