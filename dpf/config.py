@@ -53,6 +53,9 @@ class ModelSettings:
         0.1, "dropout of both sublayers' outputs, the feed-forward and the latent MLP", minimum=0.0, maximum=0.95
     )
     latent: int = setting(32, "width L of the latent vector z", minimum=1)
+    linear_path: bool = setting(
+        False, "add a linear path from expression to z, fixed at the ridge regression of the training wells"
+    )
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,15 @@ class TrainSettings:
     epochs: int = setting(50, "passes over the training wells", minimum=1)
     batch_size: int = setting(32, "wells an optimiser step", minimum=1)
     learning_rate: float = setting(1e-3, "AdamW's learning rate", above=0.0)
+    schedule: str = setting(
+        "constant", "of the learning rate: constant, cosine or one-cycle", choices=("constant", "cosine", "one-cycle")
+    )
+    warmup: float = setting(
+        0.0, "share of the steps over which constant and cosine climb from 0", minimum=0.0, maximum=0.9
+    )
+    clip: float = setting(0.0, "clip the gradient's norm to this; 0 = never", minimum=0.0)
+    patience: int = setting(0, "stop a member after so many epochs without a better validation; 0 = never", minimum=0)
+    max_minutes: float = setting(0.0, "stop the whole training after so many minutes; 0 = never", minimum=0.0)
     weight_decay: float = setting(0.01, "AdamW's decoupled weight decay", minimum=0.0)
     activation_weight: float = setting(0.2, "lambda, the weight of the activation loss", minimum=0.0)
     zscore: bool = setting(
@@ -96,6 +108,12 @@ class ComputeSettings:
         "of the encoder: auto = bf16 where the hardware is fast at it, else fp32; losses and statistics are float32",
         choices=("auto", "fp32", "tf32", "bf16"),
     )
+    attention_kernel: str = setting(
+        "auto",
+        "native = a C++ kernel, compiled on first use, for Linux on CPUs with AVX-512; torch = PyTorch's;"
+        " auto = native where it can run",
+        choices=("auto", "torch", "native"),
+    )
     threads: int = setting(0, "CPU threads; 0 = all cores this process may use", minimum=0)
     tokens_at_once: int = setting(
         0,
@@ -125,6 +143,17 @@ class Settings:
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Plain dictionaries and lists, ready for JSON."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+
+#: Named sets of settings for `dpf train --preset`. `classic` is what a new project's dpf.toml says.
+PRESETS: dict[str, dict[str, Any]] = {
+    "classic": {
+        "model.linear_path": False, "train.schedule": "constant", "train.learning_rate": 1e-3, "train.zscore": True,
+    },
+    "linear-start": {
+        "model.linear_path": True, "train.schedule": "one-cycle", "train.learning_rate": 3e-4, "train.zscore": True,
+    },
+}  # fmt: skip
 
 
 def sections() -> dict[str, type]:

@@ -136,6 +136,9 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield f"model.width = {model.width} is not a multiple of model.heads = {model.heads}"
     if (train.split == "file") != bool(train.split_file):
         yield "train.split = file and train.split_file go together: set both or neither"
+    learned = len(targets.scores) + bool(targets.label) + bool(targets.activation)
+    if model.linear_path and model.latent < learned:
+        yield f"model.latent = {model.latent} is less than the {learned} targets, each of which linear_path gives one"
     columns = [*targets.scores, *(name for name in (targets.label, targets.activation) if name not in ("", "auto"))]
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:

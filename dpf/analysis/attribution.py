@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dpf.model.encoder import Attention, torch_attention
 from dpf.model.network import PerturbFormer, Prediction
 
 Target = Callable[[Prediction], Tensor]
@@ -46,6 +47,7 @@ def gradient_times_input(
     *,
     device: torch.device,
     wells_at_once: int,
+    attention: Attention = torch_attention,
     progress: Callable[[int], None] | None = None,
 ) -> GradientTimesInput:
     """Gradient x Input of `target`, a function of the prediction with one value a well, over N wells.
@@ -70,7 +72,7 @@ def gradient_times_input(
     for weight in trainable:
         weight.requires_grad_(False)  # only the input's gradient is wanted
     try:
-        return _gradient_times_input(network, expression, controls, target, device, wells_at_once, progress)
+        return _gradient_times_input(network, expression, controls, target, device, wells_at_once, attention, progress)
     finally:
         for weight in trainable:
             weight.requires_grad_(True)
@@ -83,6 +85,7 @@ def _gradient_times_input(
     target: Target,
     device: torch.device,
     wells_at_once: int,
+    attention: Attention,
     progress: Callable[[int], None] | None,
 ) -> GradientTimesInput:
     sums = torch.zeros(4, expression.shape[1], dtype=torch.float64, device=device)
@@ -92,7 +95,7 @@ def _gradient_times_input(
         rows = torch.from_numpy(expression[start : start + wells_at_once]).to(device)
         x = network.scale(rows).requires_grad_()  # (B, G)
         # Wells do not see each other, so the gradient of the sum holds every well's own gradient.
-        (gradient,) = torch.autograd.grad(target(network(x)).sum(), x)  # (B, G)
+        (gradient,) = torch.autograd.grad(target(network(x, attention=attention)).sum(), x)  # (B, G)
         with torch.no_grad():
             for index, product in ((0, x * gradient), (2, (x - baseline) * gradient)):
                 sums[index] += product.abs().sum(0, dtype=torch.float64)

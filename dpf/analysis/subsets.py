@@ -201,7 +201,7 @@ def require_controls(
             where="the controls" if len(best) == 1 else f"the controls of {len(best)} plates",
             found=f"{sum(k for k, _ in best)} control wells for {sum(n for _, n in best)} replicate(s)",
             expected=f"at least {sum(k for k, _ in more)}",
-            hint="rank by distance without p-values, or run more control wells",
+            hint="rank by distance without p-values (--null none), or run more control wells",
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from enum import StrEnum
 from types import FrameType
 from typing import Annotated
 
@@ -20,11 +22,26 @@ from dpf.cli.options import (
     setting_option,
 )
 from dpf.cli.session import session
+from dpf.config import PRESETS
+
+
+class _Preset(StrEnum):
+    classic = "classic"
+    linear_start = "linear-start"
 
 
 def command(
     project: ProjectArgument,
     model: ModelOption = "default",
+    preset: Annotated[
+        _Preset | None,
+        typer.Option(
+            "--preset",
+            help="classic: the model as published; linear-start: beside the Transformer a linear path that starts as "
+            "the training wells' ridge regression. Other options win over it. [what dpf.toml says]",
+            show_default=False,
+        ),
+    ] = None,
     epochs: Annotated[int | None, setting_option("train.epochs", "--epochs")] = None,
     batch_size: Annotated[int | None, setting_option("train.batch_size", "--batch-size")] = None,
     learning_rate: Annotated[float | None, setting_option("train.learning_rate", "--learning-rate")] = None,
@@ -47,8 +64,10 @@ def command(
         from dpf.project.directory import open_project
         from dpf.workflows.train import train_project
 
+        chosen = [f"{name}={json.dumps(value)}" for name, value in PRESETS[preset].items()] if preset else []
         changed = overrides(
-            set_, train__epochs=epochs, train__batch_size=batch_size, train__learning_rate=learning_rate,
+            [*chosen, *(set_ or [])],
+            train__epochs=epochs, train__batch_size=batch_size, train__learning_rate=learning_rate,
             train__zscore=zscore, train__folds=folds, train__split=split, train__seed=seed,
             compute__threads=threads, compute__device=device, compute__precision=precision,
         )  # fmt: skip

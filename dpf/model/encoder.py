@@ -12,12 +12,22 @@ Dropping attention weights would need the G x G matrix, which at 2,541 genes and
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpf.model.dropout import Noise, drop
+
+#: Softmax attention of every gene over all genes: queries, keys and values (B, G, 3, H, K) to (B, G, H, K).
+Attention = Callable[[Tensor], Tensor]
+
+
+def torch_attention(qkv: Tensor) -> Tensor:
+    """Attention as PyTorch ships it, on every device."""
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, G, K): a view, each gene's heads stay side by side
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)  # (B, G, H, K)
 
 
 def affine(x: Tensor, layer: nn.Linear) -> Tensor:
@@ -57,17 +67,15 @@ class EncoderLayer(nn.Module):
         self.feed_forward_out = nn.Linear(feed_forward, width)
         self.feed_forward_norm = nn.LayerNorm(width)
 
-    def attend(self, tokens: Tensor) -> Tensor:
+    def attend(self, tokens: Tensor, attention: Attention = torch_attention) -> Tensor:
         """Softmax attention of every gene over all genes; (B, G, D) to (B, G, D)."""
         batch, genes, width = tokens.shape
         qkv = affine(tokens, self.qkv).view(batch, genes, 3, self.heads, width // self.heads)  # (B, G, 3, H, K)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, G, K): a view, each gene's heads stay side by side
-        mixed = F.scaled_dot_product_attention(q, k, v)  # (B, H, G, K)
-        return affine(mixed.transpose(1, 2).reshape(batch, genes, width), self.attention_out)  # (B, G, D)
+        return affine(attention(qkv).reshape(batch, genes, width), self.attention_out)  # (B, G, D)
 
-    def forward(self, tokens: Tensor, noise: Noise | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, noise: Noise | None = None, attention: Attention = torch_attention) -> Tensor:
         """(B, G, D) to (B, G, D); dropout is on exactly when `noise` is given."""
-        tokens = normalise(tokens + drop(self.attend(tokens), noise), self.attention_norm)
+        tokens = normalise(tokens + drop(self.attend(tokens, attention), noise), self.attention_norm)
         hidden = drop(F.relu(affine(tokens, self.feed_forward_in)), noise)  # (B, G, F)
         return normalise(tokens + drop(affine(hidden, self.feed_forward_out), noise), self.feed_forward_norm)
 
@@ -80,11 +88,17 @@ class Encoder(nn.Module):
         self.tokens = GeneTokens(genes, width)
         self.layers = nn.ModuleList(EncoderLayer(width, heads, feed_forward) for _ in range(layers))
 
-    def forward(self, x: Tensor, dtype: torch.dtype = torch.float32, noise: Noise | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        dtype: torch.dtype = torch.float32,
+        noise: Noise | None = None,
+        attention: Attention = torch_attention,
+    ) -> Tensor:
         """Float32 vectors of shape (B, D) of the expression `x` (B, G), computed in `dtype` in between."""
         tokens: Tensor = self.tokens(x, dtype)
         for layer in self.layers:
-            tokens = layer(tokens, noise)
+            tokens = layer(tokens, noise, attention)
         return tokens.mean(1, dtype=torch.float32)  # (B, D)
 
 
@@ -102,7 +116,8 @@ def reset_parameters(module: nn.Module, generator: torch.Generator) -> None:
         elif isinstance(part, nn.Linear):
             bound = 1.0 / math.sqrt(part.in_features)
             nn.init.uniform_(part.weight, -bound, bound, generator=generator)
-            nn.init.uniform_(part.bias, -bound, bound, generator=generator)
+            if part.bias is not None:
+                nn.init.uniform_(part.bias, -bound, bound, generator=generator)
             if name.endswith("qkv"):
                 nn.init.xavier_uniform_(part.weight, generator=generator)
             if name.endswith(("qkv", "attention_out")):

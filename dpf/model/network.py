@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dpf.config import ModelSettings
 from dpf.model.dropout import Noise, drop
-from dpf.model.encoder import Encoder, reset_parameters
+from dpf.model.encoder import Attention, Encoder, reset_parameters, torch_attention
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class PerturbFormer(nn.Module):
 
     ``h = mean over genes of Encoder(x)``, ``z = MLP(h)`` (D to D, ReLU, dropout, D to L), and every head is linear in
     z: scores ``W z + b``, label logit ``w·z + b``, activation ``w_a·z + b``. So the losses train the latent itself, and
-    ``w_a`` is the activation axis of the latent space.
+    ``w_a`` is the activation axis of the latent space. With `linear_path`, ``z = MLP(h) + W x``, W fixed at the ridge
+    regression of the member's training wells (`dpf.training.linear_start`).
 
     The scaler is part of the model: `gene_mean` and `gene_std` (population standard deviation) of the member's
     training wells are buffers; with `zscore` every input goes through ``(x - mean)/(std + 1e-8)`` first.
@@ -65,6 +66,9 @@ class PerturbFormer(nn.Module):
         self.encoder = Encoder(genes, width, settings.heads, settings.layers, settings.feed_forward)
         self.latent_in = nn.Linear(width, width)
         self.latent_out = nn.Linear(width, latent)
+        self.linear = nn.Linear(genes, latent, bias=False) if settings.linear_path else None
+        if self.linear is not None:
+            self.linear.weight.requires_grad_(False)  # stays the ridge regression it is set to
         self.scores = nn.Linear(latent, len(layout.scores)) if layout.scores else None
         self.label = nn.Linear(latent, 1) if layout.label else None
         self.activation = nn.Linear(latent, 1) if layout.activation else None
@@ -78,11 +82,19 @@ class PerturbFormer(nn.Module):
         """Expression on the scale the encoder sees; (B, G) float32."""
         return (x - self.gene_mean) / (self.gene_std + 1e-8) if self.zscore else x
 
-    def forward(self, x: Tensor, dtype: torch.dtype = torch.float32, noise: Noise | None = None) -> Prediction:
+    def forward(
+        self,
+        x: Tensor,
+        dtype: torch.dtype = torch.float32,
+        noise: Noise | None = None,
+        attention: Attention = torch_attention,
+    ) -> Prediction:
         """Prediction from *scaled* expression `x` of shape (B, G); the encoder runs in `dtype`, the rest in float32."""
-        pooled = self.encoder(x, dtype, noise)  # (B, D)
+        pooled = self.encoder(x, dtype, noise, attention)  # (B, D)
         hidden = drop(F.relu(self.latent_in(pooled)), noise)  # (B, D)
         latent = self.latent_out(hidden)  # (B, L)
+        if self.linear is not None:
+            latent = latent + self.linear(x)  # (B, L)
         return Prediction(
             latent,
             self.scores(latent) if self.scores is not None else latent.new_empty(len(latent), 0),  # (B, S)
@@ -90,9 +102,11 @@ class PerturbFormer(nn.Module):
             self.activation(latent)[:, 0] if self.activation is not None else None,  # (B,)
         )
 
-    def predict(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Prediction:
+    def predict(
+        self, x: Tensor, dtype: torch.dtype = torch.float32, attention: Attention = torch_attention
+    ) -> Prediction:
         """Prediction from expression `x` as it stands in the project; targets on the scale of the user's tables."""
-        latent, scores, logit, activation = self(self.scale(x), dtype)
+        latent, scores, logit, activation = self(self.scale(x), dtype, attention=attention)
         scores = scores * self.target_std[:-1] + self.target_mean[:-1]
         if activation is not None:
             activation = activation * self.target_std[-1] + self.target_mean[-1]

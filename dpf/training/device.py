@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from dpf.config import ComputeSettings
 from dpf.errors import DeviceError
+from dpf.model.encoder import Attention, torch_attention
+from dpf.model.native_attention import NativeAttention
+from dpf.model.native_build import CannotBuildError, cpu_flags
 
 # Wells x genes in one pass. On a CPU a pass should stay near the caches, and memory small; a GPU wants to be filled.
 _TOKENS_CPU = 4_096
@@ -32,12 +34,23 @@ class Compute:
         The type of the encoder's activations; weights, losses and statistics are float32 always.
     tokens_at_once
         Most wells x genes in one pass.
+    attention
+        Computes the encoder's attention.
+    attention_note
+        Why it is not the native kernel, where that was left to us.
     """
 
     device: torch.device
     precision: str
     dtype: torch.dtype
     tokens_at_once: int
+    attention: Attention = torch_attention
+    attention_note: str = ""
+
+    @property
+    def attention_kernel(self) -> str:
+        """Which that is: torch or native."""
+        return "torch" if self.attention is torch_attention else "native"
 
     def wells_at_once(self, genes: int) -> int:
         """Most wells in one pass, at least 1."""
@@ -48,7 +61,9 @@ class Compute:
         if self.device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.device)}, {self.precision}"
         threads = torch.get_num_threads()
-        return f"{self.device.type}, {threads} thread{'s' if threads > 1 else ''}, {self.precision}"
+        words = [self.device.type, f"{threads} thread{'s' if threads > 1 else ''}", self.precision]
+        note = f" ({self.attention_note})" if self.attention_note else ""
+        return ", ".join([*words, f"{self.attention_kernel} attention{note}"])
 
 
 def resolve_compute(settings: ComputeSettings) -> Compute:
@@ -68,7 +83,27 @@ def resolve_compute(settings: ComputeSettings) -> Compute:
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     default = _TOKENS_CPU if device.type == "cpu" else _TOKENS_GPU
-    return Compute(device, precision, dtype, settings.tokens_at_once or default)
+    attention, note = _attention(settings.attention_kernel, device, dtype)
+    return Compute(device, precision, dtype, settings.tokens_at_once or default, attention, note)
+
+
+def _attention(name: str, device: torch.device, dtype: torch.dtype) -> tuple[Attention, str]:
+    """The attention asked for, and why not the native one where that was left to us."""
+    if name == "torch" or (name == "auto" and device.type != "cpu"):
+        return torch_attention, ""
+    try:
+        if device.type != "cpu":
+            raise CannotBuildError(f"it is for CPUs, not {device.type}")
+        return NativeAttention(dtype), ""
+    except CannotBuildError as error:
+        if name == "auto":
+            return torch_attention, f"no native kernel: {error}"
+        raise DeviceError(
+            "the native attention kernel cannot run here",
+            found=str(error),
+            expected="Linux on x86-64, AVX-512 (for bf16: AVX512-BF16) and a C++ compiler: CXX, c++, g++ or clang++",
+            hint="use --set compute.attention_kernel=auto",
+        ) from error
 
 
 def _available() -> list[str]:
@@ -110,11 +145,8 @@ def _fast_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return False
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:  # not Linux: PyTorch's CPU kernels have no fast bf16 path there that we have measured
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    # Empty where it is not Linux: PyTorch's CPU kernels have no fast bf16 path there that we have measured.
+    return not cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def predict_wells(
     with torch.inference_mode(), memory_errors(compute, genes):
         for start in range(0, len(expression), size):
             rows = torch.from_numpy(expression[start : start + size]).to(compute.device)
-            passes.append(network.predict(rows, compute.dtype).cpu())
+            passes.append(network.predict(rows, compute.dtype, compute.attention).cpu())
             if progress:
                 progress(len(rows))
     return concatenate(passes)

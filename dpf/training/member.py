@@ -23,6 +23,7 @@ from dpf.model.losses import LossSums, TargetBatch, loss_sums, observed_counts, 
 from dpf.model.network import PerturbFormer, Prediction
 from dpf.training.device import Compute, memory_errors
 from dpf.training.inference import concatenate
+from dpf.training.schedule import learning_rate
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class MemberTraining:
         self.network = network.to(compute.device)
         self.data, self.settings, self.compute, self.key = data, settings, compute, key
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
+            [weight for weight in self.network.parameters() if weight.requires_grad],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
             fused=compute.device.type in ("cpu", "cuda"),
@@ -79,6 +80,12 @@ class MemberTraining:
         self.best_epoch = 0
         self.best_total = math.inf
         self.best: dict[str, Tensor] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether every epoch has been run, or patience has run out."""
+        waited = self.epoch - self.best_epoch
+        return self.epoch >= self.settings.epochs or (bool(self.settings.patience) and waited >= self.settings.patience)
 
     def run_epoch(self, progress: Callable[[int], None] | None = None) -> EpochRecord:
         """Train on every training well once, then look at the validation wells.
@@ -114,12 +121,21 @@ class MemberTraining:
         total = LossSums(torch.zeros(3, device=self.compute.device), torch.zeros(3, device=self.compute.device))
         order = np.random.default_rng([*self.key, self.epoch]).permutation(len(self.data.train))
         wells = self.data.train[torch.from_numpy(order).to(self.data.train.device)]
-        for step, batch in enumerate(wells.split(self.settings.batch_size)):
+        batches = wells.split(self.settings.batch_size)
+        for step, batch in enumerate(batches):
+            self._set_learning_rate(self.epoch + step / len(batches))
             sums = self._step(batch, step)
             total = LossSums(total.sums + sums.sums, total.counts + sums.counts)
             if progress:
                 progress(len(batch))
         return total
+
+    def _set_learning_rate(self, epochs: float) -> None:
+        settings = self.settings
+        progress = epochs / settings.epochs
+        rate = learning_rate(settings.learning_rate, settings.schedule, settings.warmup, progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def _step(self, batch: Tensor, step: int) -> LossSums:
         """One optimiser step; a batch larger than one pass is cut and the gradients of its parts are added."""
@@ -130,11 +146,13 @@ class MemberTraining:
         size = self.compute.wells_at_once(self.data.expression.shape[1])
         for part, wells in enumerate(batch.split(size)):
             noise = Noise(self.network.settings.dropout, (*self.key, self.epoch, step, part), self.compute.device)
-            prediction = self.network(self.data.expression[wells], self.compute.dtype, noise)
+            prediction = self.network(self.data.expression[wells], self.compute.dtype, noise, self.compute.attention)
             sums = loss_sums(prediction, self.data.targets.rows(wells))
             # Divided by what the whole batch observed: the parts' gradients add up to the batch's.
             ((sums.sums / counts) * self.weights).sum().backward()
             total = LossSums(total.sums + sums.sums.detach(), total.counts + sums.counts)
+        if self.settings.clip:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self.optimizer.step()
         return total
 
@@ -145,7 +163,9 @@ class MemberTraining:
         passes = []
         with torch.inference_mode():
             for wells in self.data.validation.split(size):
-                prediction = self.network(self.data.expression[wells], self.compute.dtype)
+                prediction = self.network(
+                    self.data.expression[wells], self.compute.dtype, attention=self.compute.attention
+                )
                 sums = loss_sums(prediction, self.data.targets.rows(wells))
                 total = LossSums(total.sums + sums.sums, total.counts + sums.counts)
                 passes.append(prediction)

@@ -7,7 +7,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from dpf.analysis.calibration import cross_fitted_probability, fit_temperature, probability_of, split_conformal
+from dpf.analysis.calibration import (
+    TEMPERATURE_RANGE,
+    cross_fitted_probability,
+    fit_temperature,
+    probability_of,
+    split_conformal,
+)
 from dpf.analysis.metrics import expected_calibration_error
 from dpf.tensors.grouping import Index, deal, label_strata
 from dpf.workflows.calibration_file import Calibration, LabelCalibration, ScoreInterval
@@ -65,23 +71,32 @@ def _interval(measured: Floats, predicted: Floats, groups: Index, level: float) 
 def _label(outputs: Outputs, truth: Truth, wells: EvaluatedWells) -> tuple[LabelCalibration | None, Floats | None]:
     if outputs.label_logit is None or truth.label_name != outputs.header["targets"]["label"]:
         return None, None
-    name = str(truth.label_name)
-    folds = _folds(wells, truth.label)
-    each = [np.unique(folds[(folds >= 0) & (truth.label == value)]).size for value in (0, 1)]
-    if min(each) < 2:
-        reason = (
-            f"wells of label {each.index(min(each))} lie in {min(each)} fold(s) of the wells that are measured: "
-            "a temperature needs both classes in two folds at least"
-        )
-        return LabelCalibration(name, None, int((folds >= 0).sum()), None, None, reason), None
-    member, well = np.nonzero(wells.member_test)
-    logits = outputs.label_logit[member, well]
-    temperature = fit_temperature(logits, truth.label[well])
-    pairs = cross_fitted_probability(logits, truth.label[well], folds[well])
-    calibrated, raw = (_mean_by_well(p, well, len(folds)) for p in (pairs, probability_of(logits)))
+    name, folds = str(truth.label_name), _folds(wells, truth.label)
     seen = folds >= 0
-    before, after = (expected_calibration_error(truth.label[seen], p[seen]) for p in (raw, calibrated))
-    return LabelCalibration(name, temperature, int(seen.sum()), before, after), calibrated
+    member, well = np.nonzero(wells.member_test & seen)
+    logits, label = outputs.label_logit[member, well], truth.label[well]
+    reason = _no_temperature(logits, label, folds[well])
+    if reason:
+        return LabelCalibration(name, None, int(seen.sum()), None, None, reason), None
+    pairs = cross_fitted_probability(logits, label, folds[well]), probability_of(logits)
+    calibrated, as_trained = (_mean_by_well(values, well, len(folds)) for values in pairs)
+    before, after = (expected_calibration_error(truth.label[seen], p[seen]) for p in (as_trained, calibrated))
+    return LabelCalibration(name, fit_temperature(logits, label), int(seen.sum()), before, after), calibrated
+
+
+def _no_temperature(logits: Floats, label: Floats, folds: Index) -> str | None:
+    """Why no temperature can be fitted with each fold left out in turn; None where it can."""
+    for value in (0, 1):
+        lie_in = np.unique(folds[label == value]).size
+        if lie_in < 2:
+            return (
+                f"wells of label {value} lie in {lie_in} fold(s) of compounds: at least 2 are needed to tell how sure"
+            )
+    kept = [np.ones_like(folds, dtype=bool), *(folds != fold for fold in np.unique(folds))]
+    lowest = min(fit_temperature(logits[part], label[part]) for part in kept)
+    if lowest <= 1.01 * TEMPERATURE_RANGE[0]:
+        return "the logits part the two classes of some folds without an error: too few wells to tell how sure they are"
+    return None
 
 
 def _folds(wells: EvaluatedWells, label: Floats) -> Index:

@@ -74,6 +74,7 @@ def explain_project(
                     function,
                     device=compute.device,
                     wells_at_once=compute.wells_at_once(len(trained.genes)),
+                    attention=compute.attention,
                     progress=progress.advance,
                 )
             )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from dpf.errors import ProjectError, UsageError
+from dpf.errors import ProjectError, UsageError, listed
 from dpf.files import atomic_path
 from dpf.project.directory import Project
 from dpf.tables.storage import read_about, read_table
@@ -18,7 +18,7 @@ from dpf.workflows.explain import explain_project
 from dpf.workflows.inputs import read_inputs
 from dpf.workflows.latent import latent_project
 from dpf.workflows.outputs import find_model
-from dpf.workflows.predict import predict_project
+from dpf.workflows.predict import calibration_digest, predict_project, shaping_settings
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.rank import rank_project
 
@@ -61,7 +61,7 @@ def export_project(
         return ExportResult(tuple(_classic(project, output, model, progress)))
     tables = _all_tables(project, model, progress)
     if file_format == "h5ad":
-        return ExportResult((_h5ad(project, tables, output, model),))
+        return ExportResult((_h5ad(project, tables, output, model, progress),))
     files = []
     for name, table in tables.items():
         path = output / f"{name}.{file_format}"
@@ -101,12 +101,18 @@ def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.D
         "ranking": lambda: rank_project(project, model, progress=progress),
         "importance": lambda: explain_project(project, model, progress=progress),
     }
-    inputs = read_inputs(project)
-    key = {"model_sha256": find_model(project, model).sha256, "inputs_sha256": inputs.fingerprint}
+    file = find_model(project, model)
+    made_from = {"model_sha256": file.sha256, "inputs_sha256": read_inputs(project).fingerprint}
+    shaped = made_from | {"settings": shaping_settings(project.settings)}
+    keys = dict.fromkeys(makers, shaped) | {
+        "predictions": shaped | {"calibration_sha256": calibration_digest(file)},
+        "importance": made_from,
+    }
     tables: dict[str, pl.DataFrame] = {}
     for name, make in makers.items():
         path = project.results(model).table(name)
-        if path.is_file() and {k: read_about(path, name).get(k) for k in key} == key:
+        about = read_about(path, name) if path.is_file() else {}
+        if about and all(about.get(part) == value for part, value in keys[name].items()):
             tables[name] = read_table(path, name)
         else:
             tables[name] = make().table
@@ -115,19 +121,17 @@ def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.D
 
 def _classic(project: Project, output: Path, model: str, progress: Progress) -> list[Path]:
     """The classic pipeline's files, with its names spelled right."""
-    tables = _results(project, model, progress)
-    predictions = tables["predictions"]
     folder = project.trained_model(model)
-    header = find_model(project, model).header
-    target = header["targets"]["activation"]
+    target = find_model(project, model).header["targets"]["activation"]
     if target is None:
         raise ProjectError(
             "the classic layout needs a model with an activation score",
             where=folder.best,
             hint="dpf export PROJECT --format csv writes every table of any model",
         )
+    tables = _results(project, model, progress)
+    predictions = tables["predictions"]
     activation = f"{target}_predicted"
-    latents = [name for name in predictions.columns if name.startswith("latent_")]
     aggregates = [
         pl.col(activation).mean().alias("activation_mean"),
         pl.col(activation).std().alias("activation_std"),
@@ -144,7 +148,7 @@ def _classic(project: Project, output: Path, model: str, progress: Progress) -> 
     files = {
         "well_activation_scores": predictions.select("well_id", "compound", activation),
         "metabolite_activation_scores": by_compound.agg(aggregates).sort("activation_mean", descending=True),
-        "well_predictions_results": predictions.drop(latents),
+        "well_predictions_results": predictions.drop(*_latents(predictions), "latent_member"),
         "gene_importance_gradinput": tables["importance"].select("gene", "importance", "signed"),
         "latent_scores": by_compound.agg(norms).sort("distance_euclidean_mean", descending=True),
         "history_loss_detailed": read_table(folder.history, "history"),
@@ -157,6 +161,10 @@ def _classic(project: Project, output: Path, model: str, progress: Progress) -> 
     with atomic_path(output / "loss_curve.png") as part:
         shutil.copyfile(folder.loss_curve, part)
     return [*written, output / "loss_curve.png"]
+
+
+def _latents(predictions: pl.DataFrame) -> list[str]:
+    return [name for name in predictions.columns if name.startswith("latent_") and name[7:].isdigit()]
 
 
 def _gene_scaler(path: Path) -> pl.DataFrame:
@@ -181,7 +189,7 @@ def find_genes(path: Path) -> list[str]:
     return list(read_model_header(path)["genes"])
 
 
-def _h5ad(project: Project, tables: dict[str, pl.DataFrame], output: Path, model: str) -> Path:
+def _h5ad(project: Project, tables: dict[str, pl.DataFrame], output: Path, model: str, progress: Progress) -> Path:
     """One AnnData: X the expression, obs the wells with predictions, var the genes with importance, obsm the latent."""
     try:
         import anndata
@@ -191,7 +199,7 @@ def _h5ad(project: Project, tables: dict[str, pl.DataFrame], output: Path, model
         ) from None
     inputs = read_inputs(project)
     predictions = tables["predictions"]
-    latents = [name for name in predictions.columns if name.startswith("latent_") and name[7:].isdigit()]
+    latents = _latents(predictions)
     known = {*latents, "latent_member", *inputs.wells.columns}
     extra = predictions.select("well_id", *[name for name in predictions.columns if name not in known])
     obs = inputs.wells.join(extra, on="well_id", how="left", maintain_order="left")
@@ -199,10 +207,10 @@ def _h5ad(project: Project, tables: dict[str, pl.DataFrame], output: Path, model
     var = read_table(project.genes, "genes").join(importance, on="gene", how="left", maintain_order="left")
     data = anndata.AnnData(
         X=inputs.expression,
-        obs=_pandas(obs, "well_id"),
-        var=_pandas(var, "gene"),
+        obs=_pandas(obs, "well_id", progress),
+        var=_pandas(var, "gene", progress),
         obsm={"X_dpf_latent": predictions.select(latents).to_numpy()},
-        uns={"dpf_ranking": _pandas(tables["ranking"].with_row_index("row"), "row"), "dpf_model": model},
+        uns={"dpf_ranking": _pandas(tables["ranking"].with_row_index("row"), "row", progress), "dpf_model": model},
     )
     path = output if output.suffix == ".h5ad" else output / "project.h5ad"
     with atomic_path(path) as part:
@@ -210,10 +218,24 @@ def _h5ad(project: Project, tables: dict[str, pl.DataFrame], output: Path, model
     return path
 
 
-def _pandas(table: pl.DataFrame, index: str) -> Any:
-    """As pandas, which anndata needs, without what HDF5 cannot hold: columns of nulls, and truth values with gaps."""
+def _pandas(table: pl.DataFrame, index: str, progress: Progress) -> Any:
+    """As pandas, which anndata needs, without what HDF5 cannot hold.
+
+    That is columns of nothing but nulls, truth values with gaps (they become text), and slashes in names.
+    """
     known = table.select(name for name in table.columns if name == index or table.get_column(name).count())
+    slashed = {name: name.replace("/", "_") for name in known.columns if "/" in name}
+    taken = sorted(set(slashed.values()) & set(known.columns))
+    if taken or len(set(slashed.values())) < len(slashed):
+        raise UsageError(
+            "an h5ad file cannot hold slashes in the names of columns, and without them two are the same",
+            found=listed(list(slashed)),
+            hint="dpf export PROJECT --format parquet holds any name",
+        )
+    for name, new in slashed.items():
+        progress.log(f"{name} is called {new} in the h5ad file: it cannot hold a slash")
     gaps = [name for name, dtype in known.schema.items() if dtype == pl.Boolean and known.get_column(name).null_count()]
-    frame = known.with_columns(pl.col(gaps).cast(pl.String)).to_pandas()
+    texts = pl.col(pl.String).exclude(index)
+    frame = known.with_columns(pl.col(gaps).cast(pl.String)).with_columns(texts.cast(pl.Categorical)).to_pandas()
     frame[index] = frame[index].astype(str)
-    return frame.set_index(index)
+    return frame.set_index(index).rename(columns=slashed)

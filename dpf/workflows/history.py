@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from dpf.analysis.metrics import auroc, r2
-from dpf.errors import ProjectError
 from dpf.model.losses import PARTS
 from dpf.model.network import TargetLayout
 from dpf.training.member import EpochRecord, MemberTraining
@@ -63,11 +63,17 @@ def draw_loss_curve(history: pl.DataFrame, best_epochs: list[int], path: Path) -
     names = {"total": "total", "mse": "scores (MSE)", "bce": "label (BCE)", "reg": "activation (MSE)"}
     epochs = int(history.get_column("epoch").max() or 0)  # type: ignore[arg-type]
     members = history.get_column("member").n_unique()
-    if history.height != epochs * members:
-        raise ProjectError("the history has gaps", where=path.parent, found=f"{history.height} rows")
+    rows = (history.get_column("member").to_numpy(), history.get_column("epoch").to_numpy() - 1)
+
+    def curves(column: str) -> NDArray[np.float64]:
+        """(M, E), NaN where a member had stopped."""
+        values = np.full((members, epochs), np.nan)
+        values[rows] = history.get_column(column).to_numpy()
+        return values
+
     sides = {
         side: {
-            shown: history.get_column(f"{side}_{name}").to_numpy().reshape(members, epochs)
+            shown: curves(f"{side}_{name}")
             for name, shown in names.items()
             if history.get_column(f"{side}_{name}").abs().max()
         }

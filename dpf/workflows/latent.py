@@ -83,7 +83,7 @@ def latent_project(
         | latent_columns(outputs, speakers)
     )
     results = project.results(file.name)
-    provenance = result_provenance(outputs, inputs)
+    provenance = result_provenance(outputs, inputs, project.settings)
     write_table(results.table("latent"), table, "latent", {**provenance, "map_member": member})
     correlations = correlate(geometry, measured)
     write_table(results.table("latent_correlations"), correlations, "latent_correlations", provenance)

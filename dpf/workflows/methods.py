@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 MODEL, UNCALIBRATED, ENSEMBLE = "model", "model, uncalibrated", "ensemble"
+#: Below so many wells, products of wells are too small for threads: they wait for each other longer than they work.
+_THREADS_FROM = 2_000
 #: The baseline whose predictions are the same for all wells of a member: it puts none before another.
 MEAN, CEILING = "mean", "other replicate"
 
@@ -91,7 +93,7 @@ def baseline_methods(
     )
     progress.start("baselines", count, "methods")
     done = iter([0, *[1] * count])
-    with threadpool_limits(project.settings.compute.threads or None):
+    with threadpool_limits(1 if len(wells.groups) < _THREADS_FROM else project.settings.compute.threads or None):
         predictions = baseline_predictions(
             inputs.expression,
             truth.values,

@@ -14,7 +14,7 @@ from dpf.tables.storage import read_about
 from dpf.tensors.splits import PART_NAMES
 from dpf.workflows.calibration_file import Calibration
 from dpf.workflows.inputs import Inputs
-from dpf.workflows.methods import MODEL, UNCALIBRATED, Truth
+from dpf.workflows.methods import MEAN, MODEL, UNCALIBRATED, Truth
 from dpf.workflows.outputs import ModelFile
 from dpf.workflows.scoreboard import Scoreboard
 from dpf.workflows.scoreboard_text import MAIN, NAMES, summary_table
@@ -86,16 +86,22 @@ def _model(header: dict[str, Any]) -> list[str]:
     targets = header["targets"]
     learned = [f"scores {', '.join(targets['scores'])}"] if targets["scores"] else []
     learned += [f"label {targets['label']}"] if targets["label"] else []
-    learned += [f"activation {targets['activation']} ({header['activation_source']})"] if targets["activation"] else []
+    if targets["activation"]:
+        source = header["activation_source"]
+        learned.append("activation " + (source if source == targets["activation"] else f"({source})"))
     members = header["members"]
     return [
         f"PerturbFormer, an encoder over {len(header['genes']):,} genes: {members} member{'s' * (members > 1)}, "
-        + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in model.items()),
+        + ", ".join(f"{name.replace('_', ' ')} {_setting(value)}" for name, value in model.items()),
         f"predicts {'; '.join(learned)}",
         f"trained for {train['epochs']} epochs (best: {', '.join(map(str, header['best_epochs']))}), batch size "
         f"{train['batch_size']}, learning rate {train['learning_rate']:g}, weight decay {train['weight_decay']:g}, "
-        f"z-score {'on' if train['zscore'] else 'off'}, seed {header['seed']}",
+        f"z-score {_setting(train['zscore'])}, seed {header['seed']}",
     ]
+
+
+def _setting(value: object) -> str:
+    return ("off", "on")[value] if isinstance(value, bool) else str(value)
 
 
 def _data(card: CardContent) -> list[str]:
@@ -104,7 +110,7 @@ def _data(card: CardContent) -> list[str]:
     controls = int(inputs.is_control.sum())
     lines = [
         f"{wells.height:,} wells x {len(inputs.genes):,} genes: {compounds:,} compounds, {controls:,} control wells"
-        + (f", {wells.get_column('plate').n_unique():,} plate(s)" if "plate" in wells.columns else "")
+        + (f", plates: {wells.get_column('plate').n_unique():,}" if "plate" in wells.columns else "")
     ]
     sources = read_about(card.wells_path, "wells").get("sources", [])
     lines += [f"source {Path(s['path']).name}, sha256 {s['sha256'][:_SHORT_SHA]}..." for s in sources]
@@ -214,16 +220,17 @@ def _limits(card: CardContent) -> list[str]:
         "extrapolation",
         "intervals and probabilities hold for new compounds that are like these, measured as these were",
     ]
-    verdict = pl.col("metric").is_in(MAIN) & (pl.col("scope") == "overall")
-    beaten = card.board.comparisons.filter(
-        verdict & (pl.col("reference") == MODEL) & (pl.col("method") != UNCALIBRATED)
-    )
-    for row in beaten.iter_rows(named=True):
-        if row["method"] == "position" and row["verdict"] in ("equal", "worse"):
-            lines.append(f"{row['target']}: position alone, without a gene, does as well as the model")
-    for target in sorted(set(beaten.filter(pl.col("verdict") == "worse").get_column("target"))):
-        better = beaten.filter((pl.col("target") == target) & (pl.col("verdict") == "worse")).get_column("method")
-        lines.append(f"{target}: use {' or '.join(better)} instead, which the model does not reach")
+    table = summary_table(card.board).filter(pl.col("basis") != "train")
+    for target in card.truth.targets if card.board.reference == MODEL else []:
+        rows = {row["method"]: row for row in table.filter(pl.col("target") == target).iter_rows(named=True)}
+        reached = [name for name, row in rows.items() if row["verdict"] in ("equal", "worse")]
+        better = [name for name, row in rows.items() if row["verdict"] == "worse" and name != UNCALIBRATED]
+        if MEAN in reached:
+            lines.append(f"{target}: the model is no better than the mean, which knows nothing of a well")
+        elif "position" in reached:
+            lines.append(f"{target}: position alone, without a gene, does as well as the model")
+        if better:
+            lines.append(f"{target}: better than the model are {', '.join(better)}")
     return lines
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dpf.config import Settings
+from dpf.files import sha256_file
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
 from dpf.workflows.calibration_file import Calibration, calibration_path, read_calibration
@@ -54,15 +56,25 @@ def predict_project(project: Project, model: str = "default", *, progress: Progr
         | latent_columns(outputs, speakers)
     )
     path = project.results(file.name).table("predictions")
-    write_table(path, table, "predictions", result_provenance(outputs, inputs))
+    about = result_provenance(outputs, inputs, project.settings) | {"calibration_sha256": calibration_digest(file)}
+    write_table(path, table, "predictions", about)
     warn_not_held_out(speakers, progress)
     warn_no_axis(outputs, progress)
     return PredictResult(table, path)
 
 
-def result_provenance(outputs: Outputs, inputs: Inputs) -> dict[str, Any]:
-    """What a result was made from, for its footer."""
-    return {"model_sha256": outputs.model_sha256, "inputs_sha256": inputs.fingerprint}
+def result_provenance(outputs: Outputs, inputs: Inputs, settings: Settings) -> dict[str, Any]:
+    """What a result was made from, for its footer: the model, the inputs, and the settings that shape it."""
+    return {
+        "model_sha256": outputs.model_sha256,
+        "inputs_sha256": inputs.fingerprint,
+        "settings": shaping_settings(settings),
+    }
+
+
+def shaping_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that results depend on beside the model and the inputs."""
+    return {name: section for name, section in settings.as_dict().items() if name in ("targets", "latent")}
 
 
 def warn_not_held_out(speakers: Speakers, progress: Progress) -> None:
@@ -113,6 +125,12 @@ def model_calibration(file: ModelFile, progress: Progress) -> Calibration | None
             "until dpf evaluate has run again"
         )
     return calibration
+
+
+def calibration_digest(file: ModelFile) -> str | None:
+    """The digest of what `dpf evaluate` kept beside the model, None where there is nothing."""
+    path = calibration_path(file.path)
+    return sha256_file(path) if path.is_file() else None
 
 
 def predicted_columns(outputs: Outputs, speakers: Speakers, calibration: Calibration | None = None) -> dict[str, Any]:

@@ -92,15 +92,16 @@ def rank_project(
     table = _table(outputs, inputs, groups, distances, project)
     if sort not in table.columns:
         raise UsageError("no such column to sort by", found=sort, expected=f"one of {listed(table.columns, 40)}")
-    table = table.sort(sort, "rank", descending=[sort not in _ASCENDING, False], nulls_last=True)
     results = project.results(file.name)
     name = "ranking_by_dose" if by_dose else "ranking"
     design = stored_check(project, inputs.fingerprint)
     verdict = None if design is None or design.stale else design.verdict
-    about = {**result_provenance(outputs, inputs), "statements": list(distances.statement), "design": verdict}
+    about = {**result_provenance(outputs, inputs, project.settings), "statements": list(distances.statement), "design": verdict}
     write_table(results.table(name), table, name, about)
     figures = _draw(results.figure(name), table, groups, distances.value, inputs)
     warn_no_axis(outputs, progress)
+    # Sorted for the reader; the file and the figure stay in the order of the ranking.
+    table = table.sort(sort, "rank", descending=[sort not in _ASCENDING, False], nulls_last=True)
     return RankResult(table, distances.statement, results.table(name), figures, design)
 
 

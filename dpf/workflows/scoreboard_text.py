@@ -24,9 +24,9 @@ FEW_COMPOUNDS = 30
 def summary_table(board: Scoreboard) -> pl.DataFrame:
     """One row a target and method: the main metric, the verdict on the reference, then the other metrics.
 
-    Columns: `target`, `method`, `metric` (r2 or auroc), `value`, `lower`, `upper`, `verdict` (the reference is better,
-    equal or worse than this method; "-" for itself), `within_position` (the same metric), `basis` (what the wells were
-    to the method), the other metrics by name (null where they do not apply), `wells`, `compounds`.
+    Columns: `target`, `method`, `metric` (r2 or auroc), `value`, `verdict` (the reference is better, equal or worse than
+    this method; "-" for itself), `lower`, `upper`, `within_position` (the same metric), `basis` (what the wells were to
+    the method), the other metrics by name (null where they do not apply), `wells`, `compounds`.
     """
     keys = ["target", "method", "basis"]
     main = pl.col("metric").is_in(MAIN)
@@ -43,7 +43,7 @@ def summary_table(board: Scoreboard) -> pl.DataFrame:
     )
     itself = (pl.col("method") == board.reference) & (pl.col("basis") != "train")
     table = table.with_columns(verdict=pl.when(itself).then(pl.lit("-")).otherwise("verdict"))
-    first = ["target", "method", "metric", "value", "lower", "upper", "verdict", "within_position", "basis"]
+    first = ["target", "method", "metric", "value", "verdict", "lower", "upper", "within_position", "basis"]
     rest = [name for name in (*SCORE_METRICS, *LABEL_METRICS) if name in others.columns]
     return table.select(*first, *rest, "wells", "compounds")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,6 @@ from typing import Any
 import polars as pl
 
 from dpf.analysis.check_items import VERDICTS, Cell, CheckItem, Verdict, worst
-from dpf.files import canonical_json
 from dpf.project.directory import Project
 from dpf.tables.storage import read_about, read_table, write_table
 
@@ -61,15 +61,16 @@ class StoredCheck:
 
 def items_table(items: Sequence[CheckItem]) -> pl.DataFrame:
     """One row an item, in reading order: the parts of a `CheckItem`, its details as JSON in `table`."""
-    rows = [asdict(item) | {"table": canonical_json(finite_columns(item))} for item in items]
+    rows = [asdict(item) | {"table": _as_json(item)} for item in items]
     types = {"value": pl.Float64}
     names = ("name", "group", "verdict", "value", "text", "advice", "rule", "table")
     return pl.DataFrame(rows, schema={name: types.get(name, pl.String) for name in names})
 
 
-def finite_columns(item: CheckItem) -> dict[str, list[Cell]]:
-    """The details of an item with None for what JSON has no number for."""
-    return {name: [_finite(cell) for cell in column] for name, column in item.table.items()}
+def _as_json(item: CheckItem) -> str:
+    """The details of an item, columns in their order, with null for what JSON has no number for."""
+    columns = {name: [_finite(cell) for cell in column] for name, column in item.table.items()}
+    return json.dumps(columns, ensure_ascii=False, allow_nan=False)
 
 
 def _finite(cell: Cell) -> Cell:

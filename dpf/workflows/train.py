@@ -22,10 +22,12 @@ from dpf.project.lock import writing
 from dpf.tables.normalisation_table import read_normalisation
 from dpf.tables.normalise import Normalisation
 from dpf.tables.storage import write_table
+from dpf.tensors.grouping import group_wells
 from dpf.tensors.splits import PART_NAMES, Part, Parts, describe_leaks, split_fingerprint, table_from_splits
 from dpf.tensors.targets import TargetArrays, fit_scaling, scaled_targets
 from dpf.training.device import Compute, resolve_compute
 from dpf.training.inference import predict_wells
+from dpf.training.linear_start import start_from_ridge
 from dpf.training.member import MemberData, MemberTraining
 from dpf.training.probe import probe
 from dpf.training.resume import RunState, Weights, load_run, run_identity, save_run
@@ -64,6 +66,7 @@ class _Run:
     layout: TargetLayout
     folder: ModelFolder
     identity: dict[str, Any]
+    started: float
     progress: Progress
     normalisation: Normalisation
 
@@ -91,10 +94,12 @@ def train_project(
     folder = project.model(model)
     identity = run_identity(
         settings.as_dict(), inputs.fingerprint, split_fingerprint(parts, inputs.well_ids), compute.device,
-        precision=compute.precision, tokens_at_once=compute.tokens_at_once,
+        precision=compute.precision, tokens_at_once=compute.tokens_at_once, attention=compute.attention_kernel,
     )  # fmt: skip
     normalisation = read_normalisation(project.normalisation)
-    run = _Run(settings, inputs, measured, parts, compute, layout, folder, identity, progress, normalisation)
+    run = _Run(
+        settings, inputs, measured, parts, compute, layout, folder, identity, time.monotonic(), progress, normalisation
+    )
     _warn(run)
     with writing(folder.path):
         state = _train_members(run, resume)
@@ -161,12 +166,18 @@ def _begin_member(run: _Run, member: int) -> MemberTraining:
         getattr(network, name).copy_(getattr(scaling, name))
     device = run.compute.device
     expression = network.scale(torch.from_numpy(run.inputs.expression)).to(device)
+    scaled = scaled_targets(targets, scaling)
     data = MemberData(
         expression,
-        TargetBatch(*(part.to(device) for part in scaled_targets(targets, scaling))),
+        TargetBatch(*(part.to(device) for part in scaled)),
         torch.from_numpy(np.flatnonzero(rows == Part.TRAIN)).to(device),
         torch.from_numpy(np.flatnonzero(rows == Part.VALIDATION)).to(device),
     )
+    if network.linear is not None:
+        learned = rows == Part.TRAIN
+        groups = group_wells("compound", run.inputs.texts("compound") or [], run.inputs.is_control, None)[learned]
+        kept = torch.from_numpy(np.flatnonzero(learned))
+        start_from_ridge(network, expression.cpu()[kept], TargetBatch(*scaled).rows(kept), torch.from_numpy(groups))
     return MemberTraining(network, data, train, run.compute, (train.seed, member))
 
 
@@ -194,7 +205,7 @@ def duration(seconds: float) -> str:
 
 def _run_member(run: _Run, state: RunState, training: MemberTraining, member: int) -> None:
     saved_at = time.monotonic()
-    while training.epoch < run.settings.train.epochs:
+    while not training.finished:
         record = training.run_epoch(run.progress.advance)
         row = history_row(run.layout, training, member, record)
         state.history.append(row)
@@ -202,6 +213,17 @@ def _run_member(run: _Run, state: RunState, training: MemberTraining, member: in
         if time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES:
             save_run(run.folder.resume, state, training, run.identity)
             saved_at = time.monotonic()
+        if _time_is_up(run, member):
+            run.progress.log(
+                f"member {member} stops after epoch {training.epoch}: its share of train.max_minutes is used"
+            )
+            return
+
+
+def _time_is_up(run: _Run, member: int) -> bool:
+    """Whether a member has used its share of the time: every member gets the same, and what earlier ones left over."""
+    allowed = run.settings.train.max_minutes * 60 * (member + 1) / len(run.parts)
+    return 0 < allowed < time.monotonic() - run.started
 
 
 def _write_model(run: _Run, state: RunState) -> TrainResult:

@@ -41,8 +41,12 @@ from dpf.workflows.suggesting import LayoutWish, read_compound_list, suggest
 PERMUTATIONS = 199
 
 
-def checked(project: Project, **options: object) -> CheckResult:
-    return check_project(project, **{"permutations": PERMUTATIONS, **options})
+def checked(project: Project, *, figures: bool = False, **options: object) -> CheckResult:
+    """Check a project; most tests need no figures, which take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not figures:
+            patch.setattr("dpf.workflows.check.draw_plates", lambda *_: ())
+        return check_project(project, **{"permutations": PERMUTATIONS, **options})
 
 
 def by_name(result: CheckResult) -> dict[str, CheckItem]:
@@ -69,8 +73,8 @@ def columned(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def project(tmp_path: Path, scattered: Project) -> Project:
-    """A copy to spoil."""
-    return open_project(Path(shutil.copytree(scattered.path, tmp_path / "copy")))
+    """A copy to spoil, not checked yet."""
+    return open_project(Path(shutil.copytree(scattered.path, tmp_path / "copy", ignore=lambda *_: {"check"})))
 
 
 def rewrite_wells(project: Project, change: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
@@ -84,7 +88,7 @@ def rewrite_expression(project: Project, change: Callable[[np.ndarray], None]) -
 
 
 def test_a_screen_without_position_effects_passes(scattered):
-    result = checked(scattered)
+    result = checked(scattered, figures=True)
     assert result.summary.counts["fail"] == 0
     assert by_name(result)[EXCHANGEABLE].verdict == "good"
     assert result.read_as == ("library size: n_counts",)
@@ -121,11 +125,9 @@ def test_what_is_written_is_what_was_found(project):
 
 
 def test_the_same_seed_gives_the_same_bytes(project):
-    files = [project.check.table("check"), project.check.figure("plates").with_suffix(".png")]
-    checked(project)
-    first = [file.read_bytes() for file in files]
-    checked(project)
-    assert [file.read_bytes() for file in files] == first
+    first = checked(project).path.read_bytes()
+    assert checked(project).path.read_bytes() == first
+    assert checked(project, seed=1).path.read_bytes() != first
 
 
 def test_a_stored_check_knows_when_it_no_longer_holds(project):
@@ -292,7 +294,7 @@ def test_wells_that_share_a_place_are_reported_and_not_drawn(project):
 
     rewrite_wells(project, lambda wells: wells.with_columns(row=pl.lit("A"), column=pl.lit(1, pl.Int64)))
     listener = Listening()
-    result = checked(project, progress=listener)
+    result = checked(project, figures=True, progress=listener)
     assert by_name(result)["repeated positions"].verdict == "fail"
     assert result.figures == ()
     assert "96 wells" in listener.said
@@ -300,12 +302,12 @@ def test_wells_that_share_a_place_are_reported_and_not_drawn(project):
 
 def test_without_positions_there_is_no_figure(project):
     rewrite_wells(project, lambda wells: wells.drop("row", "column", "plate"))
-    result = checked(project)
+    result = checked(project, figures=True)
     assert result.figures == ()
     assert by_name(result)[EXCHANGEABLE].verdict == "not applicable"
 
 
-def test_many_plates_make_a_figure_a_quantity(tmp_path):
+def test_many_plates_make_a_figure_a_quantity(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     ids = [f"plate{plate:02d}_A{column:02d}" for plate in range(26) for column in range(1, 4)]
     wells = pl.DataFrame(
@@ -324,8 +326,11 @@ def test_many_plates_make_a_figure_a_quantity(tmp_path):
     expression = rng.normal(size=(len(ids), 5)).astype(np.float32)
     screen = Screen(wells, genes, expression, Targets(("my score/%", "other")))
     made = create_project(tmp_path / "many", screen)
-    names = [path.name for path in checked(made.project).figures]
-    assert names == ["plates_my_score.png", "plates_my_score.svg", "plates_other.png", "plates_other.svg"]
+    monkeypatch.setattr("dpf.figures.style.save", lambda _, path: (path,))
+    assert [path.name for path in checked(made.project, figures=True).figures] == ["plates_my_score", "plates_other"]
+    monkeypatch.setattr("dpf.workflows.plate_figures.MOST_ROWS", 5)
+    names = [path.name for path in checked(made.project, figures=True).figures]
+    assert names == ["plates_my_score_1", "plates_my_score_2", "plates_other_1", "plates_other_2"]
 
 
 @pytest.mark.parametrize(
@@ -379,7 +384,6 @@ def test_the_classic_layout_reproduces_its_quoted_figures(tmp_path, real_data):
     for name in (EXCHANGEABLE, "replicates: shared positions", "position alone: label", "position effect: label"):
         assert items[name].verdict == "fail", name
     assert "activation_score = pseudotime_z + cytoscore_z + Tscore_z" in items["redundant targets"].text
-    assert [path.name for path in result.figures] == ["plates.png", "plates.svg"]
 
 
 def test_a_layout_from_a_project_has_what_its_screen_had_and_passes(tmp_path, columned):

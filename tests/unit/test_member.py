@@ -16,7 +16,7 @@ from dpf.config import Settings
 from dpf.errors import DataError, DeviceError
 from dpf.model.checkpoint import ControlWells, TrainedModel, save_model
 from dpf.model.losses import TargetBatch, loss_sums
-from dpf.training import member
+from dpf.training import member as member_module
 from dpf.training.device import Compute
 from dpf.training.inference import predict_wells
 from dpf.training.probe import probe
@@ -165,8 +165,8 @@ def test_members_and_seeds_have_orders_and_noise_of_their_own():
 
 def test_every_pass_has_noise_of_its_own(monkeypatch):
     keys = []
-    noise = member.Noise
-    monkeypatch.setattr(member, "Noise", lambda p, key, device: keys.append(key) or noise(p, key, device))
+    noise = member_module.Noise
+    monkeypatch.setattr(member_module, "Noise", lambda p, key, device: keys.append(key) or noise(p, key, device))
     for number in range(2):
         training = tiny.training(member=number, compute=passes_of(3))
         training.run_epoch()

@@ -1,0 +1,141 @@
+"""Dose and response of every compound: of T, and of the place on the activation axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from dpf.analysis.dose import DoseFit, fit_dose_response, monotone_trend
+from dpf.analysis.nulls import benjamini_hochberg
+from dpf.workflows.compound_rows import CompoundRows, compound_rows
+from dpf.workflows.inputs import Inputs
+from dpf.workflows.ranked_wells import RankedWells
+
+Floats = NDArray[np.float64]
+
+#: Fewer levels than this are no dose series.
+MIN_LEVELS = 3
+_DRAWN = 25
+_POINTS = 100
+
+
+@dataclass(frozen=True)
+class DoseResult:
+    """One row a compound and response ("t", "activation"), the fits in the same order, and what was left out."""
+
+    table: pl.DataFrame
+    fits: dict[str, list[DoseFit]]
+    rows: CompoundRows
+    series: NDArray[np.int64]
+    usable: NDArray[np.bool_]
+    dose: Floats
+    statements: tuple[str, ...]
+
+
+def dose_response(wells: RankedWells, inputs: Inputs) -> DoseResult | None:
+    """Fit a four-parameter log-logistic curve and test for a monotone trend, compound by compound.
+
+    For compounds of at least three concentrations above 0. The trend compares the doses of one compound with each
+    other, never with the controls, so it needs no held-out wells. Wells at 0 or without a concentration are left out
+    and counted. A negative concentration is no concentration: no curve is then fitted, and that is said.
+
+    Returns
+    -------
+    DoseResult or None
+        None where the screen has no dose series.
+    """
+    if "concentration" not in inputs.wells.columns:
+        return None
+    dose = inputs.wells.get_column("concentration").cast(pl.Float64).fill_null(float("nan")).to_numpy().copy()
+    rows = compound_rows(inputs, by_dose=False)
+    treated = rows.codes >= 0
+    positive = treated & np.isfinite(dose) & (dose > 0)
+    if len(np.unique(dose[positive])) < MIN_LEVELS:
+        return None
+    negative = treated & (dose < 0)
+    if negative.any():
+        text = (
+            f"no dose curves: {negative.sum():,} wells have a negative concentration (logarithms?); write them as "
+            "concentrations and run dpf init again"
+        )
+        return DoseResult(pl.DataFrame(), {}, rows, np.zeros(0, np.int64), positive, dose, (text,))
+    said = []
+    if (absent := int((treated & ~positive).sum())) > 0:
+        said.append(f"dose curves: {absent:,} compound wells at 0 or without a concentration are left out")
+    levels = pl.DataFrame({"code": rows.codes[positive], "dose": dose[positive]}).group_by("code").agg(
+        pl.col("dose").n_unique()
+    )
+    series = np.sort(levels.filter(pl.col("dose") >= MIN_LEVELS).get_column("code").to_numpy())
+    responses = {"t": wells.t.value} | ({} if wells.activation is None else {"activation": wells.activation})
+    tables, fits = [], {}
+    for name, response in responses.items():
+        table, fits[name] = _fit_all(name, response, dose, rows, series, positive)
+        tables.append(table)
+    return DoseResult(pl.concat(tables), fits, rows, series, positive, dose, tuple(said))
+
+
+def _fit_all(
+    name: str, response: Floats, dose: Floats, rows: CompoundRows, series: NDArray[np.int64], usable: NDArray[np.bool_]
+) -> tuple[pl.DataFrame, list[DoseFit]]:
+    names = rows.names
+    found: list[dict[str, Any]] = []
+    fits = []
+    for row in series.tolist():
+        own = rows.wells(row)
+        own = own[usable[own]]
+        fit, trend = fit_dose_response(dose[own], response[own]), monotone_trend(dose[own], response[own])
+        fits.append(fit)
+        found.append(
+            {"compound": names[row], "response": name, "n": len(own), "doses": len(np.unique(dose[own])),
+             "ec50": fit.ec50, "ec50_low": fit.ec50_low, "ec50_high": fit.ec50_high, "hill": fit.hill,
+             "bottom": fit.bottom, "top": fit.top, "r_squared": fit.r_squared, "p_flat": fit.p_flat,
+             "no_fit_because": fit.failure, "trend_tau": trend.tau, "trend_p": trend.p}
+        )  # fmt: skip
+    table = pl.DataFrame(found, schema_overrides={"no_fit_because": pl.String}, infer_schema_length=None)
+    q = benjamini_hochberg(table.get_column("trend_p").to_numpy()) if found else []
+    return table.with_columns(trend_q=pl.Series(q, dtype=pl.Float64)).fill_nan(None), fits
+
+
+def draw_dose(path: Path, result: DoseResult, wells: RankedWells, inputs: Inputs) -> tuple[Path, ...]:
+    """One figure a response: the compounds that respond most clearly, smallest trend p first."""
+    from dpf.figures.dose import DoseFit as Curve
+    from dpf.figures.dose import dose_curves
+    from dpf.figures.style import save
+
+    files: list[Path] = []
+    for name, fits in result.fits.items():
+        table = result.table.filter(pl.col("response") == name)
+        if table.is_empty():
+            continue
+        p = table.get_column("trend_p").fill_null(1.0).to_numpy()
+        order = np.lexsort((-table.get_column("trend_tau").abs().fill_null(0.0).to_numpy(), p))[:_DRAWN]
+        values = wells.t.value if name == "t" or wells.activation is None else wells.activation
+        own = [result.rows.wells(int(result.series[index])) for index in order]
+        own = [places[result.usable[places]] for places in own]
+        side = np.array([np.nan if wells.activation is None else wells.activation[places].mean() for places in own])
+        figure = dose_curves(
+            [table.item(int(index), "compound") for index in order],
+            [result.dose[places] for places in own],
+            [values[places] for places in own],
+            side,
+            fits=[_curve(fits[index], result.dose[places], Curve) for index, places in zip(order, own, strict=True)],
+            controls=values[inputs.is_control],
+            response_label="standardised distance T" if name == "t" else "position on the activation axis (robust SD)",
+            signed=name == "activation",
+        )
+        files += save(figure, path if name == "t" else path.with_name(f"{path.name}_activation"))
+    return tuple(files)
+
+
+def _curve(fit: DoseFit, dose: Floats, curve: Any) -> Any:
+    if fit.failure is not None:
+        return None
+    at = np.geomspace(dose.min(), dose.max(), _POINTS)
+    share = 0.5 * (1 + np.tanh(0.5 * fit.hill * np.log(at / fit.ec50)))
+    high = fit.ec50_high if np.isfinite(fit.ec50_high) else float("nan")
+    return curve(at, fit.bottom + (fit.top - fit.bottom) * share, fit.ec50, fit.ec50_low or float("nan"), high)

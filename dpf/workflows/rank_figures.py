@@ -1,0 +1,112 @@
+"""The figures of a ranking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from dpf.analysis.latent_pca import latent_pca
+from dpf.workflows.compound_rows import CompoundRows
+from dpf.workflows.inputs import Inputs
+from dpf.workflows.plate_figures import MOST_PLATES
+from dpf.workflows.ranked_wells import RankedWells
+
+Floats = NDArray[np.float64]
+
+_NAMED = 15
+
+
+def draw_ranking(
+    path: Path, table: pl.DataFrame, rows: CompoundRows, wells: RankedWells, inputs: Inputs, fdr: float
+) -> tuple[Path, ...]:
+    """Ranked dots, volcano (where there are q-values), latent map with the hits named, T on the plates.
+
+    Parameters
+    ----------
+    path
+        The ranked dots; the others are named after it.
+    table
+        The ranking in the order of `rows`.
+    """
+    from dpf.figures.ranking import ranked_dots
+    from dpf.figures.style import save
+    from dpf.figures.volcano import volcano
+
+    names, nothing = rows.names, np.full(rows.count, np.nan)
+    t = table.get_column("t").to_numpy()
+    side = table.get_column("activation").to_numpy() if "activation" in table.columns else nothing
+    q = table.get_column("q").fill_null(float("nan")).to_numpy()
+    tested = bool(np.isfinite(q).any())
+    dots = ranked_dots(
+        names, t, side, wells=_split(wells.t.value, rows), controls=wells.t.value[inputs.is_control],
+        intervals=table.select("t_low", "t_high").fill_null(float("nan")).to_numpy(),
+        called=np.nan_to_num(q, nan=1.0) <= fdr if tested else None, called_label=f"q ≤ {fdr:g}",
+    )  # fmt: skip
+    files = [*save(dots, path)]
+    if tested:
+        files += save(volcano(names, t, q, side, fdr=fdr), path.with_name(f"{path.name}_volcano"))
+    files += _draw_map(path.with_name(f"{path.name}_map"), q, t, rows, wells, inputs, fdr)
+    files += _draw_plates(path.with_name(f"{path.name}_plates"), wells.t.value, inputs)
+    return tuple(files)
+
+
+def _split(values: Floats, rows: CompoundRows) -> list[Floats]:
+    own = np.flatnonzero(rows.codes >= 0)
+    order = own[np.argsort(rows.codes[own], kind="stable")]
+    edges = np.cumsum(np.bincount(rows.codes[own], minlength=rows.count))[:-1]
+    return np.split(values[order], edges)
+
+
+def _draw_map(
+    path: Path, q: Floats, t: Floats, rows: CompoundRows, wells: RankedWells, inputs: Inputs, fdr: float
+) -> tuple[Path, ...]:
+    """The first member's latent space: members cannot be drawn together. Hits of smallest q, then largest T, named."""
+    from dpf.figures.latent_map import latent_map
+    from dpf.figures.style import save
+
+    pca = latent_pca(wells.outputs.latent[0], inputs.is_control)
+    hits = np.flatnonzero(np.nan_to_num(q, nan=1.0) <= fdr)
+    hits = hits[np.lexsort((-t[hits], q[hits]))][:_NAMED]
+    names = rows.names
+    axis = wells.outputs.axis
+    figure = latent_map(
+        pca.places,
+        explained=pca.explained.tolist(),
+        values=np.clip(wells.t.value, *np.quantile(wells.t.value, [0.0, 0.99])),
+        colour_label="standardised distance T (robust SD)",
+        controls=inputs.is_control,
+        hits={names[row]: rows.wells(row).tolist() for row in hits.tolist()},
+        activation_axis=None if axis is None else (pca.axes @ axis[0]).tolist(),
+    )
+    return save(figure, path)
+
+
+def _draw_plates(path: Path, t: Floats, inputs: Inputs) -> tuple[Path, ...]:
+    """T where the wells stand, 32 plates a figure; nothing where positions are not known or two wells claim one."""
+    from dpf.figures.plates import PlateQuantity, plate_heatmaps
+    from dpf.figures.style import save
+
+    if not {"row", "column"} <= set(inputs.wells.columns):
+        return ()
+    place = [name for name in ("plate", "row", "column") if name in inputs.wells.columns]
+    placed = pl.all_horizontal(pl.col(place).is_not_null()) & ~pl.struct(place).is_duplicated()
+    drawn = inputs.wells.select(placed).to_series().to_numpy()
+    plate = inputs.texts("plate") or [""] * len(t)
+    plates = sorted({str(plate[well]) for well in np.flatnonzero(drawn)})
+    files: list[Path] = []
+    for page, start in enumerate(range(0, len(plates), MOST_PLATES), start=1):
+        shown = set(plates[start : start + MOST_PLATES])
+        chosen = np.array([here and str(name) in shown for here, name in zip(drawn, plate, strict=True)])
+        some = inputs.wells.filter(pl.Series(chosen))
+        figure = plate_heatmaps(
+            [PlateQuantity("standardised distance T", t[chosen], "T (robust SD)")],
+            some.get_column("plate").cast(pl.String).to_list() if "plate" in some.columns else None,
+            some.get_column("row").to_list(),
+            some.get_column("column").to_list(),
+            inputs.is_control[chosen],
+        )
+        files += save(figure, path if len(plates) <= MOST_PLATES else path.with_name(f"{path.name}_{page}"))
+    return tuple(files)

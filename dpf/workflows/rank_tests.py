@@ -1,0 +1,196 @@
+"""The p-values of a ranking: who is compared with whom, what the design can show, and what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpf.analysis.compound_tail import extrapolated_p_values
+from dpf.analysis.design_power import DesignPower, hits_needed, power_of, smallest_p_values
+from dpf.analysis.nulls import benjamini_hochberg, compound_p_values
+from dpf.analysis.power_items import HITS_WARN
+from dpf.analysis.subsets import Null
+from dpf.errors import DataError
+from dpf.tensors.splits import Part
+from dpf.workflows.compound_rows import CompoundRows
+from dpf.workflows.geometry import plate_codes
+from dpf.workflows.inputs import Inputs
+from dpf.workflows.rank_choices import RankChoices
+from dpf.workflows.ranked_wells import RankedWells
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class CompoundTests:
+    """Of C rows; NaN where a row was not tested.
+
+    Attributes
+    ----------
+    p, q, floor
+        (C,): p-value, Benjamini–Hochberg over the tested rows, smallest p the design allows.
+    p_tail, extrapolated
+        (C,): with a tail fit, the p-values that q is made of, and where they are extrapolated; else None.
+    power
+        What the design can show; None without p-values.
+    matched
+        "plate", "screen", or None without p-values.
+    statements
+        What the p-values rest on, or why there are none.
+    """
+
+    p: Floats
+    q: Floats
+    floor: Floats
+    p_tail: Floats | None
+    extrapolated: Mask | None
+    power: DesignPower | None
+    matched: str | None
+    statements: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Design:
+    """Rows `tested` (ascending) renumbered in `group` (N,); `control` and `strata` (N,) that they are compared in."""
+
+    tested: Codes
+    group: Codes
+    control: Mask
+    strata: Codes
+    names: list[str]
+    floors: Floats
+    matched: str
+
+
+def choose_design(
+    basis: NDArray[np.int8], inputs: Inputs, rows: CompoundRows, choices: RankChoices
+) -> tuple[_Design | None, list[str]]:
+    """Which rows can be tested, and within which strata; None where none may be.
+
+    A row is tested where every well of it was held out (with `in_sample`, every row: wells are then compared with the
+    controls that were treated as they were). Strata are plates where `match` says so; "auto" takes plates unless the
+    design, not the data, could then call nothing or hardly anything.
+    """
+    usable = np.ones(len(basis), dtype=bool) if choices.in_sample else basis == Part.HELD_OUT
+    whole = np.array([bool(usable[rows.codes == row].all()) for row in range(rows.count)])
+    if choices.null == "none":
+        return None, ["no p-values: --null none"]
+    if not whole.any():
+        return None, [
+            "no p-values: no compound was held out by any member, and a distance measured where the model was trained "
+            "proves nothing; train with --folds 5 (or see them all the same: --in-sample)"
+        ]
+    said = []
+    if not whole.all():
+        said.append(f"{(~whole).sum():,} compounds were not held out: no p-value for them")
+    kind = basis.astype(np.int64) if choices.in_sample else np.zeros(len(basis), dtype=np.int64)
+    known = plate_codes(inputs.texts("plate"))
+    control = inputs.is_control & usable
+    designs = {"screen": _design("screen", kind, [""] * 3, whole, rows, control, choices.null)}
+    if known is not None and len(known[1]) > 1:
+        strata = kind * len(known[1]) + known[0]
+        designs["plate"] = _design("plate", strata, known[1] * 3, whole, rows, control, choices.null)
+    elif choices.match == "plate":
+        raise DataError(
+            "the plate of every well must be known to compare plate by plate, and there must be several",
+            where="--match plate",
+            found="one plate" if known else "no plate column, or wells without a plate",
+        )
+    design, reason = _chosen(designs, choices)
+    return design, said + reason + _untested(design, int(whole.sum()))
+
+
+def _design(
+    matched: str, strata: Codes, names: list[str], whole: Mask, rows: CompoundRows, control: Mask, null: Null
+) -> _Design:
+    def renumbered(kept: Codes) -> Codes:
+        new = np.full(rows.count + 1, -1, dtype=np.int64)  # the last entry is that of code −1
+        new[kept] = np.arange(len(kept))
+        return new[rows.codes]
+
+    kept = np.flatnonzero(whole)
+    floors = smallest_p_values(renumbered(kept), len(kept), control, strata, null)
+    kept, floors = kept[floors < 1], floors[floors < 1]
+    return _Design(kept, renumbered(kept), control, strata, names, floors, matched)
+
+
+def _chosen(designs: dict[str, _Design], choices: RankChoices) -> tuple[_Design, list[str]]:
+    plate, screen = designs.get("plate"), designs["screen"]
+    if choices.match == "screen" or plate is None:
+        return screen, []
+    if choices.match == "plate":
+        return plate, []
+    needed, instead = hits_needed(plate.floors, choices.fdr), hits_needed(screen.floors, choices.fdr)
+    enough = needed is not None and needed <= max(1.0, HITS_WARN * len(plate.floors))
+    if enough or instead is None or (needed is not None and needed <= instead):
+        return plate, []
+    text = "none could be called" if needed is None else f"{needed:,} compounds would have to reach their smallest p"
+    return screen, [
+        f"compared with the controls of all plates: plate by plate, {text}; that plates do not differ is assumed "
+        "(dpf check; --adjust plate; --match plate)"
+    ]
+
+
+def _untested(design: _Design, eligible: int) -> list[str]:
+    if not len(design.tested):
+        raise DataError(
+            "no compound shares a stratum with a control well: nothing can be tested",
+            where=f"the {design.matched}",
+            found=f"{design.control.sum():,} held-out control wells",
+            expected="controls on the plates of the compounds",
+            hint="--match screen compares with the controls of all plates; --null none ranks without p-values",
+        )
+    missing = eligible - len(design.tested)
+    if not missing:
+        return []
+    return [
+        f"{missing:,} compounds stand on a plate without (enough) controls: no p-value for them (--match screen "
+        "compares with the controls of all plates)"
+    ]
+
+
+def run_tests(
+    wells: RankedWells, inputs: Inputs, rows: CompoundRows, choices: RankChoices, rng: np.random.Generator
+) -> CompoundTests:
+    """The p-value of each row's mean T, and q over the rows that were tested.
+
+    Raises
+    ------
+    DataError
+        Too few controls for any row to reach 0.05: how many would do is said.
+    """
+    missing = np.full(rows.count, np.nan)
+    design, said = choose_design(wells.t.basis, inputs, rows, choices)
+    if design is None or choices.null == "none":
+        return CompoundTests(missing, missing, missing, None, None, None, None, tuple(said))
+    found = compound_p_values(
+        wells.t.value, design.group, len(design.tested), design.control, design.strata,
+        null=choices.null, rng=rng, strata_names=design.names,
+    )  # fmt: skip
+    p, q, floor = missing.copy(), missing.copy(), missing.copy()
+    p[design.tested], floor[design.tested] = found.p, found.floor
+    p_tail = extrapolated = None
+    if choices.tail == "gpd":
+        tail = extrapolated_p_values(
+            wells.t.value, design.group, found.p, design.control, design.strata, rng
+        )
+        p_tail, extrapolated = missing.copy(), np.zeros(rows.count, dtype=bool)
+        p_tail[design.tested], extrapolated[design.tested] = tail.p, tail.extrapolated
+        said.append(
+            f"tail: {tail.extrapolated.sum():,} p-values are extrapolated by a generalised Pareto tail (largest gap "
+            f"{tail.worst_fit:.2g}), and q with them; the fit rests on few control wells"
+        )
+    q[design.tested] = benjamini_hochberg(found.p if p_tail is None else p_tail[design.tested])
+    if choices.null == "pseudo":
+        said.append(
+            "null: pseudo-compounds of controls alone, too small for replicated compounds (an inert pair reaches the "
+            "floor about five times as often as it says); the default, exchange, is exact"
+        )
+    if choices.in_sample and not wells.t.held_out:
+        said.append("in-sample p-values: the model was trained on these wells, and they prove nothing")
+    power = power_of(design.floors, choices.fdr)
+    return CompoundTests(p, q, floor, p_tail, extrapolated, power, design.matched, tuple(said))

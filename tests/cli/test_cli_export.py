@@ -1,0 +1,167 @@
+"""`dpf export`: the classic files under true names, and every table as CSV, Parquet or one h5ad file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from dpf.tables.storage import read_expression
+
+TABLES = {
+    "wells", "expression", "genes", "splits", "history", "predictions", "latent", "ranking", "importance",
+    "latent_correlations",
+}  # fmt: skip
+CLASSIC = {
+    "well_activation_scores.csv", "metabolite_activation_scores.csv", "well_predictions_results.csv",
+    "gene_importance_gradinput.csv", "latent_scores.csv", "history_loss_detailed.csv", "gene_scaler.csv",
+    "loss_curve.png",
+}  # fmt: skip
+
+
+def test_stdout_lists_the_files(folded, ok, tmp_path):
+    ran = ok("export", folded, "--output", tmp_path / "out")
+    listed = [Path(line) for line in ran.out.splitlines()]
+    assert {path.stem for path in listed} == TABLES
+    assert all(path.suffix == ".csv" for path in listed)
+    assert sorted((tmp_path / "out").iterdir()) == sorted(listed)
+
+
+def test_the_default_folder_is_in_the_project(folded, copy, ok):
+    project = copy(folded)
+    ok("export", project)
+    assert {path.stem for path in (project / "export").iterdir()} == TABLES
+
+
+def test_classic(folded, ok, tmp_path):
+    out = tmp_path / "classic"
+    ok("export", folded, "--output", out, "--layout", "classic")
+    assert {path.name for path in out.iterdir()} == CLASSIC
+    tables = {path.stem: pl.read_csv(path) for path in out.glob("*.csv")}
+    predictions = ok("predict", folded).rows
+    wells = tables["well_activation_scores"]
+    assert wells.columns == ["well_id", "compound", "activation_predicted"]
+    np.testing.assert_allclose(wells["activation_predicted"], predictions["activation_predicted"])
+    compounds = tables["metabolite_activation_scores"]
+    assert compounds.columns == ["compound", "activation_mean", "activation_std", "n"]
+    assert compounds["n"].sum() == 48
+    assert compounds["activation_mean"].is_sorted(descending=True)
+    expected = predictions.group_by("compound").agg(pl.col("activation_predicted").mean())
+    merged = compounds.join(expected, on="compound")
+    np.testing.assert_allclose(merged["activation_mean"], merged["activation_predicted"])
+    assert not [name for name in tables["well_predictions_results"].columns if name.startswith("latent_") and
+                name[7:].isdigit()]  # fmt: skip
+    assert tables["gene_importance_gradinput"].columns == ["gene", "importance", "signed"]
+    assert tables["gene_importance_gradinput"].height == 24
+    assert tables["history_loss_detailed"].height == 9
+    assert (out / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_gene_scaler_is_that_of_each_members_training_wells(folded, ok, tmp_path):
+    ok("export", folded, "--output", tmp_path, "--layout", "classic")
+    scaler = pl.read_csv(tmp_path / "gene_scaler.csv")
+    assert scaler.columns == ["member", "gene", "mean", "std"]
+    assert scaler.height == 3 * 24
+    expression = read_expression(folded / "inputs/expression.parquet")
+    splits = pl.read_parquet(folded / "models/default/splits.parquet")
+    for member in range(3):
+        train = splits.filter((pl.col("member") == member) & (pl.col("part") == "train"))["well_id"].to_list()
+        rows = [expression.well_ids.index(well) for well in train]
+        own = scaler.filter(pl.col("member") == member)
+        assert own["gene"].to_list() == expression.genes
+        np.testing.assert_allclose(own["mean"], expression.values[rows].mean(0), rtol=1e-5)
+        np.testing.assert_allclose(own["std"], expression.values[rows].std(0), rtol=1e-4)
+
+
+def test_parquet_holds_what_csv_holds(folded, ok, tmp_path):
+    ok("export", folded, "--output", tmp_path / "c")
+    ok("export", folded, "--output", tmp_path / "p", "--format", "parquet")
+    for name in TABLES:
+        csv = pl.read_csv(tmp_path / "c" / f"{name}.csv", infer_schema_length=None)
+        parquet = pl.read_parquet(tmp_path / "p" / f"{name}.parquet")
+        assert csv.columns == parquet.columns
+        assert csv.height == parquet.height
+        for column in (name for name, dtype in parquet.schema.items() if dtype.is_float()):
+            np.testing.assert_allclose(csv[column].cast(pl.Float64), parquet[column].cast(pl.Float64), rtol=1e-6)
+
+
+def test_h5ad(folded, ok, tmp_path):
+    anndata = pytest.importorskip("anndata")
+    ran = ok("export", folded, "--output", tmp_path / "out", "--format", "h5ad")
+    assert ran.out == f"{tmp_path / 'out' / 'project.h5ad'}\n"
+    data = anndata.read_h5ad(tmp_path / "out/project.h5ad")
+    expression = read_expression(folded / "inputs/expression.parquet")
+    np.testing.assert_array_equal(data.X, expression.values)
+    assert list(data.obs_names) == expression.well_ids
+    assert list(data.var_names) == expression.genes
+    predictions = ok("predict", folded).rows
+    np.testing.assert_allclose(data.obs["Tscore_predicted"], predictions["Tscore_predicted"])
+    assert data.obsm["X_dpf_latent"].shape == (48, 6)
+    assert "importance" in data.var.columns
+    assert len(data.uns["dpf_ranking"]) == 20
+    named = tmp_path / "mine.h5ad"
+    assert ok("export", folded, "--output", named, "--format", "h5ad").out == f"{named}\n"
+    assert named.is_file()
+
+
+def test_h5ad_holds_what_users_have(screen, ok, tmp_path):
+    """Columns with gaps, without any value, of truth values, and a name with a slash."""
+    anndata = pytest.importorskip("anndata")
+
+    def change(expression: pl.DataFrame, wells: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        row = pl.int_range(pl.len())
+        return expression, wells.rename({"size": "IFN/size"}).with_columns(
+            seen=pl.when(row % 3 != 0).then(row % 2 == 0), note=pl.when(row == 1).then(pl.lit("λ")), none=pl.lit("")
+        )
+
+    project = tmp_path / "p"
+    ok("init", project, *screen(change).words, "--scores", "viability,IFN/size")
+    small = ["--set", "model.width=8", "--set", "model.heads=1", "--set", "model.layers=1", "--threads", 1]
+    ok("train", project, *small, "--epochs", 1)
+    ran = ok("export", project, "--output", tmp_path / "h.h5ad", "--format", "h5ad")
+    data = anndata.read_h5ad(tmp_path / "h.h5ad")
+    assert {"viability_predicted", "IFN_size_predicted", "seen", "note"} <= set(data.obs.columns)
+    assert "IFN/size is called IFN_size in the h5ad file" in ran.err
+
+
+def test_what_is_missing_or_stale_is_computed_first(trained, copy, ok):
+    project = copy(trained)
+    ok("export", project)
+    first = pl.read_csv(project / "export/predictions.csv")
+    ok("train", project, "--seed", 4)
+    ok("export", project)
+    assert not pl.read_csv(project / "export/predictions.csv").equals(first)
+    assert "STALE" not in ok("info", project).out
+
+
+def test_what_was_asked_for_last_does_not_change_what_is_exported(folded, copy, ok, tmp_path):
+    """A ranking sorted by name or a latent space centred per plate stays with the one who asked for it."""
+    project = copy(folded)
+    ok("export", project, "--output", tmp_path / "a")
+    ok("latent", project, "--center", "plate")
+    ok("rank", project, "--sort", "compound")
+    ok("export", project, "--output", tmp_path / "b")
+    for name in ("latent", "ranking", "predictions"):
+        first, second = (pl.read_csv(tmp_path / folder / f"{name}.csv") for folder in "ab")
+        assert second.equals(first), name
+
+
+def test_export_needs_a_model_of_the_project(folded, demo, dpf, tmp_path):
+    assert dpf("export", demo, "--output", tmp_path / "x").code == 3
+    ran = dpf("export", folded, "--output", tmp_path / "x", "--model", folded / "models/default/model.safetensors")
+    assert ran.code == 2
+    assert "its name in models/" in ran.err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_disk_that_is_full(folded, dpf, tmp_path, monkeypatch):
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    ran = dpf("export", folded, "--output", tmp_path / "x", "--format", "h5ad")
+    assert ran.code == 3
+    assert "free some space" in ran.err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
