@@ -139,11 +139,11 @@ def standardise(
     where there are none, those that it trained. It is measured by the controls of the same part.
 
     Members are pooled: values are first divided by the member's own scale, the median |v| of its *training* controls
-    (of those it measures, where it was trained on none), and one median and one MAD then serve all members. The reference is then one monotone map for every well, so a
-    p-value by ranks does not depend on it. `scaling="member"` takes each member's own median and MAD instead, where
-    every member has at least 8 controls; it is not the default because the error of such a median is shared by all
-    the wells of a compound but absent from the controls that made it: with 8 controls in each of 5 members, inert
-    pairs reach p ≤ 0.0013 in 2.3% of cases.
+    (of those it measures, where it was trained on none), and one median and one MAD then serve all members. The
+    reference is then one monotone map for every well, so a p-value by ranks does not depend on it. `scaling="member"`
+    takes each member's own median and MAD instead, where every member has at least 8 controls; it is not the default
+    because the error of such a median is shared by all the wells of a compound but absent from the controls that made
+    it: with 8 controls in each of 5 members, inert pairs reach p ≤ 0.0013 in 2.3% of cases.
 
     A part with fewer than 3 controls in all cannot be a reference: its wells are measured by the training controls,
     and their basis and the statement say so (`Part.TRAIN`).

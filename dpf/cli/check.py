@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpf.cli.options import FormatOption, SetOption
+from dpf.cli.options import FdrOption, FormatOption, SetOption
 from dpf.cli.session import OutputFormat, Session, session
 from dpf.errors import DataError, UsageError
 
@@ -31,7 +31,7 @@ def command(
         Path | None,
         typer.Argument(help="The project's folder; not needed with --compound-list.", show_default=False),
     ] = None,
-    fdr: Annotated[float, typer.Option("--fdr", help="The false discovery rate that hits will be called at.")] = 0.05,
+    fdr: FdrOption = 0.05,
     permutations: Annotated[int, typer.Option("--permutations", help="Rearrangements for each p-value.")] = 999,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of permutations, folds and the layout.")] = 614,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with code 4 if anything fails.")] = False,
@@ -50,7 +50,10 @@ def command(
     replicates: Annotated[
         int | None,
         typer.Option(
-            "--replicates", min=1, help="Wells of each compound. [the project's, else 2]", rich_help_panel=_LAYOUT
+            "--replicates",
+            min=1,
+            help="Wells of each compound. (Default: the project's, else 2.)",
+            rich_help_panel=_LAYOUT,
         ),
     ] = None,
     controls_per_plate: Annotated[
@@ -58,17 +61,21 @@ def command(
         typer.Option(
             "--controls-per-plate",
             min=1,
-            help="Control wells on each plate. [the project's, else as many as a plate has rows]",
+            help="Control wells on each plate. (Default: the project's, else as many as a plate has rows.)",
             rich_help_panel=_LAYOUT,
         ),
     ] = None,
     plates: Annotated[
         int | None,
-        typer.Option("--plates", min=1, help="Plates. [the project's, and as many as needed]", rich_help_panel=_LAYOUT),
+        typer.Option(
+            "--plates", min=1, help="Plates. (Default: the project's, and as many as needed.)", rich_help_panel=_LAYOUT
+        ),
     ] = None,
     plate_format: Annotated[
         _PlateFormat | None,
-        typer.Option("--plate-format", help="Wells of a plate. [the project's, else 384]", rich_help_panel=_LAYOUT),
+        typer.Option(
+            "--plate-format", help="Wells of a plate. (Default: the project's, else 384.)", rich_help_panel=_LAYOUT
+        ),
     ] = None,
     edge_free: Annotated[
         bool, typer.Option("--edge-free", help="Leave the outermost wells empty.", rich_help_panel=_LAYOUT)

@@ -31,6 +31,7 @@ from dpf.cli.init_options import (
     OrientationOption,
     PlateColumnOption,
     PlateEffectOption,
+    PlateLayoutOption,
     PositiveOption,
     ScoresOption,
     SeedOption,
@@ -60,6 +61,7 @@ def command(
     seed: SeedOption = 614,
     plate_effect: PlateEffectOption = None,
     column_effect: ColumnEffectOption = None,
+    plate_layout: PlateLayoutOption = None,
     sources: FromOption = None,
     wells: WellsOption = None,
     source_format: SourceFormatOption = None,
@@ -98,8 +100,9 @@ def command(
         changed = tuple(set_ or ())
         if demo:
             _refuse_with_demo({**preparation, "signature": signature, "genes_file": genes_file})
-            asked: dict[str, int | float | None] = {"genes": genes, "compounds": compounds, "controls": controls}
+            asked: dict[str, int | float | str | None] = {"genes": genes, "compounds": compounds, "controls": controls}
             asked |= {"plate_effect": plate_effect, "column_effect": column_effect}
+            asked |= {"layout": plate_layout.value if plate_layout else None}
             given = {name: value for name, value in asked.items() if value is not None}
             result = _demo(project, full, wells or [], seed, given, changed)
         else:
@@ -134,7 +137,12 @@ def _refuse_with_demo(options: dict[str, Any]) -> None:
 
 
 def _demo(
-    project: Path, full: bool, wells: list[str], seed: int, given: dict[str, int | float], changed: tuple[str, ...]
+    project: Path,
+    full: bool,
+    wells: list[str],
+    seed: int,
+    given: dict[str, int | float | str],
+    changed: tuple[str, ...],
 ) -> InitResult:
     from dataclasses import replace
 

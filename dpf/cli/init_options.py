@@ -35,6 +35,13 @@ class Normalize(StrEnum):
     vst = "vst"
 
 
+class PlateLayout(StrEnum):
+    """Where controls and replicates of a simulated screen stand."""
+
+    scattered = "scattered"
+    columns = "columns"
+
+
 def _demo(*flags: str, **more: Any) -> Any:
     return typer.Option(*flags, rich_help_panel=_DEMO, **more)
 
@@ -62,6 +69,15 @@ PlateEffectOption = Annotated[
 ]
 ColumnEffectOption = Annotated[
     float | None, _demo("--column-effect", min=0, help="Strength of a column gradient; 0: none.")
+]
+PlateLayoutOption = Annotated[
+    PlateLayout | None,
+    _demo(
+        "--plate-layout",
+        help="scattered: wells at random. columns: controls in the first and last column, the replicates of a compound "
+        "in one position; with a column effect, a confounded screen.",
+        show_default=False,
+    ),
 ]
 
 FromOption = Annotated[

@@ -34,6 +34,7 @@ SourceFormatOption = Annotated[
 LayerOption = Annotated[
     str | None, typer.Option("--layer", help="Layer of an h5ad file. (Default: X.)", show_default=False)
 ]
+FdrOption = Annotated[float, typer.Option("--fdr", help="The false discovery rate that hits will be called at.")]
 TopOption = Annotated[int | None, typer.Option("--top", min=1, help="Only the first rows.", show_default=False)]
 
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpf.model.dropout import Noise, drop
+from dpf.model.dropout import Noise, drop_and_add, drop_relu
 
 #: Softmax attention of every gene over all genes: queries, keys and values (B, G, 3, H, K) to (B, G, H, K).
 Attention = Callable[[Tensor], Tensor]
@@ -30,9 +30,12 @@ def torch_attention(qkv: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)  # (B, G, H, K)
 
 
-def affine(x: Tensor, layer: nn.Linear) -> Tensor:
-    """`layer(x)` in x's precision: the weights are kept in float32 and rounded on use."""
-    return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+def affine(x: Tensor, layer: nn.Linear, gain: float = 1.0) -> Tensor:
+    """`gain · layer(x)` in x's precision: the weights are kept in float32 and rounded on use."""
+    weight, bias = layer.weight, layer.bias
+    if gain != 1.0:
+        weight, bias = weight * gain, bias * gain
+    return F.linear(x, weight.to(x.dtype), bias.to(x.dtype))
 
 
 def normalise(x: Tensor, layer: nn.LayerNorm) -> Tensor:
@@ -67,17 +70,20 @@ class EncoderLayer(nn.Module):
         self.feed_forward_out = nn.Linear(feed_forward, width)
         self.feed_forward_norm = nn.LayerNorm(width)
 
-    def attend(self, tokens: Tensor, attention: Attention = torch_attention) -> Tensor:
-        """Softmax attention of every gene over all genes; (B, G, D) to (B, G, D)."""
+    def attend(self, tokens: Tensor, attention: Attention = torch_attention, gain: float = 1.0) -> Tensor:
+        """Softmax attention of every gene over all genes, times `gain`; (B, G, D) to (B, G, D)."""
         batch, genes, width = tokens.shape
         qkv = affine(tokens, self.qkv).view(batch, genes, 3, self.heads, width // self.heads)  # (B, G, 3, H, K)
-        return affine(attention(qkv).reshape(batch, genes, width), self.attention_out)  # (B, G, D)
+        return affine(attention(qkv).reshape(batch, genes, width), self.attention_out, gain)  # (B, G, D)
 
     def forward(self, tokens: Tensor, noise: Noise | None = None, attention: Attention = torch_attention) -> Tensor:
         """(B, G, D) to (B, G, D); dropout is on exactly when `noise` is given."""
-        tokens = normalise(tokens + drop(self.attend(tokens, attention), noise), self.attention_norm)
-        hidden = drop(F.relu(affine(tokens, self.feed_forward_in)), noise)  # (B, G, F)
-        return normalise(tokens + drop(affine(hidden, self.feed_forward_out), noise), self.feed_forward_norm)
+        gain = noise.gain if noise else 1.0
+        mixed = self.attend(tokens, attention, gain)  # (B, G, D)
+        tokens = normalise(drop_and_add(tokens, mixed, noise), self.attention_norm)
+        hidden = drop_relu(affine(tokens, self.feed_forward_in, gain), noise)  # (B, G, F)
+        out = affine(hidden, self.feed_forward_out, gain)  # (B, G, D)
+        return normalise(drop_and_add(tokens, out, noise), self.feed_forward_norm)
 
 
 class Encoder(nn.Module):

@@ -23,7 +23,6 @@ from dpf.workflows.latent_scores import latent_table
 from dpf.workflows.methods import Method, Truth, baseline_methods, model_methods, truth_of
 from dpf.workflows.model_card import CardContent, card_text
 from dpf.workflows.outputs import ModelFile, Outputs, find_model, project_outputs
-from dpf.workflows.predict import predict_project
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.scoreboard import Scoreboard, scoreboard
 from dpf.workflows.scoreboard_text import summary_table, verdict_lines
@@ -112,8 +111,6 @@ def evaluate_project(
         tuple(verdict_lines(board)),
     )
     files, figures = _write(subject, wells, methods, result)
-    if subject.file is not None and subject.is_own:
-        _refresh_predictions(project, model, progress)
     return replace(result, files=files, figures=figures)
 
 
@@ -215,10 +212,3 @@ def _write(
     figures = draw_scoreboard(folder, result.board)
     figures += draw_reliability(folder, result.board, subject.truth, methods, wells.tested)
     return tuple(files), figures
-
-
-def _refresh_predictions(project: Project, model: str, progress: Progress) -> None:
-    """Predictions that were made before the calibration was: made again, so that what is stored agrees."""
-    if project.results(model).table("predictions").is_file():
-        predict_project(project, model)
-        progress.log("predictions.parquet made again, with the calibrated probabilities and intervals")

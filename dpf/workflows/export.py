@@ -94,7 +94,7 @@ def _all_tables(project: Project, model: str, progress: Progress) -> dict[str, p
 
 
 def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame]:
-    """The four result tables: kept ones where they are up to date, else computed now."""
+    """The four result tables: as they were last made where model and inputs are still the same, else made now."""
     makers: dict[str, Callable[[], Any]] = {
         "predictions": lambda: predict_project(project, model, progress=progress),
         "latent": lambda: latent_project(project, model, progress=progress),
@@ -102,18 +102,18 @@ def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.D
         "importance": lambda: explain_project(project, model, progress=progress),
     }
     file = find_model(project, model)
-    made_from = {"model_sha256": file.sha256, "inputs_sha256": read_inputs(project).fingerprint}
-    shaped = made_from | {"settings": shaping_settings(project.settings)}
-    keys = dict.fromkeys(makers, shaped) | {
-        "predictions": shaped | {"calibration_sha256": calibration_digest(file)},
-        "importance": made_from,
-    }
+    made_from: dict[str, Any] = {"model_sha256": file.sha256, "inputs_sha256": read_inputs(project).fingerprint}
+    shaped = shaping_settings(project.settings)
+    keys = dict.fromkeys(makers, made_from)
+    keys["predictions"] = made_from | {"calibration_sha256": calibration_digest(file)}
     tables: dict[str, pl.DataFrame] = {}
     for name, make in makers.items():
         path = project.results(model).table(name)
         about = read_about(path, name) if path.is_file() else {}
         if about and all(about.get(part) == value for part, value in keys[name].items()):
             tables[name] = read_table(path, name)
+            if about.get("settings", shaped) != shaped:
+                progress.warn(f"{path.name} is exported as it was last made, with other settings than this project's")
         else:
             tables[name] = make().table
     return tables

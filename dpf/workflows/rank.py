@@ -1,4 +1,4 @@
-"""`dpf rank`: compounds by how far they move the cells. Works on kept outputs without importing torch."""
+"""`dpf rank`: compounds by how far they move the cells, and which of them one may call. No torch on kept outputs."""
 
 from __future__ import annotations
 
@@ -8,165 +8,208 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from dpf.analysis.latent import on_axis_share
-from dpf.analysis.ranking import WellScores, group_mean, rank_compounds, replicate_agreement
-from dpf.analysis.standardise import Standardised, standardise, standardised_distances, training_deviations
-from dpf.errors import DataError, UsageError, listed
-from dpf.project.directory import Project
+from dpf.analysis.member_medians import members_differ
+from dpf.errors import UsageError, listed
+from dpf.project.directory import Project, ResultsFolder
 from dpf.tables.storage import write_table
-from dpf.workflows.geometry import choose_speakers, well_geometry
-from dpf.workflows.inputs import Inputs, read_inputs
-from dpf.workflows.outputs import Outputs, find_model, project_outputs
+from dpf.workflows.compound_rows import CompoundRows, compound_rows, suspicious_names
+from dpf.workflows.inputs import Inputs, read_inputs, read_measured
+from dpf.workflows.outputs import find_model, project_outputs
 from dpf.workflows.predict import result_provenance, warn_no_axis
 from dpf.workflows.progress import Progress, Silent
+from dpf.workflows.rank_choices import RankChoices
+from dpf.workflows.rank_classes import class_table
+from dpf.workflows.rank_dose import dose_response, draw_dose
+from dpf.workflows.rank_figures import draw_ranking
+from dpf.workflows.rank_replicates import ReplicateTests, compare_replicates
+from dpf.workflows.rank_table import ranking_table
+from dpf.workflows.rank_tests import CompoundTests, run_tests
+from dpf.workflows.ranked_wells import RankedWells, rank_wells
+from dpf.workflows.signature_tables import write_signatures
+from dpf.workflows.signatures import compute_signatures
 from dpf.workflows.stored_check import StoredCheck, stored_check
 
-Floats = NDArray[np.float64]
-
 #: Columns in which the first row should be the smallest value.
-_ASCENDING = {"rank", "compound"}
+_ASCENDING = {"rank", "rank_low", "rank_high", "p", "q", "p_tail", "energy_p", "replicate_map_p", "replicate_map_q"}
+_ASCENDING |= {"compound", "verdict", "direction"}
 
 
 @dataclass(frozen=True)
 class RankResult:
-    """Compounds, best first, what the numbers rest on, what the check says of the design, and the files written."""
+    """What was ranked.
+
+    Attributes
+    ----------
+    table
+        Compounds, best first.
+    power
+        The power line, or None without p-values.
+    statements
+        What the numbers rest on.
+    path, files, figures
+        The ranking, the further tables, the figures.
+    design
+        What `dpf check` said of the design, or None.
+    """
 
     table: pl.DataFrame
+    power: str | None
     statements: tuple[str, ...]
     path: Path
+    files: tuple[Path, ...]
     figures: tuple[Path, ...]
     design: StoredCheck | None
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Wells by compound (or by compound and concentration): codes of shape (N,), -1 for controls, and the keys."""
+class _Ranked:
+    """The pieces of a ranking, compounds in the order of `rows`."""
 
-    codes: NDArray[np.int64]
-    keys: pl.DataFrame
-
-    @property
-    def names(self) -> list[str]:
-        """One text a group."""
-        names = self.keys.get_column("compound").to_list()
-        if "concentration" not in self.keys.columns:
-            return names
-        doses = self.keys.get_column("concentration").to_list()
-        return [name if dose is None else f"{name} @ {dose:g}" for name, dose in zip(names, doses, strict=True)]
+    rows: CompoundRows
+    wells: RankedWells
+    tests: CompoundTests
+    replicates: ReplicateTests
+    table: pl.DataFrame
+    statements: list[str]
 
 
 def rank_project(
     project: Project,
     model: str = "default",
+    choices: RankChoices | None = None,
     *,
-    sort: str = "rank",
-    by_dose: bool = False,
     progress: Progress | None = None,
 ) -> RankResult:
-    """Rank the compounds by their mean standardised distance from the controls.
+    """Rank the compounds by T, their mean standardised distance from the controls, and test each of them.
 
     Every well's distance is measured by members that held it out, from the centre of those members' *training*
-    controls, in the spread of the held-out controls (`dpf.analysis.standardise`); where nothing was held out, the
-    result says what it rests on.
-
-    Parameters
-    ----------
-    sort
-        The column to sort by.
-    by_dose
-        One row a compound and concentration, not a compound.
+    controls, in the spread of the held-out controls (`dpf.analysis.standardise`). P-values come from exchanging a
+    compound's wells with control wells (`dpf.analysis.nulls`); where nothing was held out there are none. The verdict
+    in words is `dpf.workflows.rank_table.verdicts`.
 
     Raises
     ------
     DpfError
-        The model, the inputs or the column are not there, or there are too few controls.
+        The model, the inputs or a column are not there; choices do not go together; there are too few controls (how
+        many would do is said).
     """
-    progress = progress or Silent()
+    choices, progress = choices or RankChoices(), progress or Silent()
+    choices.require_sense()
     file = find_model(project, model)
     inputs = read_inputs(project)
+    rows = compound_rows(inputs, choices.by_dose)
     outputs = project_outputs(project, inputs, file, progress)
-    groups = group_wells(inputs, by_dose)
-    distances = standardised_distances(outputs.latent, outputs.parts, inputs.is_control)
-    table = _table(outputs, inputs, groups, distances, project)
-    if sort not in table.columns:
-        raise UsageError("no such column to sort by", found=sort, expected=f"one of {listed(table.columns, 40)}")
-    results = project.results(file.name)
-    name = "ranking_by_dose" if by_dose else "ranking"
-    design = stored_check(project, inputs.fingerprint)
+    wells = rank_wells(outputs, inputs, rows.codes, project.settings.latent, choices.adjust)
+    ranked = _rank(project, inputs, rows, wells, choices)
+    table = _sorted(ranked.table, choices.sort)
+    results, design = project.results(file.name), stored_check(project, inputs.fingerprint)
+    about = {**result_provenance(outputs, inputs, project.settings), "choices": choices.recorded()}
+    extra, figures, said = _write_more(project, results, inputs, ranked, choices, about, progress)
+    statements = tuple(ranked.statements + said)
+    name = "ranking_by_dose" if choices.by_dose else "ranking"
+    power = None if ranked.tests.power is None else ranked.tests.power.statement(choices.fdr)
     verdict = None if design is None or design.stale else design.verdict
-    about = {**result_provenance(outputs, inputs, project.settings), "statements": list(distances.statement), "design": verdict}
-    write_table(results.table(name), table, name, about)
-    figures = _draw(results.figure(name), table, groups, distances.value, inputs)
+    write_table(results.table(name), table, name, about | {"power": power, "statements": statements, "design": verdict})
+    drawn = draw_ranking(results.figure(name), ranked.table, rows, wells, inputs, choices.fdr, progress)
     warn_no_axis(outputs, progress)
-    # Sorted for the reader; the file and the figure stay in the order of the ranking.
-    table = table.sort(sort, "rank", descending=[sort not in _ASCENDING, False], nulls_last=True)
-    return RankResult(table, distances.statement, results.table(name), figures, design)
+    return RankResult(table, power, statements, results.table(name), tuple(extra), (*drawn, *figures), design)
 
 
-def group_wells(inputs: Inputs, by_dose: bool) -> Groups:
-    """Number the compounds (and concentrations) in the order of their first well; control wells get -1."""
-    columns = ["compound", "concentration"] if by_dose else ["compound"]
-    if by_dose and "concentration" not in inputs.wells.columns:
-        raise UsageError("there is no concentration column in this project", where="--by-dose")
-    treated = inputs.wells.filter(~pl.col("is_control"))
-    if treated.is_empty():
-        raise DataError("every well is a control: there is nothing to rank", where="the wells table")
-    keys = treated.select(columns).unique(maintain_order=True).with_row_index("code")
-    joined = inputs.wells.join(keys, on=columns, how="left", nulls_equal=True, maintain_order="left")
-    codes = joined.get_column("code").cast(pl.Int64).fill_null(-1).to_numpy().copy()
-    codes[inputs.is_control] = -1
-    return Groups(codes, keys.drop("code"))
+def _rank(project: Project, inputs: Inputs, rows: CompoundRows, wells: RankedWells, choices: RankChoices) -> _Ranked:
+    tests_rng, replicates_rng, bootstrap_rng = np.random.default_rng(project.settings.train.seed).spawn(3)
+    tests = run_tests(wells, inputs, rows, choices, tests_rng)
+    replicates = compare_replicates(wells, inputs, rows, tests.matched, choices, replicates_rng)
+    measured = read_measured(inputs.wells, project.settings.targets, project.wells)
+    table = ranking_table(wells, inputs, measured, rows, tests, replicates, choices.fdr, bootstrap_rng)
+    said = [*wells.t.statement, *tests.statements, *replicates.statements, *suspicious_names(inputs)]
+    said += _about_controls(wells, inputs) + _about_rows(table, choices)
+    return _Ranked(rows, wells, tests, replicates, table, said)
 
 
-def _table(outputs: Outputs, inputs: Inputs, groups: Groups, distances: Standardised, project: Project) -> pl.DataFrame:
-    count = groups.keys.height
-    deviation = training_deviations(outputs.latent, outputs.parts, inputs.is_control)
-    speakers = choose_speakers(outputs.parts)
-    activation = on_axis = None
-    if outputs.axis is not None:
-        unit = outputs.axis / np.linalg.norm(outputs.axis, axis=1, keepdims=True)
-        along = np.einsum("mnl,ml->mn", deviation, unit)
-        activation = standardise_position(along, outputs, inputs)
-        on_axis = speakers.average(
-            np.stack([on_axis_share(a, np.linalg.norm(d, axis=1)) for a, d in zip(along, deviation, strict=True)])
+def _about_controls(wells: RankedWells, inputs: Inputs) -> list[str]:
+    found = members_differ(wells.t, inputs.is_control)
+    if found is None:
+        return []
+    medians = ", ".join(f"{median:.2g}" for median in found.medians)
+    return [
+        f"the held-out controls of the members differ (Kruskal–Wallis p = {found.p:.2g}; median T {medians}): "
+        "replicates share a member and controls do not, which makes p-values a little too small"
+    ]
+
+
+def _about_rows(table: pl.DataFrame, choices: RankChoices) -> list[str]:
+    said = []
+    single = table.filter(pl.col("n") == 1).height
+    if single:
+        said.append(
+            f"{single:,} of {table.height:,} rows have one well: their p is its rank among the controls, and nothing "
+            "can be said of whether a second well would agree"
         )
-    norm = speakers.average(np.linalg.norm(outputs.latent, axis=2))
-    agreement = replicate_agreement(deviation, groups.codes, count, distances.used)
-    columns = rank_compounds(groups.codes, count, WellScores(norm, distances.value, activation, on_axis), agreement)
-    geometry = well_geometry(outputs, inputs, project.settings.latent, speakers)
-    for name in ("distance_euclidean", "distance_cosine", "distance_mahalanobis"):
-        columns[name] = group_mean(geometry[name], groups.codes, count)
-    held_out = np.array([part == "held_out" for part in speakers.part], dtype=float)
-    basis = pl.DataFrame({"code": groups.codes, "part": speakers.part}).group_by("code").agg(pl.col("part").unique())
-    parts = dict(basis.iter_rows())
-    order = ["rank", *[name for name in columns if name != "rank"]]
-    table = pl.concat([groups.keys, pl.DataFrame({name: columns[name] for name in order})], how="horizontal")
-    return table.with_columns(
-        pl.Series("part", [",".join(sorted(parts[code])) for code in range(count)]),
-        pl.Series("held_out", group_mean(held_out, groups.codes, count) == 1.0),
-    ).fill_nan(None)
+    if choices.adjust != "none":
+        said.append(
+            f"latents adjusted for {choices.adjust}, fitted on the training controls and low-effect wells: this takes "
+            "off what a plate, row or column does to every well in it; it cannot part position from biology where one "
+            "kind of compound fills a column, nor make up for controls that stand apart. Signatures are not adjusted"
+        )
+    return said
 
 
-def standardise_position(along: Floats, outputs: Outputs, inputs: Inputs) -> Floats:
-    """Positions on the activation axis in robust standard deviations of the controls: (M, N) to (N,)."""
-    return standardise(along, outputs.parts, inputs.is_control).value
+def _sorted(table: pl.DataFrame, sort: str) -> pl.DataFrame:
+    if sort not in table.columns:
+        raise UsageError("no such column to sort by", found=sort, expected=f"one of {listed(table.columns, 60)}")
+    return table.sort(sort, "rank", descending=[sort not in _ASCENDING, False], nulls_last=True, maintain_order=True)
 
 
-def _draw(path: Path, table: pl.DataFrame, groups: Groups, values: Floats, inputs: Inputs) -> tuple[Path, ...]:
-    from dpf.figures.ranking import ranked_dots
-    from dpf.figures.style import save
+def _write_more(
+    project: Project,
+    results: ResultsFolder,
+    inputs: Inputs,
+    ranked: _Ranked,
+    choices: RankChoices,
+    about: dict[str, Any],
+    progress: Progress,
+) -> tuple[list[Path], list[Path], list[str]]:
+    """Wells, doses, classes and signatures: tables, figures, and what is to be said of them."""
+    files: list[Path] = [results.table("ranking_wells")]
+    figures: list[Path] = []
+    said: list[str] = []
+    write_table(files[0], _well_table(inputs, ranked), "ranking_wells", about)
+    doses = dose_response(ranked.wells, inputs)
+    if doses is not None:
+        said += doses.statements
+        if doses.table.height:
+            files.append(results.table("dose"))
+            write_table(files[-1], doses.table, "dose", about)
+            figures += draw_dose(results.figure("dose"), doses, ranked.wells, inputs)
+    if choices.group_column is not None:
+        table, notes = class_table(ranked.table, inputs, ranked.rows, choices.group_column)
+        files.append(results.table("classes"))
+        write_table(files[-1], table, "classes", about)
+        said += notes
+    if choices.wants_signatures:
+        found = compute_signatures(inputs, ranked.rows, choices.trend, progress)
+        order = ranked.table.get_column("t").arg_sort(descending=True).to_numpy()
+        side = ranked.table.get_column("activation").to_numpy() if "activation" in ranked.table.columns else None
+        written, notes = write_signatures(project, results, found, order, side, choices, about)
+        files += [path for path in written if path.parent == results.path]
+        figures += [path for path in written if path.parent != results.path]
+        said += notes
+    return files, figures, said
 
-    name_of = Groups(groups.codes, table.select(groups.keys.columns)).names
-    code = {name: index for index, name in enumerate(groups.names)}
-    wells: list[Any] = [values[groups.codes == code[name]] for name in name_of]
-    nothing = np.full(table.height, np.nan)
-    figure = ranked_dots(
-        name_of,
-        table.get_column("t").to_numpy(),
-        table.get_column("activation").to_numpy() if "activation" in table.columns else nothing,
-        wells=wells,
-        controls=values[inputs.is_control],
+
+def _well_table(inputs: Inputs, ranked: _Ranked) -> pl.DataFrame:
+    """One row a well, controls too: what the ranking's means are of."""
+    wells = ranked.wells
+    place = [name for name in ("plate", "row", "column", "concentration") if name in inputs.wells.columns]
+    columns: dict[str, Any] = {"t": wells.t.value}
+    if wells.activation is not None:
+        columns |= {"activation": wells.activation, "on_axis": wells.on_axis}
+    columns |= {
+        "average_precision": ranked.replicates.ap,
+        "members": wells.speakers.members(),
+        "part": wells.speakers.part,
+    }
+    return inputs.wells.select("well_id", "compound", "is_control", *place).with_columns(
+        pl.DataFrame(columns).fill_nan(None).get_columns()
     )
-    return save(figure, path)

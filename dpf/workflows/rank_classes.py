@@ -51,13 +51,20 @@ def class_table(table: pl.DataFrame, inputs: Inputs, rows: CompoundRows, column:
         values = table.get_column(name).to_numpy()[known]
         test = univariate_linear_model(-descending_rank(values)[None, :], member.astype(np.float64))
         found[f"{name}_mean"] = [values[own].mean() for own in member]
-        found |= {f"{_LABEL[name]}_{kind}": getattr(test, part)[0] for kind, part in (("t", "score"), ("p", "p"), ("q", "q"))}
+        found |= {
+            f"{_LABEL[name]}_{kind}": getattr(test, part)[0] for kind, part in (("t", "score"), ("p", "p"), ("q", "q"))
+        }
     verdict = table.get_column("verdict").fill_null("").to_list()
     hit = np.array([text == "hit" or text.endswith(" hit") for text in verdict])[known]
     if table.get_column("verdict").count():
         sets = MeasuredSets(tuple(names), member, member.sum(axis=1), 0)
         test = over_representation(hit[None, :], sets)
-        found |= {"hits": (member & hit).sum(axis=1), "hits_fold": test.score[0], "hits_p": test.p[0], "hits_q": test.q[0]}
+        found |= {
+            "hits": (member & hit).sum(axis=1),
+            "hits_fold": test.score[0],
+            "hits_p": test.p[0],
+            "hits_q": test.q[0],
+        }
     result = pl.DataFrame(found).fill_nan(None).sort(pl.col("rank_p").fill_null(2.0), column)
     return result, said
 
@@ -92,7 +99,9 @@ def _members(inputs: Inputs, rows: CompoundRows, column: str) -> tuple[dict[str,
         members[of_row[row].pop()].append(row)
     if len(members) < 2:
         raise DataError(
-            "to compare classes there must be two", where=f"the wells table, column {column}", found=listed(list(members))
+            "to compare classes there must be two",
+            where=f"the wells table, column {column}",
+            found=listed(list(members)),
         )
     said = []
     if (unknown := rows.count - len(of_row)) > 0:

@@ -67,8 +67,10 @@ def dose_response(wells: RankedWells, inputs: Inputs) -> DoseResult | None:
     said = []
     if (absent := int((treated & ~positive).sum())) > 0:
         said.append(f"dose curves: {absent:,} compound wells at 0 or without a concentration are left out")
-    levels = pl.DataFrame({"code": rows.codes[positive], "dose": dose[positive]}).group_by("code").agg(
-        pl.col("dose").n_unique()
+    levels = (
+        pl.DataFrame({"code": rows.codes[positive], "dose": dose[positive]})
+        .group_by("code")
+        .agg(pl.col("dose").n_unique())
     )
     series = np.sort(levels.filter(pl.col("dose") >= MIN_LEVELS).get_column("code").to_numpy())
     responses = {"t": wells.t.value} | ({} if wells.activation is None else {"activation": wells.activation})
@@ -97,7 +99,7 @@ def _fit_all(
              "no_fit_because": fit.failure, "trend_tau": trend.tau, "trend_p": trend.p}
         )  # fmt: skip
     table = pl.DataFrame(found, schema_overrides={"no_fit_because": pl.String}, infer_schema_length=None)
-    q = benjamini_hochberg(table.get_column("trend_p").to_numpy()) if found else []
+    q = benjamini_hochberg(table.get_column("trend_p").to_numpy()) if found else np.zeros(0)
     return table.with_columns(trend_q=pl.Series(q, dtype=pl.Float64)).fill_nan(None), fits
 
 

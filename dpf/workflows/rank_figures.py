@@ -8,10 +8,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dpf.analysis.design_input import DesignInput
 from dpf.analysis.latent_pca import latent_pca
 from dpf.workflows.compound_rows import CompoundRows
 from dpf.workflows.inputs import Inputs
-from dpf.workflows.plate_figures import MOST_PLATES
+from dpf.workflows.plate_figures import draw_plates
+from dpf.workflows.progress import Progress
 from dpf.workflows.ranked_wells import RankedWells
 
 Floats = NDArray[np.float64]
@@ -20,8 +22,9 @@ _NAMED = 15
 
 
 def draw_ranking(
-    path: Path, table: pl.DataFrame, rows: CompoundRows, wells: RankedWells, inputs: Inputs, fdr: float
-) -> tuple[Path, ...]:
+    path: Path, table: pl.DataFrame, rows: CompoundRows, wells: RankedWells, inputs: Inputs, fdr: float,
+    progress: Progress,
+) -> tuple[Path, ...]:  # fmt: skip
     """Ranked dots, volcano (where there are q-values), latent map with the hits named, T on the plates.
 
     Parameters
@@ -49,7 +52,7 @@ def draw_ranking(
     if tested:
         files += save(volcano(names, t, q, side, fdr=fdr), path.with_name(f"{path.name}_volcano"))
     files += _draw_map(path.with_name(f"{path.name}_map"), q, t, rows, wells, inputs, fdr)
-    files += _draw_plates(path.with_name(f"{path.name}_plates"), wells.t.value, inputs)
+    files += _draw_plates(path.with_name(f"{path.name}_plates"), wells.t.value, inputs, progress)
     return tuple(files)
 
 
@@ -84,29 +87,21 @@ def _draw_map(
     return save(figure, path)
 
 
-def _draw_plates(path: Path, t: Floats, inputs: Inputs) -> tuple[Path, ...]:
-    """T where the wells stand, 32 plates a figure; nothing where positions are not known or two wells claim one."""
-    from dpf.figures.plates import PlateQuantity, plate_heatmaps
-    from dpf.figures.style import save
+def _draw_plates(path: Path, t: Floats, inputs: Inputs, progress: Progress) -> tuple[Path, ...]:
+    """T where the wells stand: nothing where no position is known."""
+
+    def cells(name: str) -> NDArray[np.object_] | None:
+        return inputs.wells.get_column(name).to_numpy().astype(object) if name in inputs.wells.columns else None
 
     if not {"row", "column"} <= set(inputs.wells.columns):
         return ()
-    place = [name for name in ("plate", "row", "column") if name in inputs.wells.columns]
-    placed = pl.all_horizontal(pl.col(place).is_not_null()) & ~pl.struct(place).is_duplicated()
-    drawn = inputs.wells.select(placed).to_series().to_numpy()
-    plate = inputs.texts("plate") or [""] * len(t)
-    plates = sorted({str(plate[well]) for well in np.flatnonzero(drawn)})
-    files: list[Path] = []
-    for page, start in enumerate(range(0, len(plates), MOST_PLATES), start=1):
-        shown = set(plates[start : start + MOST_PLATES])
-        chosen = np.array([here and str(name) in shown for here, name in zip(drawn, plate, strict=True)])
-        some = inputs.wells.filter(pl.Series(chosen))
-        figure = plate_heatmaps(
-            [PlateQuantity("standardised distance T", t[chosen], "T (robust SD)")],
-            some.get_column("plate").cast(pl.String).to_list() if "plate" in some.columns else None,
-            some.get_column("row").to_list(),
-            some.get_column("column").to_list(),
-            inputs.is_control[chosen],
-        )
-        files += save(figure, path if len(plates) <= MOST_PLATES else path.with_name(f"{path.name}_{page}"))
-    return tuple(files)
+    column = inputs.wells.get_column("column").cast(pl.Float64).fill_null(float("nan")).to_numpy().copy()
+    design = DesignInput(
+        compound=inputs.wells.get_column("compound").to_list(),
+        is_control=inputs.is_control,
+        plate=cells("plate"),
+        row=cells("row"),
+        column=column,
+        targets={"standardised distance T (robust SD)": t},
+    )
+    return draw_plates(path, design, progress)

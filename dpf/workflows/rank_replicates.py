@@ -1,4 +1,4 @@
-"""Whether the replicates of a compound agree, and their E-distance: within one member, whose latents can be compared."""
+"""Do the replicates of a compound agree, and their E-distance: within one member, whose latents can be compared."""
 
 from __future__ import annotations
 

@@ -175,9 +175,7 @@ def run_tests(
     p[design.tested], floor[design.tested] = found.p, found.floor
     p_tail = extrapolated = None
     if choices.tail == "gpd":
-        tail = extrapolated_p_values(
-            wells.t.value, design.group, found.p, design.control, design.strata, rng
-        )
+        tail = extrapolated_p_values(wells.t.value, design.group, found.p, design.control, design.strata, rng)
         p_tail, extrapolated = missing.copy(), np.zeros(rows.count, dtype=bool)
         p_tail[design.tested], extrapolated[design.tested] = tail.p, tail.extrapolated
         said.append(

@@ -71,7 +71,9 @@ class RankedWells:
         return profiles, member.astype(np.int64)
 
 
-def rank_wells(outputs: Outputs, inputs: Inputs, codes: Codes, settings: LatentSettings, adjust: Adjustment) -> RankedWells:
+def rank_wells(
+    outputs: Outputs, inputs: Inputs, codes: Codes, settings: LatentSettings, adjust: Adjustment
+) -> RankedWells:
     """Measure every well in every member, and standardise.
 
     The centre is that of each member's *training* controls (a training control is compared with the others); of a

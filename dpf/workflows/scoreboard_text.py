@@ -24,9 +24,9 @@ FEW_COMPOUNDS = 30
 def summary_table(board: Scoreboard) -> pl.DataFrame:
     """One row a target and method: the main metric, the verdict on the reference, then the other metrics.
 
-    Columns: `target`, `method`, `metric` (r2 or auroc), `value`, `verdict` (the reference is better, equal or worse than
-    this method; "-" for itself), `lower`, `upper`, `within_position` (the same metric), `basis` (what the wells were to
-    the method), the other metrics by name (null where they do not apply), `wells`, `compounds`.
+    Columns: `target`, `method`, `metric` (r2 or auroc), `value`, `verdict` (the reference is better, equal or worse
+    than this method; "-" for itself), `lower`, `upper`, `within_position` (the same metric), `basis` (what the wells
+    were to the method), the other metrics by name (null where they do not apply), `wells`, `compounds`.
     """
     keys = ["target", "method", "basis"]
     main = pl.col("metric").is_in(MAIN)

@@ -136,16 +136,28 @@ def test_what_is_missing_or_stale_is_computed_first(trained, copy, ok):
     assert "STALE" not in ok("info", project).out
 
 
-def test_what_was_asked_for_last_does_not_change_what_is_exported(folded, copy, ok, tmp_path):
-    """A ranking sorted by name or a latent space centred per plate stays with the one who asked for it."""
+def test_a_result_is_exported_as_it_was_last_asked_for(folded, copy, ok, tmp_path):
+    """A latent space centred per plate is what its user wants to see; that it is not the project's default is said."""
     project = copy(folded)
-    ok("export", project, "--output", tmp_path / "a")
-    ok("latent", project, "--center", "plate")
+    assert "other settings" not in ok("export", project, "--output", tmp_path / "a").err
+    latent = ok("latent", project, "--center", "plate").rows
     ok("rank", project, "--sort", "compound")
-    ok("export", project, "--output", tmp_path / "b")
-    for name in ("latent", "ranking", "predictions"):
-        first, second = (pl.read_csv(tmp_path / folder / f"{name}.csv") for folder in "ab")
-        assert second.equals(first), name
+    ran = ok("export", project, "--output", tmp_path / "b")
+    assert ran.err.count("is exported as it was last made, with other settings than this project's") == 1
+    assert "latent.parquet is exported" in ran.err
+    assert pl.read_csv(tmp_path / "b/latent.csv")["distance_euclidean"].to_list() == pytest.approx(
+        latent["distance_euclidean"].to_list()
+    )
+    assert pl.read_csv(tmp_path / "b/ranking.csv")["compound"].is_sorted()
+    predictions = [(tmp_path / folder / "predictions.csv").read_bytes() for folder in "ab"]
+    assert predictions[0] == predictions[1]
+
+
+def test_a_calibration_reaches_the_exported_predictions(folded, copy, ok, tmp_path):
+    project = copy(folded)
+    ok("evaluate", project)
+    ok("export", project, "--output", tmp_path)
+    assert "Tscore_lower" in pl.read_csv(tmp_path / "predictions.csv").columns
 
 
 def test_export_needs_a_model_of_the_project(folded, demo, dpf, tmp_path):

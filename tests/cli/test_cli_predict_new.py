@@ -102,7 +102,14 @@ def test_missing_genes_are_listed_or_filled(folded, dpf, ok, wells, usual, tmp_p
     assert "--missing-genes impute" in ran.err
     assert not (tmp_path / "n.parquet").exists()
     ran = ok(
-        "predict", folded, "--input", tmp_path / "m.csv", "--output", tmp_path / "o.parquet", "--missing-genes", "impute"
+        "predict",
+        folded,
+        "--input",
+        tmp_path / "m.csv",
+        "--output",
+        tmp_path / "o.parquet",
+        "--missing-genes",
+        "impute",
     )
     assert "2 of the model's 24 genes are not in m.csv; filled with the training mean" in ran.err
     assert np.abs(predicted(ran.rows) - usual).max() < 1.0

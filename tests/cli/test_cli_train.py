@@ -227,8 +227,10 @@ def test_a_split_of_the_users_own(demo, copy, dpf, ok, folded):
     splits.write_csv(project / "mine.csv")
     words = ["--set", "train.split=file", "--set", "train.split_file=mine.csv", "--epochs", 1]
     ok("train", project, *words)
-    assert pl.read_parquet(project / "models/default/splits.parquet").sort("member", "well_id").equals(
-        splits.sort("member", "well_id")
+    assert (
+        pl.read_parquet(project / "models/default/splits.parquet")
+        .sort("member", "well_id")
+        .equals(splits.sort("member", "well_id"))
     )
     splits.head(100).write_csv(project / "mine.csv")
     ran = dpf("train", project, *words)
@@ -246,10 +248,8 @@ def test_whole_plates_can_be_held_out(demo, copy, ok):
     ok("train", project, "--split", "plate", "--folds", 2, "--epochs", 1)
     plates = pl.read_parquet(project / "inputs/wells.parquet").select("well_id", "plate")
     held_out = pl.read_parquet(project / "models/default/splits.parquet").filter(pl.col("part") == "held_out")
-    assert held_out.join(plates, on="well_id").group_by("member").agg(pl.col("plate").n_unique())["plate"].to_list() == [
-        1,
-        1,
-    ]
+    by_member = held_out.join(plates, on="well_id").group_by("member").agg(pl.col("plate").n_unique())
+    assert by_member["plate"].to_list() == [1, 1]
 
 
 def test_missing_targets_are_masked(screen, ok, tmp_path, dpf):

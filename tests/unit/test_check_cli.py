@@ -54,7 +54,7 @@ def demo(path: Path, **changes: object) -> Path:
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of the time, and are looked at elsewhere."""
     monkeypatch.setattr("dpf.workflows.check.draw_plates", lambda *_: ())
-    monkeypatch.setattr("dpf.workflows.rank._draw", lambda *_: ())
+    monkeypatch.setattr("dpf.workflows.rank.draw_ranking", lambda *_: ())
     monkeypatch.setattr("dpf.figures.style.save", lambda _, path, **__: (path,))
 
 
@@ -178,7 +178,9 @@ def test_rank_and_info_show_the_verdict_again(tmp_path, bad):
     ran = dpf("rank", path, "--format", "json")
     assert ran.data["design"] is None
     lines = ran.err.splitlines()
-    assert lines.index(f"design not checked: dpf check {path}") < next(n for n, x in enumerate(lines) if "table:" in x)
+    assert lines.index(f"design not checked: dpf check {path}") < next(
+        n for n, x in enumerate(lines) if "ranking.parquet" in x
+    )
     assert f"design not checked: dpf check {path}" in dpf("info", path).out
     check(path)
     ran = dpf("rank", path, "--format", "json")
