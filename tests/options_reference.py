@@ -22,7 +22,12 @@ def reference() -> str:
     assert isinstance(group, click.Group)
     parts = []
     for name, command in group.commands.items():
-        rows = [f"**`dpf {name} PROJECT`**: {(command.help or '').strip()}", "", "| option | meaning |", "| --- | --- |"]
+        rows = [
+            f"**`dpf {name} PROJECT`**: {(command.help or '').strip()}",
+            "",
+            "| option | meaning |",
+            "| --- | --- |",
+        ]
         for parameter in command.params:
             if isinstance(parameter, click.Option) and not parameter.hidden:
                 flags = ", ".join(f"`{flag}`" for flag in [*parameter.opts, *parameter.secondary_opts])

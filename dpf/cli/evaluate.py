@@ -52,8 +52,11 @@ def command(
 ) -> None:
     """The model beside simple methods on held-out compounds; its calibration and its card."""
     with session("evaluate", output) as run:
+        from dataclasses import asdict
+
         from dpf.project.directory import open_project
         from dpf.workflows.evaluate import evaluate_project
+        from dpf.workflows.stored_check import design_lines
 
         if not baselines_only and (folds is not None or split is not None):
             raise UsageError(
@@ -69,12 +72,13 @@ def command(
             open_project(project, changed), model, baselines_only=baselines_only, in_sample=in_sample, level=level,
             classes=classes, progress=run.progress,
         )  # fmt: skip
-        for note in result.notes:
-            run.say(note)
+        for line in (*design_lines(result.design, project), *result.notes):
+            run.say(line)
         reference = f"; verdict: {result.board.reference} against each method" if result.board.reference else ""
         run.show(
             result.table, top=top, title=f"Scoreboard{reference}", verdicts=result.verdicts, notes=result.notes,
             latent_quality=[] if result.latent is None else result.latent.to_dicts(),
+            design=None if result.design is None else asdict(result.design),
         )  # fmt: skip
         for verdict in result.verdicts:
             run.say(verdict)

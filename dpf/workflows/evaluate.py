@@ -26,7 +26,7 @@ from dpf.workflows.outputs import ModelFile, Outputs, find_model, project_output
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.scoreboard import Scoreboard, scoreboard
 from dpf.workflows.scoreboard_text import summary_table, verdict_lines
-from dpf.workflows.stored_check import design_lines, stored_check
+from dpf.workflows.stored_check import StoredCheck, design_lines, stored_check
 
 #: What the intervals of the scores aim to hold.
 LEVEL = 0.9
@@ -46,6 +46,8 @@ class EvaluateResult:
         None for baselines alone, or where nothing honest can be measured.
     notes, verdicts
         What to know before believing it; who is better on what.
+    design
+        What `dpf check` said of the design, or None.
     files, figures
         What was written.
     """
@@ -56,6 +58,7 @@ class EvaluateResult:
     calibration: Calibration | None
     notes: tuple[str, ...]
     verdicts: tuple[str, ...]
+    design: StoredCheck | None
     files: tuple[Path, ...] = ()
     figures: tuple[Path, ...] = ()
 
@@ -109,6 +112,7 @@ def evaluate_project(
         calibration,
         notes(wells, subject.truth, subject.inputs, subject.outputs, in_sample=in_sample),
         tuple(verdict_lines(board)),
+        subject.design,
     )
     files, figures = _write(subject, wells, methods, result)
     return replace(result, files=files, figures=figures)
@@ -123,7 +127,7 @@ class _Subject:
     measured: Measured
     truth: Truth
     classes: Sequence[str | None] | None
-    design: list[str]
+    design: StoredCheck | None
     file: ModelFile | None
     outputs: Outputs | None
 
@@ -148,8 +152,7 @@ def _read(project: Project, model: str | None, classes: str, progress: Progress)
         raise UsageError(
             "no such column of classes", found=classes, expected=f"one of {listed(inputs.wells.columns, 20)}"
         )
-    # The card is for others too: it names no folder of this machine.
-    design = design_lines(stored_check(project, inputs.fingerprint), Path("PROJECT"))
+    design = stored_check(project, inputs.fingerprint)
     file = None if model is None else find_model(project, model)
     outputs = None if file is None else project_outputs(project, inputs, file, progress)
     return _Subject(project, inputs, measured, truth_of(measured), named, design, file, outputs)
@@ -200,9 +203,10 @@ def _write(
     files = [folder.table(name) for name in tables]
     if file is not None:
         home = file.path.parent if subject.is_own else folder.path
+        # The card is for others too: it names no folder of this machine.
         card = CardContent(
             file, inputs, subject.truth, result.board, result.notes, result.verdicts, result.calibration,
-            result.latent, subject.design, subject.project.wells,
+            result.latent, design_lines(subject.design, Path("PROJECT")), subject.project.wells,
         )  # fmt: skip
         write_text(home / "card.md", card_text(card))
         files.append(home / "card.md")

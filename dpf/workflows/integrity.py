@@ -17,6 +17,7 @@ from dpf.errors import DataError, DpfError, listed
 from dpf.files import sha256_file
 from dpf.project.directory import Project
 from dpf.project.model_header import read_model_header
+from dpf.tables.normalisation_table import read_normalisation
 from dpf.tables.screen import CANONICAL_COLUMNS, Screen, Targets
 from dpf.tables.storage import Expression, inputs_fingerprint, read_about, read_expression, read_table
 from dpf.tables.validate import require_sound
@@ -134,6 +135,7 @@ def _read_tables(project: Project, wells: pl.DataFrame) -> tuple[Expression | No
     wrong: list[DpfError] = []
     expression = _attempt(lambda: read_expression(project.expression), wrong)
     genes = _attempt(lambda: read_table(project.genes, "genes"), wrong)
+    _attempt(lambda: read_normalisation(project.normalisation), wrong)
     if expression is not None and expression.well_ids != wells.get_column("well_id").to_list():
         found = f"{len(expression.well_ids):,} wells and {wells.height:,}, or another order"
         wrong.append(DataError("expression and wells table do not hold the same wells in the same order", found=found))
@@ -146,10 +148,11 @@ def _read_tables(project: Project, wells: pl.DataFrame) -> tuple[Expression | No
             screen = Screen(wells, genes, expression.values, Targets())
             _attempt(lambda: require_sound(screen), wrong)
     good = f"{wells.height:,} wells"
-    good += (
-        f" and {len(expression.genes):,} genes, the same in every table; every value is there." if expression else ""
+    if expression is not None:
+        good += f" and {len(expression.genes):,} genes, the same in every table; every value is there."
+    rule = (
+        "what is wrong with expression, wells, genes and normalisation, read back and checked as by dpf init: any fails"
     )
-    rule = "what is wrong with expression, wells and genes, read back and checked as dpf init checks them: any fails"
     return expression, _problems("input tables", wrong, good, "run dpf init again from the source files", rule)
 
 

@@ -22,26 +22,27 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-#: A hit lies on the activation axis where its angle to it is below 60 degrees (cos² = 0.25) ...
-ON_AXIS = 0.25
-#: ... and its position beyond this many robust standard deviations of the controls, where about 5% of them are.
+#: A hit activates or suppresses where its place on the activation axis is beyond this many robust standard deviations
+#: of the controls (about 5% of their wells are) ...
 BEYOND_CONTROLS = 2.0
+#: ... and is at least this share of its distance T, which is in robust standard deviations too.
+SHARE_OF_T = 0.5
 
 #: Columns that stand first, in this order, where they are there.
 _FIRST = (
-    *("rank", "verdict", "direction", "n", "t", "t_low", "t_high", "p", "q", "activation", "on_axis"),
+    *("rank", "verdict", "direction", "n", "t", "t_low", "t_high", "p", "q", "activation", "activation_p", "on_axis"),
     *("replicates_agree", "rank_low", "rank_high"),
 )
 
 
-def verdicts(q: Floats, activation: Floats | None, on_axis: Floats | None, fdr: float) -> list[str | None]:
+def verdicts(q: Floats, t: Floats, activation: Floats | None, fdr: float) -> list[str | None]:
     """What a biologist reads.
 
     A row is a *hit* where q ≤ fdr, else ``not distinguishable``: from the controls, in this design. A hit is an
-    ``activating hit`` or a ``suppressing hit`` where on average at least a quarter of its squared shift lies on the
-    activation axis (an angle below 60 degrees) and its mean position there is at least 2 robust standard deviations of
-    the controls above or below their median; else an ``off-axis hit``: the cells moved, but neither way. Without an
-    activation axis it is a ``hit``. None where the row was not tested.
+    ``activating hit`` or a ``suppressing hit``, by the sign of `activation`, where that mean position on the activation
+    axis is at least 2 robust standard deviations of the controls from their median and at least half of T: it accounts
+    for the distance. Else it is an ``off-axis hit``: the cells moved, but neither way. Without an activation axis it is
+    a ``hit``. None where the row was not tested.
 
     The verdict says nothing of where the wells stood (the design's own verdict does), nor of replicates: a hit whose
     `replicates_agree` is false may be one outlying well.
@@ -52,12 +53,12 @@ def verdicts(q: Floats, activation: Floats | None, on_axis: Floats | None, fdr: 
             found.append(None)
         elif rate > fdr:
             found.append("not distinguishable")
-        elif activation is None or on_axis is None:
+        elif activation is None:
             found.append("hit")
-        elif on_axis[index] >= ON_AXIS and abs(activation[index]) >= BEYOND_CONTROLS:
-            found.append("activating hit" if activation[index] > 0 else "suppressing hit")
-        else:
+        elif abs(activation[index]) < max(BEYOND_CONTROLS, SHARE_OF_T * t[index]):
             found.append("off-axis hit")
+        else:
+            found.append("activating hit" if activation[index] > 0 else "suppressing hit")
     return found
 
 
@@ -76,6 +77,8 @@ def ranking_table(
     columns |= {"p": tests.p, "q": tests.q}
     if tests.p_tail is not None:
         columns |= {"p_tail": tests.p_tail, "p_extrapolated": tests.extrapolated}
+    if tests.activation_p is not None:
+        columns |= {"activation_p": tests.activation_p, "activation_q": tests.activation_q}
     columns |= {
         "smallest_p": tests.floor,
         "energy_distance": replicates.energy,
@@ -86,7 +89,7 @@ def ranking_table(
         "replicates_agree": pl.Series(replicates.agree(), dtype=pl.Boolean),
     }
     columns |= score_shifts(wells, inputs, measured, rows)
-    found = verdicts(tests.q, columns.get("activation"), columns.get("on_axis"), fdr)
+    found = verdicts(tests.q, columns["t"], columns.get("activation"), fdr)
     columns["verdict"] = pl.Series(found, dtype=pl.String)
     order = [*(name for name in _FIRST if name in columns), *(name for name in columns if name not in _FIRST)]
     table = pl.concat([rows.keys, pl.DataFrame({name: columns[name] for name in order})], how="horizontal")

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from dpf.analysis.compound_tail import extrapolated_p_values
 from dpf.analysis.design_power import DesignPower, hits_needed, power_of, smallest_p_values
-from dpf.analysis.nulls import benjamini_hochberg, compound_p_values
-from dpf.analysis.power_items import HITS_WARN
+from dpf.analysis.nulls import PValues, benjamini_hochberg, compound_p_values
 from dpf.analysis.subsets import Null
 from dpf.errors import DataError
 from dpf.tensors.splits import Part
@@ -24,6 +23,10 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+#: Plates are compared within as long as hits need not be more than this share of the compounds: a p-value that is
+#: right comes before one that is small.
+MOST_NEEDED = 0.2
+
 
 @dataclass(frozen=True)
 class CompoundTests:
@@ -35,6 +38,8 @@ class CompoundTests:
         (C,): p-value, Benjamini–Hochberg over the tested rows, smallest p the design allows.
     p_tail, extrapolated
         (C,): with a tail fit, the p-values that q is made of, and where they are extrapolated; else None.
+    activation_p, activation_q
+        (C,): the same for the mean position on the activation axis, two-sided; None without an axis.
     power
         What the design can show; None without p-values.
     matched
@@ -48,6 +53,8 @@ class CompoundTests:
     floor: Floats
     p_tail: Floats | None
     extrapolated: Mask | None
+    activation_p: Floats | None
+    activation_q: Floats | None
     power: DesignPower | None
     matched: str | None
     statements: tuple[str, ...]
@@ -125,7 +132,7 @@ def _chosen(designs: dict[str, _Design], choices: RankChoices) -> tuple[_Design,
     if choices.match == "plate":
         return plate, []
     needed, instead = hits_needed(plate.floors, choices.fdr), hits_needed(screen.floors, choices.fdr)
-    enough = needed is not None and needed <= max(1.0, HITS_WARN * len(plate.floors))
+    enough = needed is not None and needed <= max(1.0, MOST_NEEDED * len(plate.floors))
     if enough or instead is None or (needed is not None and needed <= instead):
         return plate, []
     text = "none could be called" if needed is None else f"{needed:,} compounds would have to reach their smallest p"
@@ -165,24 +172,52 @@ def run_tests(
     """
     missing = np.full(rows.count, np.nan)
     design, said = choose_design(wells.t.basis, inputs, rows, choices)
-    if design is None or choices.null == "none":
-        return CompoundTests(missing, missing, missing, None, None, None, None, tuple(said))
-    found = compound_p_values(
-        wells.t.value, design.group, len(design.tested), design.control, design.strata,
-        null=choices.null, rng=rng, strata_names=design.names,
-    )  # fmt: skip
-    p, q, floor = missing.copy(), missing.copy(), missing.copy()
-    p[design.tested], floor[design.tested] = found.p, found.floor
-    p_tail = extrapolated = None
+    if design is None:
+        nothing = None if wells.activation is None else missing
+        return CompoundTests(missing, missing, missing, None, None, nothing, nothing, None, None, tuple(said))
+
+    def of_rows(values: Floats) -> Floats:
+        found = missing.copy()
+        found[design.tested] = values
+        return found
+
+    found = _exchanged(wells.t.value, design, choices, rng)
+    used, tail = found.p, None
     if choices.tail == "gpd":
         tail = extrapolated_p_values(wells.t.value, design.group, found.p, design.control, design.strata, rng)
-        p_tail, extrapolated = missing.copy(), np.zeros(rows.count, dtype=bool)
-        p_tail[design.tested], extrapolated[design.tested] = tail.p, tail.extrapolated
+        used = tail.p
         said.append(
             f"tail: {tail.extrapolated.sum():,} p-values are extrapolated by a generalised Pareto tail (largest gap "
             f"{tail.worst_fit:.2g}), and q with them; the fit rests on few control wells"
         )
-    q[design.tested] = benjamini_hochberg(found.p if p_tail is None else p_tail[design.tested])
+    sides = None
+    if wells.activation is not None:
+        up, down = (_exchanged(sign * wells.activation, design, choices, rng).p for sign in (1, -1))
+        sides = np.minimum(1.0, 2 * np.minimum(up, down))
+    return CompoundTests(
+        p=of_rows(found.p),
+        q=of_rows(benjamini_hochberg(used)),
+        floor=of_rows(found.floor),
+        p_tail=None if tail is None else of_rows(tail.p),
+        extrapolated=None if tail is None else of_rows(tail.extrapolated.astype(np.float64)) == 1,
+        activation_p=None if sides is None else of_rows(sides),
+        activation_q=None if sides is None else of_rows(benjamini_hochberg(sides)),
+        power=power_of(design.floors, choices.fdr),
+        matched=design.matched,
+        statements=(*said, *_warnings(wells, choices)),
+    )
+
+
+def _exchanged(values: Floats, design: _Design, choices: RankChoices, rng: np.random.Generator) -> PValues:
+    null: Null = "pseudo" if choices.null == "pseudo" else "exchange"
+    return compound_p_values(
+        values, design.group, len(design.tested), design.control, design.strata,
+        null=null, rng=rng, strata_names=design.names,
+    )  # fmt: skip
+
+
+def _warnings(wells: RankedWells, choices: RankChoices) -> list[str]:
+    said = []
     if choices.null == "pseudo":
         said.append(
             "null: pseudo-compounds of controls alone, too small for replicated compounds (an inert pair reaches the "
@@ -190,5 +225,4 @@ def run_tests(
         )
     if choices.in_sample and not wells.t.held_out:
         said.append("in-sample p-values: the model was trained on these wells, and they prove nothing")
-    power = power_of(design.floors, choices.fdr)
-    return CompoundTests(p, q, floor, p_tail, extrapolated, power, design.matched, tuple(said))
+    return said

@@ -224,6 +224,13 @@ def test_tables_that_do_not_belong_together_fail(project):
     assert "40 and 7" in read_back(project).items[0].text
 
 
+def test_a_damaged_normalisation_fails(project):
+    write_table(project.normalisation, pl.DataFrame({"gene": ["a"]}), "normalisation", {"normalisation": {}})
+    item = read_back(project).items[0]
+    assert item.verdict == "fail"
+    assert "normalisation" in item.text
+
+
 def test_without_compounds_there_is_nothing_to_check(project):
     rewrite_wells(project, lambda wells: wells.drop("compound"))
     with pytest.raises(DataError, match="compound"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpf.model.dropout import Noise, drop
+from dpf.model.dropout import Noise, drop, drop_and_add, drop_relu
 
 CPU = torch.device("cpu")
 
@@ -39,11 +39,18 @@ def test_masks_of_neighbouring_keys_are_independent():
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.95])
 def test_the_rate_is_right_everywhere_in_the_mask(p):
-    mask = Noise(p, (1, 2), CPU).mask(torch.empty(400, 500))
-    assert mask.dtype == torch.bool
+    mask = Noise(p, (1, 2), CPU).mask(torch.empty(400, 500)).bool()
     for part in (mask, mask[:, ::4], mask[:, 1::4], mask[:, 3::4], mask[:50]):
         error = 5 * (p * (1 - p) / part.numel()) ** 0.5
         assert float((~part).float().mean()) == pytest.approx(p, abs=error + 2**-17)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_mask_is_0_or_1_in_the_type_of_what_it_falls_on(dtype):
+    mask = Noise(0.3, (1, 2), CPU).mask(torch.empty(40, 50, dtype=dtype))
+    assert mask.dtype == dtype
+    assert sorted(mask.unique().tolist()) == [0.0, 1.0]
+    assert torch.equal(mask.float(), Noise(0.3, (1, 2), CPU).mask(torch.empty(40, 50)))
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (5, 0), (2, 3, 5)])
@@ -57,7 +64,7 @@ def test_what_is_kept_is_scaled_so_that_the_mean_stays(dtype):
     y = drop(x, Noise(0.25, (5,), CPU))
     assert y.dtype == dtype
     kept = Noise(0.25, (5,), CPU).mask(x)
-    assert torch.equal(y, torch.where(kept, torch.tensor(4.0, dtype=dtype), torch.zeros((), dtype=dtype)))
+    assert torch.equal(y, 4.0 * kept)
     assert float(y.detach().float().mean()) == pytest.approx(3.0, rel=0.01)
     y.float().sum().backward()
     torch.testing.assert_close(x.grad.float(), kept / 0.75, rtol=0.01, atol=0)
@@ -68,17 +75,44 @@ def test_the_gradient_is_that_of_the_product_with_the_mask():
     assert torch.autograd.gradcheck(lambda t: drop(t, Noise(0.4, (1,), CPU)), x)
 
 
-def test_only_one_byte_an_element_is_kept_for_the_backward():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_fused_forms_are_dropout_of_what_has_its_gain_already(dtype):
+    generator = torch.Generator().manual_seed(0)
+    x, residual, probe = (torch.randn(30, 40, generator=generator).to(dtype) for _ in range(3))
+    noise = Noise(0.2, (1,), CPU)
+    mask, gain = Noise(0.2, (1,), CPU).mask(x), noise.gain
+    assert gain == pytest.approx(1.25)
+    for fused, plain in (
+        (lambda t: drop_and_add(residual, t, Noise(0.2, (1,), CPU)), lambda t: residual + t * mask),
+        (lambda t: drop_relu(t, Noise(0.2, (1,), CPU)), lambda t: torch.relu(t) * mask),
+    ):
+        ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+        out, expected = fused(ours), plain(theirs)
+        assert torch.equal(out, expected)
+        (out * probe).sum().backward()
+        (expected * probe).sum().backward()
+        assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_the_sum_passes_the_residuals_gradient_through():
+    residual = torch.ones(3, 4, requires_grad=True)
+    drop_and_add(residual, torch.ones(3, 4), Noise(0.5, (1,), CPU)).sum().backward()
+    assert torch.equal(residual.grad, torch.ones(3, 4))
+
+
+def test_the_fused_relu_keeps_its_result_and_nothing_else():
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        drop(torch.ones(64, 64, requires_grad=True), Noise(0.1, (1,), CPU))
-    assert sum(tensor.numel() * tensor.element_size() for tensor in kept) == 64 * 64
+        out = drop_relu(torch.ones(64, 64, requires_grad=True), Noise(0.1, (1,), CPU))
+    assert [tensor.data_ptr() for tensor in kept] == [out.data_ptr()]
 
 
 def test_without_noise_or_at_rate_0_nothing_happens():
     x = torch.ones(3)
-    assert drop(x, None) is x
-    assert drop(x, Noise(0.0, (1,), CPU)) is x
+    for noise in (None, Noise(0.0, (1,), CPU)):
+        assert drop(x, noise) is x
+        assert torch.equal(drop_and_add(x, x, noise), x + x)
+        assert torch.equal(drop_relu(-x, noise), torch.zeros(3))
 
 
 def test_no_global_generator_is_touched():
@@ -98,5 +132,5 @@ def test_the_same_holds_on_a_gpu():
     mask = Noise(0.1, (1, 2), device).mask(like)
     assert torch.equal(mask, Noise(0.1, (1, 2), device).mask(like))
     assert not torch.equal(mask, Noise(0.1, (1, 3), device).mask(like))
-    assert float((~mask).float().mean()) == pytest.approx(0.1, abs=5 * (0.09 / mask.numel()) ** 0.5)
+    assert float(1 - mask.mean()) == pytest.approx(0.1, abs=5 * (0.09 / mask.numel()) ** 0.5)
     assert torch.equal(torch.cuda.get_rng_state(), before)

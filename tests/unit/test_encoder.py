@@ -225,7 +225,7 @@ def test_dropout_falls_on_both_sublayers_and_inside_the_feed_forward():
 
         def mask(self, like):
             self.calls.append(tuple(like.shape))
-            return torch.full(like.shape, len(self.calls) - 1 != self.place)
+            return torch.full_like(like, len(self.calls) - 1 != self.place)
 
     ours = drawn(12, 8, 2, 1, 16)
     (layer,) = ours.layers

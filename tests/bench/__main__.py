@@ -1,0 +1,44 @@
+"""`python -m tests.bench [engine] [program]`: measure, print a table, keep the JSON with the machine's description."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.bench import engine, program
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    """Run the parts that were asked for (all of them by default)."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=["engine", "program", []], default=[])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--genes", type=int, nargs="+", default=[500, 1000, 2541])
+    asked = parser.parse_args()
+    parts = asked.parts or ["engine", "program"]
+    result: dict[str, Any] = {"machine": engine.machine()}
+    if "engine" in parts:
+        wells, plain_batch = (128, 32) if asked.device.startswith("cuda") else (8, 4)
+        result["engine"] = engine.measure(asked.device, asked.genes, wells, 5, plain_batch)
+        result["engine"]["peak_gib_batch_32"] = engine.peak_gib(2541, 32, asked.device, "auto", "ours")
+    if "program" in parts:
+        result["program"] = program.measure()
+    print(json.dumps(result, indent=1))
+    machine = result["machine"]
+    name = re.sub(r"\W+", "-", f"{machine['gpu'] or machine['cpu']}-{machine['cores']}-cores".lower()).strip("-")
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.write_text(json.dumps(kept | result, indent=1) + "\n", encoding="utf-8")
+    print(f"kept in {path}")
+
+
+if __name__ == "__main__":
+    main()
