@@ -74,7 +74,8 @@ def command(
         )  # fmt: skip
         for line in (*design_lines(result.design, project), *result.notes):
             run.say(line)
-        reference = f"; verdict: {result.board.reference} against each method" if result.board.reference else ""
+        named = result.board.reference
+        reference = f"; verdict: the {named} is better or worse than the method" if named else ""
         run.show(
             result.table, top=top, title=f"Scoreboard{reference}", verdicts=result.verdicts, notes=result.notes,
             latent_quality=[] if result.latent is None else result.latent.to_dicts(),

@@ -97,22 +97,25 @@ def command(
             "normalize": normalize.value, "min_counts": min_counts, "min_wells": min_wells,
             "top_variable": top_variable, "top_perturbed": top_perturbed, "keep_signature_genes": keep_signature_genes,
         }  # fmt: skip
+        roles: dict[str, Any] = {
+            "compound_column": compound_column, "controls": tuple(control or ()), "well_column": well_column,
+            "plate_column": plate_column, "concentration_column": concentration_column, "scores": _split(scores),
+            "label": label, "positive": positive, "activation": activation,
+            "orientation": orientation.value if orientation else None, "well_pattern": well_pattern,
+            "duplicate_genes": duplicate_genes.value, "layer": layer,
+        }  # fmt: skip
+        design: dict[str, int | float | str | None] = {
+            "genes": genes, "compounds": compounds, "controls": controls, "plate_effect": plate_effect,
+            "column_effect": column_effect, "layout": plate_layout.value if plate_layout else None,
+        }  # fmt: skip
         changed = tuple(set_ or ())
         if demo:
-            _refuse_with_demo({**preparation, "signature": signature, "genes_file": genes_file})
-            asked: dict[str, int | float | str | None] = {"genes": genes, "compounds": compounds, "controls": controls}
-            asked |= {"plate_effect": plate_effect, "column_effect": column_effect}
-            asked |= {"layout": plate_layout.value if plate_layout else None}
-            given = {name: value for name, value in asked.items() if value is not None}
+            _refuse({**roles, **preparation, "signature": signature, "genes_file": genes_file,
+                     "source_format": source_format}, "--demo")  # fmt: skip
+            given = {name: value for name, value in design.items() if value is not None}
             result = _demo(project, full, wells or [], seed, given, changed)
         else:
-            roles = {
-                "compound_column": compound_column, "controls": tuple(control or ()), "well_column": well_column,
-                "plate_column": plate_column, "concentration_column": concentration_column, "scores": _split(scores),
-                "label": label, "positive": positive, "activation": activation,
-                "orientation": orientation.value if orientation else None, "well_pattern": well_pattern,
-                "duplicate_genes": duplicate_genes.value, "layer": layer,
-            }  # fmt: skip
+            _refuse({**design, "full": full}, "--from")
             files = (sources or [], [Path(table) for table in wells or []], signature or [], genes_file)
             result = _import(project, files, roles, preparation, source_format, changed)
         if run.format is OutputFormat.json:
@@ -130,10 +133,18 @@ def _split(names: list[str] | None) -> tuple[str, ...]:
     return tuple(name.strip() for text in names or [] for name in text.split(",") if name.strip())
 
 
-def _refuse_with_demo(options: dict[str, Any]) -> None:
-    used = [f"--{name.replace('_', '-')}" for name, value in options.items() if value not in (None, False, [], "none")]
-    if used:
-        raise UsageError("a simulated screen is prepared already", found=", ".join(used), expected="these with --from")
+#: What is called otherwise on the command line, and what an option is where nobody gave it.
+_FLAGS = {"controls": "control", "layout": "plate-layout"}
+_NOT_GIVEN = (None, False, (), [], "none", "rename")
+
+
+def _refuse(options: dict[str, Any], beside: str) -> None:
+    """Refuse options that say nothing about what is asked for, instead of passing over them."""
+    given = [_FLAGS.get(name, name).replace("_", "-") for name, value in options.items() if value not in _NOT_GIVEN]
+    if given:
+        kind = "a simulated screen" if beside == "--demo" else "a screen from files"
+        raise UsageError(f"these options are not for {kind}", found=", ".join(f"--{name}" for name in given),
+                         expected=f"{beside} without them")  # fmt: skip
 
 
 def _demo(

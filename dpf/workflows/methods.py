@@ -21,7 +21,8 @@ from dpf.workflows.progress import Progress
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-MODEL, UNCALIBRATED, ENSEMBLE = "model", "model, uncalibrated", "ensemble"
+MODEL, UNCALIBRATED, IN_SAMPLE = "model", "model, uncalibrated", "model, IN SAMPLE"
+ENSEMBLE = "ensemble"
 #: Below so many wells, products of wells are too small for threads: they wait for each other longer than they work.
 _THREADS_FROM = 2_000
 #: The baseline whose predictions are the same for all wells of a member: it puts none before another.
@@ -50,7 +51,7 @@ class Method:
     Attributes
     ----------
     name
-        "model", "model, uncalibrated", or one of `dpf.analysis.baselines.BASELINES`.
+        "model", "model, uncalibrated", "model, IN SAMPLE", or one of `dpf.analysis.baselines.BASELINES`.
     member
         "ensemble", or the number of one member of the model.
     basis
@@ -131,7 +132,7 @@ def model_methods(
             only = wells.member_test & (np.arange(len(outputs.parts)) == member)[:, None]
             found.append(Method(MODEL, str(member), wells.basis, *_said(only, values, raw)))
     if in_sample:
-        found.append(Method(MODEL, ENSEMBLE, "train", *_said(outputs.parts == Part.TRAIN, values, raw)))
+        found.append(Method(IN_SAMPLE, ENSEMBLE, "train", *_said(outputs.parts == Part.TRAIN, values, raw)))
     return found
 
 

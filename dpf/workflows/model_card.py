@@ -146,7 +146,7 @@ def _scores(board: Scoreboard) -> list[str]:
         header = ["method", NAMES[metric], "interval", "verdict", "within", *(NAMES[name] for name in others), "wells"]
         lines = [
             [
-                row["method"] + (" (IN SAMPLE)" if row["basis"] == "train" else ""),
+                row["method"],
                 _number(row["value"]),
                 f"{_number(row['lower'])} to {_number(row['upper'])}" if row["lower"] is not None else "-",
                 row["verdict"] or "-",

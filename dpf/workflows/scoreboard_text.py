@@ -41,7 +41,7 @@ def summary_table(board: Scoreboard) -> pl.DataFrame:
         .join(within, on=keys, how="left", maintain_order="left")
         .join(others, on=keys, how="left", maintain_order="left")
     )
-    itself = (pl.col("method") == board.reference) & (pl.col("basis") != "train")
+    itself = pl.col("method") == board.reference
     table = table.with_columns(verdict=pl.when(itself).then(pl.lit("-")).otherwise("verdict"))
     first = ["target", "method", "metric", "value", "verdict", "lower", "upper", "within_position", "basis"]
     rest = [name for name in (*SCORE_METRICS, *LABEL_METRICS) if name in others.columns]

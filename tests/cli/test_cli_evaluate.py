@@ -29,7 +29,9 @@ def test_every_method_on_every_target(evaluated):
     assert rows["target"].unique(maintain_order=True).to_list() == TARGETS
     for target in TARGETS:
         methods = set(rows.filter(target=target)["method"])
-        assert methods == BASELINES | {"model"} | ({"model, uncalibrated"} if target == "activated" else set())
+        assert methods == BASELINES | {"model", "model, IN SAMPLE"} | (
+            {"model, uncalibrated"} if target == "activated" else set()
+        )
     assert rows.columns[:7] == ["target", "method", "metric", "value", "verdict", "lower", "upper"]
     assert [line.split(":")[0] for line in data["verdicts"]] == TARGETS
     for line in data["verdicts"]:
@@ -59,7 +61,7 @@ def test_tables_are_long_and_complete(evaluated):
         "log_loss",
     }
     assert set(board["basis"]) == {"held_out", "train"}
-    assert set(board.filter(basis="train")["method"]) == {"model"}
+    assert set(board.filter(basis="train")["method"]) == {"model, IN SAMPLE"}
     comparisons = pl.read_parquet(results / "comparisons.parquet")
     assert set(comparisons["reference"]) == {"model"}
     assert set(comparisons["verdict"]) <= {"better", "equal", "worse", "unknown"}
@@ -76,7 +78,7 @@ def test_the_card_says_it_all_and_names_no_place(evaluated):
                     "Latent space", "Design of the screen", "Limits", "Provenance"):  # fmt: skip
         assert f"## {heading}\n" in card
     assert sha256_file(project / "models/default/model.safetensors") in card
-    assert "| model (IN SAMPLE) |" in card
+    assert "| model, IN SAMPLE |" in card
     assert "design not checked: dpf check PROJECT" in card
     assert str(project) not in card
     assert str(project.parent) not in card
@@ -154,7 +156,7 @@ def test_wells_that_the_model_has_trained_on_are_refused(trained, copy, demo, dp
     assert "--in-sample" in ran.err
     ran = ok("evaluate", other, "--model", model, "--in-sample")
     assert set(ran.rows["basis"]) == {"train"}
-    assert set(ran.rows["method"]) == {"model"}
+    assert set(ran.rows["method"]) == {"model, IN SAMPLE"}
     assert "IN SAMPLE ONLY" in ran.err
     assert not (model.parent / "calibration.json").exists()
 

@@ -121,7 +121,7 @@ def test_a_large_screen_stands_in_memory_once(order: str, monkeypatch: pytest.Mo
     wells, genes = 600, 2000
     counts = np.array(rng.poisson(20, size=(wells, genes)), dtype=np.float32, order=order)  # type: ignore[call-overload]
     large = replace(screen(wells=wells), genes=describe_genes([f"G{i}" for i in range(genes)])[0], expression=counts)
-    options = Preparation(normalize="log-cpm", min_counts=39_000, min_wells=5, signatures=(UP,))
+    options = Preparation(normalize="log-cpm", min_counts=40_000, min_wells=5, signatures=(UP,))
     prepare(screen(), replace(options, min_counts=1), in_place=True)  # whatever is imported and cached at first use
     tracemalloc.start()
     after, _ = prepare(large, options, in_place=True)

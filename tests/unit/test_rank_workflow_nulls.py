@@ -72,9 +72,8 @@ def test_planted_compounds_are_found_and_discoveries_hold():
 def test_power_rises_with_the_effect():
     power = []
     for strength in (0.0, 2.0, 4.0, 8.0):
-        p = [
-            run_planted(Planted(seed=s, compounds=30, on=dict.fromkeys(range(10), strength)))[0].p[:10] for s in range(5)
-        ]
+        acting = dict.fromkeys(range(10), strength)
+        p = [run_planted(Planted(seed=seed, compounds=30, on=acting))[0].p[:10] for seed in range(5)]
         power.append(np.mean(np.array(p) <= 0.05))
     assert power == sorted(power)
     assert power[0] < 0.15

@@ -1,0 +1,158 @@
+"""Doses and signatures beside a ranking: what was planted comes out, and odd files and doses are counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from dpf.analysis.moderated_t import moderated_t, summarise_wells
+from dpf.errors import DataError
+from dpf.tables.signature_scores import read_gmt
+from dpf.tables.storage import read_table
+from dpf.workflows.rank import rank_project
+from dpf.workflows.rank_choices import RankChoices
+from tests.unit.ranked_screens import GENES, Planted, make_screen, pretend_model, stored_project
+
+DOSED = Planted(compounds=12, wells=8, controls=24, members=3, on={0: 14.0}, doses=(0.1, 0.5, 2.0, 10.0))
+PLATED = Planted(compounds=20, plates=2, on={0: 6.0, 1: 6.0, 2: -6.0})
+
+
+@pytest.fixture
+def rank(tmp_path, monkeypatch):
+    def run(planted, change=None, **choices):
+        inputs, outputs = make_screen(planted)
+        if change is not None:
+            inputs = change(inputs)
+        pretend_model(monkeypatch, outputs)
+        monkeypatch.setattr("dpf.workflows.rank.draw_ranking", lambda *given: ())
+        return rank_project(stored_project(tmp_path / "p", inputs), choices=RankChoices(**choices))
+
+    return run
+
+
+def table(result, name):
+    return read_table(result.path.with_name(f"{name}.parquet"), name)
+
+
+def said(result):
+    return "\n".join(result.statements)
+
+
+def concentrations(change):
+    return lambda inputs: replace(inputs, wells=inputs.wells.with_columns(concentration=change))
+
+
+def test_dose_response_of_t_and_activation(rank):
+    result = rank(DOSED)
+    doses = table(result, "dose")
+    assert doses.height == 24
+    assert set(doses.get_column("response")) == {"t", "activation"}
+    found = doses.row(by_predicate=(pl.col("compound") == "drug 0") & (pl.col("response") == "activation"), named=True)
+    assert found["no_fit_because"] is None
+    assert found["ec50_low"] < 1.0 < found["ec50_high"]
+    assert found["trend_p"] < 0.001
+    assert found["trend_tau"] > 0.7
+    idle = doses.filter((pl.col("compound") != "drug 0") & (pl.col("response") == "activation"))
+    assert idle.get_column("no_fit_because").count() >= 9
+    assert "does not depend on the dose" in idle.get_column("no_fit_because").drop_nulls()[0]
+    assert {path.name for path in result.figures} == {
+        f"dose{kind}.{end}" for kind in ("", "_activation") for end in ("png", "svg")
+    }
+
+
+def test_by_dose_ranks_compound_and_dose(rank):
+    result = rank(DOSED, by_dose=True)
+    assert result.table.height == 48
+    assert result.table.columns[:2] == ["compound", "concentration"]
+    best = result.table.row(0, named=True)
+    assert (best["compound"], best["concentration"]) == ("drug 0", 10.0)
+
+
+def test_two_levels_are_no_dose_series(rank):
+    result = rank(replace(DOSED, doses=(1.0, 10.0)))
+    assert not result.path.with_name("dose.parquet").exists()
+
+
+def test_wells_at_zero_are_left_out_and_counted(rank):
+    zero = pl.when(pl.col("concentration") == 0.1).then(0.0).otherwise(pl.col("concentration"))
+    result = rank(DOSED, concentrations(zero))
+    assert "dose curves: 24 compound wells at 0 or without a concentration are left out" in said(result)
+    assert table(result, "dose").item(0, "doses") == 3
+    assert "at least 4" in table(result, "dose").item(0, "no_fit_because")
+
+
+def test_negative_concentrations_are_no_concentrations(rank):
+    result = rank(DOSED, concentrations(pl.col("concentration").log10()))
+    assert "no dose curves: 48 wells have a negative concentration (logarithms?)" in said(result)
+    assert not result.path.with_name("dose.parquet").exists()
+
+
+def test_signatures_are_the_plate_matched_moderated_t(rank):
+    result = rank(PLATED, signatures=True, trend=False)
+    found = table(result, "signatures").filter(pl.col("compound") == "drug 3")
+    inputs, _ = make_screen(PLATED)
+    plate = (inputs.wells.get_column("plate") == "P2").to_numpy().astype(int)
+    own = (inputs.wells.get_column("compound") == "drug 3").to_numpy()
+    controls = summarise_wells(inputs.expression[inputs.is_control], plate[inputs.is_control])
+    expected = moderated_t(inputs.expression[own], controls, plate[own])
+    np.testing.assert_allclose(found.get_column("t"), expected.t, rtol=1e-5)
+    np.testing.assert_allclose(found.get_column("q"), expected.q, rtol=1e-5)
+    assert "against the controls of their own plates" in said(result)
+    lists = {one.name: one.genes for one in read_gmt(result.path.with_name("signatures.gmt"))[0]}
+    assert set(lists["drug 0_UP"]) == set(GENES[:5])
+    assert set(lists["drug 2_DN"]) == set(GENES[:5])
+    assert "compounds move no gene at q ≤ 0.05" in said(result)
+
+
+def test_alike_compounds_have_alike_signatures(rank):
+    result = rank(PLATED, signatures=True)
+    pairs = table(result, "signature_similarity")
+    first = set(pairs.row(0)[:2])
+    assert first == {"drug 0", "drug 1"}
+    assert any(path.name == "signature_similarity.svg" for path in result.figures)
+
+
+def write_gmt(path, *lines):
+    path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_gene_sets_and_genes_nobody_measured(rank, tmp_path):
+    path = write_gmt(
+        tmp_path / "sets.gmt",
+        ("moved", "", "G0", "g1", "g2", "g3", "g4"),  # G0 is the symbol of g0
+        ("still", "", *GENES[10:16]),
+        ("elsewhere", "", "ABC", "DEF", "g7"),
+    )
+    result = rank(PLATED, gene_sets=path)
+    found = table(result, "enrichment")
+    best = found.filter((pl.col("compound") == "drug 0") & (pl.col("gene_set") == "moved"))
+    up = best.row(by_predicate=pl.col("test") == "up", named=True)
+    assert (up["overlap"], up["measured"]) == (5, 5)
+    assert up["score"] == pytest.approx(6.0)
+    assert up["q"] < 0.01
+    assert best.row(by_predicate=pl.col("test") == "ulm", named=True)["score"] > 5
+    assert "sets.gmt: 3 gene sets; 2 of their genes were not measured; background 30 measured genes" in said(result)
+    assert "sets.gmt: 1 sets have fewer than 3 measured genes: not tested" in said(result)
+
+
+def test_a_gmt_of_another_species_is_refused(rank, tmp_path):
+    with pytest.raises(DataError, match="no gene of the gene sets was measured"):
+        rank(PLATED, gene_sets=write_gmt(tmp_path / "mouse.gmt", ("a", "", "Actb", "Gapdh")))
+    with pytest.raises(DataError, match="no gene of the query was measured"):
+        rank(PLATED, query=write_gmt(tmp_path / "mouse.gmt", ("a", "", "Actb", "Gapdh")))
+
+
+def test_a_query_finds_what_does_the_same_and_the_opposite(rank, tmp_path):
+    path = write_gmt(
+        tmp_path / "query.gmt", ("mine_UP", "", *GENES[:4], "XX"), ("mine_DN", "", *GENES[20:23]), ("none", "", "YY")
+    )
+    result = rank(PLATED, query=path)
+    found = table(result, "connectivity").filter(pl.col("query") == "mine")
+    scores = dict(found.select("compound", "connectivity").iter_rows())
+    assert scores["drug 2"] <= 0.0 <= scores["drug 0"]
+    assert "1 queries; 2 of their genes were not measured" in said(result)
+    assert "no gene of none was measured" in said(result)
