@@ -133,18 +133,17 @@ def _split(names: list[str] | None) -> tuple[str, ...]:
     return tuple(name.strip() for text in names or [] for name in text.split(",") if name.strip())
 
 
-#: What is called otherwise on the command line, and what an option is where nobody gave it.
-_FLAGS = {"controls": "control", "layout": "plate-layout"}
-_NOT_GIVEN = (None, False, (), [], "none", "rename")
-
-
 def _refuse(options: dict[str, Any], beside: str) -> None:
     """Refuse options that say nothing about what is asked for, instead of passing over them."""
-    given = [_FLAGS.get(name, name).replace("_", "-") for name, value in options.items() if value not in _NOT_GIVEN]
+    flags = {"controls": "control"} if beside == "--demo" else {"layout": "plate-layout"}
+    names = [name for name, value in options.items() if value not in ((), [], "none", "rename")]
+    given = [flags.get(name, name) for name in names if options[name] is not None and options[name] is not False]
     if given:
-        kind = "a simulated screen" if beside == "--demo" else "a screen from files"
-        raise UsageError(f"these options are not for {kind}", found=", ".join(f"--{name}" for name in given),
-                         expected=f"{beside} without them")  # fmt: skip
+        raise UsageError(
+            f"these options are not for {'a simulated screen' if beside == '--demo' else 'a screen from files'}",
+            found=", ".join(f"--{name.replace('_', '-')}" for name in given),
+            expected=f"{beside} without them",
+        )
 
 
 def _demo(

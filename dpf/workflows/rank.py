@@ -33,7 +33,7 @@ from dpf.workflows.stored_check import StoredCheck, stored_check
 #: Columns in which the first row should be the smallest value.
 _ASCENDING = {"rank", "rank_low", "rank_high", "p", "q", "p_tail"}
 _ASCENDING |= {"compound", "verdict", "direction", "smallest_p", "activation_p", "activation_q", "energy_p"}
-_ASCENDING |= {"replicate_map_p", "replicate_map_q"}
+_ASCENDING |= {"replicate_cosine_p", "replicate_map_p", "replicate_map_q"}
 
 
 @dataclass(frozen=True)

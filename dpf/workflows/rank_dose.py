@@ -55,7 +55,7 @@ def dose_response(wells: RankedWells, inputs: Inputs) -> DoseResult | None:
     rows = compound_rows(inputs, by_dose=False)
     treated = rows.codes >= 0
     positive = treated & np.isfinite(dose) & (dose > 0)
-    if len(np.unique(dose[positive])) < MIN_LEVELS:
+    if len(np.unique(dose[treated & np.isfinite(dose)])) < MIN_LEVELS:
         return None
     negative = treated & (dose < 0)
     if negative.any():
@@ -64,6 +64,8 @@ def dose_response(wells: RankedWells, inputs: Inputs) -> DoseResult | None:
             "concentrations and run dpf init again"
         )
         return DoseResult(pl.DataFrame(), {}, rows, np.zeros(0, np.int64), positive, dose, (text,))
+    if len(np.unique(dose[positive])) < MIN_LEVELS:
+        return None
     said = []
     if (absent := int((treated & ~positive).sum())) > 0:
         said.append(f"dose curves: {absent:,} compound wells at 0 or without a concentration are left out")

@@ -12,7 +12,7 @@ from dpf.analysis.energy import energy_test
 from dpf.analysis.nulls import benjamini_hochberg
 from dpf.analysis.power_items import HITS_WARN
 from dpf.analysis.ranking import Agreement, replicate_agreement
-from dpf.analysis.replicates import replicate_retrieval
+from dpf.analysis.replicates import cosine_test, replicate_retrieval
 from dpf.analysis.subsets import LARGEST_FLOOR
 from dpf.tensors.splits import PART_NAMES, Part
 from dpf.workflows.compound_rows import CompoundRows
@@ -39,6 +39,8 @@ class ReplicateTests:
         Cosine and Pearson within and between compounds.
     energy, energy_p
         (C,): E-distance in squared units of the controls' median distance; its p.
+    cosine_p
+        (C,): p of the mean cosine within the row.
     ap
         (N,): average precision of each well.
     mean_ap, mean_ap_p, mean_ap_q
@@ -50,6 +52,7 @@ class ReplicateTests:
     agreement: Agreement
     energy: Floats
     energy_p: Floats
+    cosine_p: Floats
     ap: Floats
     mean_ap: Floats
     mean_ap_p: Floats
@@ -57,8 +60,8 @@ class ReplicateTests:
     statements: tuple[str, ...]
 
     def agree(self) -> list[bool | None]:
-        """Whether the wells of each row find each other among the controls, p ≤ 0.05; None where not tested."""
-        return [None if np.isnan(p) else bool(p <= AGREE) for p in self.mean_ap_p]
+        """Whether the wells of each row point the same way, `cosine_p` ≤ 0.05; None where not tested."""
+        return [None if np.isnan(p) else bool(p <= AGREE) for p in self.cosine_p]
 
 
 def compare_replicates(
@@ -78,7 +81,7 @@ def compare_replicates(
     control = inputs.is_control
     if matched == "plate":
         strata = _with_plates(strata, inputs, group, len(kept), control, choices.fdr)
-    kept_all, (energy, energy_p, mean_ap, p) = kept, (np.full(rows.count, np.nan) for _ in range(4))
+    kept_all, (energy, energy_p, cosine_p, mean_ap, p) = kept, (np.full(rows.count, np.nan) for _ in range(5))
     tested = smallest_p_values(group, len(kept), control, strata) < 1 if len(kept) else np.zeros(0, dtype=bool)
     group, kept = _renumbered(rows, kept_all[tested])
     ap = np.full(len(group), np.nan)
@@ -86,15 +89,18 @@ def compare_replicates(
     if len(kept):
         test = energy_test(profiles, group, len(kept), control, strata, rng=rng, largest_floor=1.0)
         found = replicate_retrieval(profiles, group, len(kept), control, strata, rng=rng, largest_floor=1.0)
-        energy[kept], energy_p[kept] = test.distance, test.p
+        alike = cosine_test(profiles, group, len(kept), control, strata, rng=rng, largest_floor=1.0)
+        energy[kept], energy_p[kept], cosine_p[kept] = test.distance, test.p, alike.p
         ap, mean_ap[kept], p[kept] = found.ap, found.mean_ap, found.p
         statements += _weak(found.floor)
-    if choices.null == "none":
-        energy_p, p = np.full(rows.count, np.nan), np.full(rows.count, np.nan)
-    elif not choices.in_sample:
-        seen = np.array([bool((wells.t.basis[rows.codes == row] != Part.HELD_OUT).any()) for row in range(rows.count)])
-        energy_p[seen], p[seen] = np.nan, np.nan
-    return ReplicateTests(agreement, energy, energy_p, ap, mean_ap, p, benjamini_hochberg(p), tuple(statements))
+    seen = np.ones(rows.count, dtype=bool) if choices.null == "none" else np.zeros(rows.count, dtype=bool)
+    if not choices.in_sample:
+        own = rows.codes >= 0
+        seen[rows.codes[own & (wells.t.basis != Part.HELD_OUT)]] = True
+    for values in (energy_p, cosine_p, p):
+        values[seen] = np.nan
+    q = benjamini_hochberg(p)
+    return ReplicateTests(agreement, energy, energy_p, cosine_p, ap, mean_ap, p, q, tuple(statements))
 
 
 def _comparable(strata: Codes, rows: CompoundRows) -> Codes:

@@ -83,6 +83,7 @@ def ranking_table(
         "smallest_p": tests.floor,
         "energy_distance": replicates.energy,
         "energy_p": replicates.energy_p,
+        "replicate_cosine_p": replicates.cosine_p,
         "replicate_map": replicates.mean_ap,
         "replicate_map_p": replicates.mean_ap_p,
         "replicate_map_q": replicates.mean_ap_q,

@@ -110,8 +110,8 @@ def enrichment_table(found: Signatures, path: Path, resolve: _GeneNames, fdr: fl
     overlap = np.concatenate([lists.overlap.ravel(), np.tile(sets.size, count)])
     table = pl.DataFrame(
         {
-            "compound": pl.Series(found.names, dtype=pl.Categorical).gather(compound),
-            "gene_set": pl.Series(sets.names, dtype=pl.Categorical).gather(which),
+            "compound": pl.Series(found.names).gather(compound),
+            "gene_set": pl.Series(sets.names).gather(which),
             "test": np.repeat(["up", "down", "ulm"], count * width),
             "measured": sets.size[which],
             "overlap": overlap,

@@ -53,8 +53,8 @@ class Signatures:
     def table(self) -> pl.DataFrame:
         """Long: one row a compound and gene, compounds in the order of the rows."""
         count, size = self.t.shape
-        names = pl.Series(self.names, dtype=pl.Categorical).gather(np.repeat(np.arange(count), size))
-        genes = pl.Series(self.genes, dtype=pl.Categorical).gather(np.tile(np.arange(size), count))
+        names = pl.Series(self.names).gather(np.repeat(np.arange(count), size))
+        genes = pl.Series(self.genes).gather(np.tile(np.arange(size), count))
         return pl.DataFrame(
             {"compound": names, "gene": genes, **{name: getattr(self, name).ravel() for name in _MATRICES}}
         )

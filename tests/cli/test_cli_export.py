@@ -10,6 +10,8 @@ import pytest
 
 from dpf.tables.storage import read_expression
 
+pytestmark = pytest.mark.usefixtures("sketches")
+
 TABLES = {
     "wells", "expression", "genes", "splits", "history", "predictions", "latent", "ranking", "importance",
     "latent_correlations",
@@ -35,12 +37,12 @@ def test_the_default_folder_is_in_the_project(folded, copy, ok):
     assert {path.stem for path in (project / "export").iterdir()} == TABLES
 
 
-def test_classic(folded, ok, tmp_path):
+def test_classic(folded, ok, told, tmp_path):
     out = tmp_path / "classic"
     ok("export", folded, "--output", out, "--layout", "classic")
     assert {path.name for path in out.iterdir()} == CLASSIC
     tables = {path.stem: pl.read_csv(path) for path in out.glob("*.csv")}
-    predictions = ok("predict", folded).rows
+    predictions = told("predict").rows
     wells = tables["well_activation_scores"]
     assert wells.columns == ["well_id", "compound", "activation_predicted"]
     np.testing.assert_allclose(wells["activation_predicted"], predictions["activation_predicted"])
@@ -87,7 +89,7 @@ def test_parquet_holds_what_csv_holds(folded, ok, tmp_path):
             np.testing.assert_allclose(csv[column].cast(pl.Float64), parquet[column].cast(pl.Float64), rtol=1e-6)
 
 
-def test_h5ad(folded, ok, tmp_path):
+def test_h5ad(folded, ok, told, tmp_path):
     anndata = pytest.importorskip("anndata")
     ran = ok("export", folded, "--output", tmp_path / "out", "--format", "h5ad")
     assert ran.out == f"{tmp_path / 'out' / 'project.h5ad'}\n"
@@ -96,7 +98,7 @@ def test_h5ad(folded, ok, tmp_path):
     np.testing.assert_array_equal(data.X, expression.values)
     assert list(data.obs_names) == expression.well_ids
     assert list(data.var_names) == expression.genes
-    predictions = ok("predict", folded).rows
+    predictions = told("predict").rows
     np.testing.assert_allclose(data.obs["Tscore_predicted"], predictions["Tscore_predicted"])
     assert data.obsm["X_dpf_latent"].shape == (48, 6)
     assert "importance" in data.var.columns

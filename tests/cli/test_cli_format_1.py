@@ -12,6 +12,8 @@ import typer.main
 
 from dpf.cli.app import app
 
+pytestmark = pytest.mark.usefixtures("sketches")
+
 ARCHIVE = Path(__file__).resolve().parents[1] / "data" / "format-1"
 COMMANDS = {"predict": "predictions", "latent": "latent", "explain": "importance"}
 

@@ -13,6 +13,8 @@ import pytest
 from dpf.files import sha256_file
 from dpf.tables.storage import read_about
 
+pytestmark = pytest.mark.usefixtures("sketches")
+
 OUTPUTS = "results/default/outputs.parquet"
 
 
@@ -79,7 +81,8 @@ def test_changed_inputs_make_model_and_results_stale(trained, copy, ok, dpf, dem
         assert "in another expression table" in ran.err
 
 
-def test_a_damaged_model_or_result_is_a_problem_and_not_the_end_of_info(folded, copy, dpf):
+def test_a_damaged_model_or_result_is_a_problem_and_not_the_end_of_info(folded, told, copy, dpf):
+    told("rank")
     project = copy(folded)
     model = project / "models/default/model.safetensors"
     whole = model.read_bytes()
@@ -104,7 +107,8 @@ def test_a_damaged_model_or_result_is_a_problem_and_not_the_end_of_info(folded, 
     assert dpf("rank", project).code == 0
 
 
-def test_damaged_kept_outputs_are_named(folded, copy, dpf):
+def test_damaged_kept_outputs_are_named(folded, told, copy, dpf):
+    told("rank")
     project = copy(folded)
     (project / OUTPUTS).write_bytes(b"PAR1 cut short")
     ran = dpf("rank", project)
@@ -141,8 +145,8 @@ def test_a_later_table_is_refused(folded, copy, dpf):
     assert "later format" in ran.err
 
 
-def test_predict_columns(folded, ok):
-    rows = ok("predict", folded).rows
+def test_predict_columns(folded, told):
+    rows = told("predict").rows
     expected = ["well_id", "compound", "is_control", "plate", "concentration", "members", "part", "held_out"]
     assert rows.columns[:8] == expected
     for name in ("Tscore", "CytoTRACE", "Pseudotime", "activation"):
@@ -156,8 +160,8 @@ def test_predict_columns(folded, ok):
     np.testing.assert_allclose(rows["Tscore_measured"], wells["Tscore"])
 
 
-def test_rank_columns_and_order(folded, ok):
-    rows = ok("rank", folded).rows
+def test_rank_columns_and_order(told):
+    rows = told("rank").rows
     for name in ("compound", "rank", "n", "norm_mean", "norm_std", "t", "direction", "replicate_cosine", "held_out"):
         assert name in rows.columns
     assert rows["t"].is_sorted(descending=True)
@@ -165,11 +169,10 @@ def test_rank_columns_and_order(folded, ok):
     assert set(rows["direction"]) <= {"activation", "suppression"}
     assert rows["held_out"].all()
     assert "DMSO" not in rows["compound"]
-    by_name = ok("rank", folded, "--sort", "compound").rows
+    by_name = told("rank", "--sort", "compound").rows
     assert by_name["compound"].to_list() == sorted(rows["compound"].to_list())
-    by_norm = ok("rank", folded, "--sort", "norm_mean").rows
+    by_norm = told("rank", "--sort", "norm_mean").rows
     assert by_norm["norm_mean"].is_sorted(descending=True)
-    ok("rank", folded)
 
 
 def test_rank_by_dose(folded, copy, ok, dpf):
@@ -225,15 +228,15 @@ def test_the_centre_can_be_the_controls_of_some_clusters(screen, ok, dpf, tmp_pa
 
 
 @pytest.mark.parametrize("words", [["--colour", "pathway"], ["--colour", "concentration"], ["--member", "2"]])
-def test_the_map_is_drawn(folded, copy, ok, words):
+def test_the_map_is_drawn(drawn, folded, copy, ok, words):
     project = copy(folded)
-    shutil.rmtree(project / "results/default/figures")
+    shutil.rmtree(project / "results/default/figures", ignore_errors=True)
     ok("latent", project, *words)
     assert (project / "results/default/figures/latent_pca.png").stat().st_size > 1000
 
 
-def test_latent_tells_correlations(folded, dpf):
-    ran = dpf("latent", folded, "--format", "json")
+def test_latent_tells_correlations(told):
+    ran = told("latent", "--format", "json")
     correlations = ran.envelope["data"]["correlations"]
     assert [row["measured"] for row in correlations] == [
         "Tscore", "CytoTRACE", "Pseudotime", "activated", "activation",
@@ -243,7 +246,6 @@ def test_latent_tells_correlations(folded, dpf):
 
 
 def test_umap_says_how_to_get_it(folded, dpf):
-    pytest.importorskip_reason = None
     try:
         import umap  # noqa: F401
     except ImportError:
@@ -264,15 +266,15 @@ def test_any_target_can_be_explained(folded, copy, ok, target):
     assert (project / f"results/default/figures/importance_{target}.png").is_file()
 
 
-def test_a_model_may_come_from_anywhere(folded, demo, copy, ok):
+def test_a_model_may_come_from_anywhere(folded, demo, copy, ok, told):
     """The file is all that prediction needs: another copy of the project, never trained, says the same."""
     model = copy(folded, "moved") / "models/default/model.safetensors"
     other = copy(demo, "never-trained")
-    here, there = ok("predict", folded).rows, ok("predict", other, "--model", model).rows
+    here, there = told("predict").rows, ok("predict", other, "--model", model).rows
     assert there.equals(here)
     (name,) = [path.name for path in (other / "results").iterdir()]
     assert name.startswith("from-")
-    assert ok("rank", other, "--model", model).rows.equals(ok("rank", folded).rows)
+    assert ok("rank", other, "--model", model).rows.equals(told("rank").rows)
 
 
 def test_a_model_of_other_genes_is_refused(folded, screen, ok, dpf, tmp_path):

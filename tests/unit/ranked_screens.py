@@ -75,7 +75,7 @@ def make_screen(planted: Planted) -> tuple[Inputs, Outputs]:
             "column": (1 + column).astype(np.int64),
             "concentration": pl.Series([d if code >= 0 else None for d, code in zip(dose, codes, strict=True)]),
             "size": shift[:, 0] + 0.1 * noise[:, 0],
-            "label": (shift[:, 0] > 1).astype(np.int64),
+            "label": (shift[:, 0] + noise[:, 1] > 0).astype(np.int64),
             "pathway": [f"class {code % 4}" if code >= 0 else None for code in codes],
         }
     )

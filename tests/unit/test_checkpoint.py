@@ -8,6 +8,7 @@ import json
 import os
 import struct
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -18,6 +19,7 @@ from dpf.errors import ModelError, ProjectError
 from dpf.model.checkpoint import ControlWells, TrainedModel, gene_fingerprint, load_model, save_model
 from dpf.model.network import TargetLayout
 from dpf.project.model_header import read_model_header
+from dpf.tables.normalise import Normalisation, VstParameters
 
 GENES = ["CD4", "CD8A", "IL2", "µ-gene", "GZMB", "a\nb", "FOXP3"]
 
@@ -195,3 +197,19 @@ def test_a_write_that_the_kernel_stops_half_way_is_said_and_the_old_model_stays(
 def test_the_fingerprint_of_genes_knows_their_order():
     assert gene_fingerprint(["a", "b"]) != gene_fingerprint(["b", "a"])
     assert gene_fingerprint(["a", "b"]) != gene_fingerprint(["ab"])
+
+
+def test_a_model_carries_the_normalisation_of_its_counts(tmp_path):
+    names = tuple(f"g{i}" for i in range(5))
+    vst = VstParameters(np.array([1.0, np.nan, 2.0, 0.5, np.nan]), "poscounts", 1.5, "parametric", (0.1, 2.0))
+    for fitted in (Normalisation("none"), Normalisation("vst", names, np.full(5, 0.2), vst)):
+        save_model(tmp_path / "m.safetensors", dataclasses.replace(trained(), normalisation=fitted))
+        loaded = load_model(tmp_path / "m.safetensors").normalisation
+        assert loaded.to_parts()[0] == fitted.to_parts()[0]
+        for name, array in fitted.to_parts()[1].items():
+            np.testing.assert_array_equal(loaded.to_parts()[1][name], array)
+    edit_header(tmp_path / "m.safetensors", lambda about: about["normalisation"].update(depth_genes=["g0"]))
+    with pytest.raises(ModelError, match="do not fit"):
+        load_model(tmp_path / "m.safetensors")
+    edit_header(tmp_path / "m.safetensors", lambda about: about.pop("normalisation"))
+    assert load_model(tmp_path / "m.safetensors").normalisation.method == "none"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dpf.errors import DataError
-from dpf.tables.counts import check_counts, looks_like_counts
+from dpf.tables.counts import check_counts, looks_like_counts, scale_of
 
 _COUNTS = np.random.default_rng(0).negative_binomial(0.5, 0.01, size=(12, 80)).astype(np.float32)
 _CPM = _COUNTS / _COUNTS.sum(axis=1, keepdims=True, dtype=np.float64) * 1e6
@@ -62,3 +62,31 @@ def test_counts_said_to_be_normalised_are_seen() -> None:
     assert f"whole numbers from 0 to {_COUNTS.max():,.0f}" in note.text
     for values in (np.log2(_CPM + 1), _COUNTS - 1, np.minimum(_COUNTS, 30), _COUNTS * np.nan):
         assert looks_like_counts(values, "a.csv") == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "evidence"),
+    [
+        (_COUNTS, "counts", "all values are whole numbers from 0 to"),
+        (np.minimum(_COUNTS, 30), "unclear", "all values are whole numbers from 0 to 30"),
+        (np.zeros((2, 3)), "unclear", "all values are whole numbers from 0 to 0"),
+        (np.log2(_CPM + 1), "normalised", "values have fractions and go up to"),
+        (_COUNTS - 1, "normalised", "values go down to -1"),
+        (_CPM, "unclear", "values have fractions and go up to"),
+        (_COUNTS + 0.5, "unclear", "values have fractions and go up to"),
+        (np.zeros((0, 3)), "unclear", "there are no values"),
+    ],
+)
+def test_values_tell_what_they_are_or_that_they_do_not(values: np.ndarray, kind: str, evidence: str) -> None:
+    for order in "CF":
+        scale = scale_of(np.array(values, dtype=np.float32, order=order))  # type: ignore[call-overload]
+        assert scale.kind == kind
+        assert scale.evidence.startswith(evidence)
+
+
+def test_the_first_wrong_count_is_named() -> None:
+    values = _COUNTS.copy()
+    values[2, 7] = -1
+    wells, genes = [f"w{i}" for i in range(12)], [f"g{i}" for i in range(80)]
+    with pytest.raises(DataError, match="the first -1 in well w2, gene g7"):
+        check_counts(values, "a.csv", wells=wells, genes=genes)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
 from dpf.errors import DataError, UsageError
 from dpf.tables import gene_filters
-from dpf.tables.gene_filters import detected_in, find_genes, listed_genes, most_perturbed, most_variable
+from dpf.tables.gene_filters import (
+    detected_in,
+    find_genes,
+    listed_genes,
+    most_perturbed,
+    most_variable,
+    read_gene_list,
+)
 
 _GENES = pl.DataFrame(
     {
@@ -98,3 +107,48 @@ def test_listed_genes_name_the_unknown() -> None:
     assert listed_genes(_GENES, ["TP53"], "genes.txt")[1] == ()
     with pytest.raises(DataError, match="upper and lower case only"):
         listed_genes(_GENES, ["Tp53"], "genes.txt")
+
+
+def _noisy_where_low(seed: int = 0, genes: int = 900) -> tuple[np.ndarray, np.ndarray]:
+    """Log values whose noise falls with the level; every tenth gene varies twice as much as its neighbours."""
+    rng = np.random.default_rng(seed)
+    level = rng.uniform(0, 10, size=genes)
+    spread = 2 * np.exp(-level / 4) * np.where(np.arange(genes) % 10 == 0, 2.0, 1.0)
+    return level + spread * rng.normal(size=(120, genes)), np.arange(genes) % 10 == 0
+
+
+def test_most_variable_is_most_variable_for_its_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, planted = _noisy_where_low()
+    kept = most_variable(values, int(planted.sum()))
+    assert (kept & planted).sum() > 0.97 * planted.sum()
+    by_variance = np.zeros_like(kept)
+    by_variance[np.argsort(-values.var(axis=0))[: planted.sum()]] = True
+    assert (by_variance & planted).sum() < 0.4 * planted.sum()
+    order = np.random.default_rng(1).permutation(900)
+    np.testing.assert_array_equal(most_variable(values[:, order], 90), most_variable(values, 90)[order])
+    with_constant = np.hstack([np.zeros((120, 400)), values])
+    np.testing.assert_array_equal(most_variable(with_constant, 90)[400:], kept)
+    assert most_variable(with_constant, 1300).all()
+
+
+def test_a_running_median_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gene_filters, "_TREND_GENES", 3)
+    deviations = np.array([1.0, 2.0, 1.0, 4.0, 3.0, 1.0])
+    values = np.arange(6) * 10.0 + np.outer([1.0, -1.0], np.sqrt(deviations))
+    ratios = deviations / np.array([1.0, 1.0, 2.0, 3.0, 3.0, 1.0])  # medians of threes, the ends repeated
+    for n in range(1, 7):
+        assert set(np.flatnonzero(most_variable(values, n))) == set(np.argsort(-ratios, kind="stable")[:n])
+
+
+def test_a_list_of_genes_is_read_from_any_table(tmp_path: Path) -> None:
+    for text in (
+        "TP53\nMYC\n",
+        "gene,why\nTP53,a\nMYC,b\n",
+        "# mine\r\n\r\nTP53\tx\r\nMYC\r\n",
+        '"x"\n"TP53"\n"MYC"\n',
+    ):
+        (tmp_path / "genes.txt").write_bytes(text.encode())
+        assert read_gene_list(tmp_path / "genes.txt") == (("TP53", "MYC"), ())
+    (tmp_path / "genes.txt").write_text("# nothing\n")
+    with pytest.raises(DataError, match="a list of genes is empty"):
+        read_gene_list(tmp_path / "genes.txt")

@@ -192,3 +192,19 @@ def test_damaged_parameters_are_refused() -> None:
         Normalisation.from_parts(values, {"depth_share": arrays["depth_share"][:3]})
     with pytest.raises(DataError, match="unknown normalisation"):
         Normalisation.from_parts({**values, "method": "tmm"}, arrays)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    "fit", [lambda counts: fit_log_cpm(counts, _GENES, _ALL), _vst, lambda _: Normalisation("none")]
+)
+def test_over_the_counts_or_beside_them(fit: object, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = np.array(_counts(5), dtype=np.float32, order=order)  # type: ignore[call-overload]
+    fitted: Normalisation = fit(counts)  # type: ignore[operator]
+    monkeypatch.setattr(module, "_BLOCK_CELLS", 700)
+    keep = [_GENES[i] for i in np.random.default_rng(0).permutation(150)[:90]]
+    beside, _ = normalise(fitted, counts, _GENES, _WELLS, keep)
+    assert not np.shares_memory(beside, counts)
+    over, _ = normalise(fitted, counts, _GENES, _WELLS, keep, in_place=True)
+    assert np.shares_memory(over, counts)
+    np.testing.assert_array_equal(over, beside)

@@ -98,7 +98,17 @@ def test_no_p_values_where_nothing_was_held_out_unless_asked_for(rank):
         return inputs, single_run(outputs)
 
     result = rank(change=alone)
-    for name in ("p", "q", "verdict", "energy_p", "replicate_map_p", "replicates_agree", "smallest_p", "activation_p"):
+    for name in (
+        "p",
+        "q",
+        "verdict",
+        "energy_p",
+        "replicate_cosine_p",
+        "replicate_map_p",
+        "replicates_agree",
+        "smallest_p",
+        "activation_p",
+    ):
         assert result.table.get_column(name).null_count() == result.table.height, name
     assert result.power is None
     assert "no p-values: no compound was held out by any member" in said(result)
@@ -218,7 +228,7 @@ def test_the_wells_stand_beside_the_compounds(rank):
 
 
 def test_classes_that_hold_the_hits_are_found(rank):
-    acting = {code: 9.0 for code in range(0, 30, 4)}
+    acting = dict.fromkeys(range(0, 30, 4), 9.0)
     result = rank(replace(ACTING, on=acting, across={}), group_column="pathway")
     classes = read_table(result.path.with_name("classes.parquet"), "classes")
     assert classes.columns[:2] == ["pathway", "n"]

@@ -53,7 +53,7 @@ def test_dose_response_of_t_and_activation(rank):
     found = doses.row(by_predicate=(pl.col("compound") == "drug 0") & (pl.col("response") == "activation"), named=True)
     assert found["no_fit_because"] is None
     assert found["ec50_low"] < 1.0 < found["ec50_high"]
-    assert found["trend_p"] < 0.001
+    assert found["trend_p"] < 0.01
     assert found["trend_tau"] > 0.7
     idle = doses.filter((pl.col("compound") != "drug 0") & (pl.col("response") == "activation"))
     assert idle.get_column("no_fit_because").count() >= 9

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from dpf.analysis.replicates import average_precision, replicate_retrieval
+from dpf.analysis.replicates import average_precision, cosine_test, replicate_retrieval
 
 # copairs 0.5.5, average_precision(pos_sameby=["compound"], neg_diffby=["is_control"]) on `fixed_profiles()`:
 # wells 0-2 and 3-4 are two compounds, 5-13 the controls.
@@ -119,3 +119,28 @@ def test_more_replicates_than_controls(rng):
     found = replicate_retrieval(x, group, 1, control, rng=rng)
     assert not found.exact[0]
     assert 0 < found.p[0] <= 1
+
+
+def test_the_mean_cosine_of_a_pair_against_all_pairs():
+    rng = np.random.default_rng(5)
+    group, control = np.r_[np.full(8, -1), 0, 0, 1, 1], np.r_[np.ones(8), np.zeros(4)].astype(bool)
+    x = rng.normal(size=(12, 4))
+    x[9] = x[8] * 2
+    found = cosine_test(x, group, 2, control, rng=rng, largest_floor=1.0)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    for compound, own in ((0, [8, 9]), (1, [10, 11])):
+        pool = [*range(8), *own]
+        cosines = [unit[a] @ unit[b] for i, a in enumerate(pool) for b in pool[:i]]
+        assert found.cosine[compound] == pytest.approx(unit[own[0]] @ unit[own[1]])
+        assert found.p[compound] == pytest.approx(np.mean(np.array(cosines) >= found.cosine[compound] - 1e-12))
+    assert found.floor == pytest.approx(np.full(2, 1 / 45))
+    assert found.p[0] == pytest.approx(1 / 45)
+
+
+def test_the_cosine_of_inert_replicates_has_a_uniform_p():
+    p = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        group = np.r_[np.full(20, -1), 0, 0, 0]
+        p.append(cosine_test(rng.normal(size=(23, 5)), group, 1, group < 0, rng=rng).p[0])
+    assert kstest(p, "uniform").pvalue > 0.01
