@@ -52,6 +52,16 @@ class ModelFolder:
         return self.path / "metrics.json"
 
     @property
+    def card(self) -> Path:
+        """The model card that `dpf evaluate` writes."""
+        return self.path / "card.md"
+
+    @property
+    def calibration(self) -> Path:
+        """Temperature and interval widths that `dpf evaluate` fits and `dpf predict` uses."""
+        return self.path / "calibration.json"
+
+    @property
     def loss_curve(self) -> Path:
         """The training and validation losses, drawn."""
         return self.path / "loss_curve.png"
@@ -119,6 +129,11 @@ class Project:
     def check(self) -> ResultsFolder:
         """What `dpf check` found. It is of the inputs and of no model, so it stands beside `results/`, not in it."""
         return ResultsFolder(self.path / "check")
+
+    @property
+    def baselines(self) -> ResultsFolder:
+        """What `dpf evaluate --baselines-only` found: of the inputs too."""
+        return ResultsFolder(self.path / "baselines")
 
     def model_names(self) -> list[str]:
         """The names of the trained models."""

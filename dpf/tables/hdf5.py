@@ -54,17 +54,27 @@ def open_hdf5(path: Path, extra: str, purpose: str) -> Iterator[Any]:
         with h5py.File(path, "r") as file:
             yield file
     except OSError as error:
-        raise DataError(
-            "cannot read an HDF5 file",
-            where=path,
-            found=error,
-            expected="a whole HDF5 file, not compressed from outside",
-            hint="if it was gzipped, gunzip it first; if it was copied, compare checksums",
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(
+        "cannot read an HDF5 file",
+        where=path,
+        found=error,
+        expected="a whole HDF5 file, not compressed from outside",
+        hint="if it was gzipped, gunzip it first; if it was copied, compare checksums",
+    )
 
 
 def holds(path: Path, head: bytes, member: str, suffix: str) -> bool:
-    """Whether this is an HDF5 file with `member` in it; where h5py is not installed, by the file's `suffix`."""
+    """Whether this is an HDF5 file with `member` in it; where h5py is not installed, by the file's `suffix`.
+
+    Raises
+    ------
+    DataError
+        It begins as HDF5 does and is damaged.
+    """
     if not head.startswith(HDF5_MAGIC):
         return False
     if importlib.util.find_spec("h5py") is None or path.suffix.lower() == suffix:
@@ -72,8 +82,11 @@ def holds(path: Path, head: bytes, member: str, suffix: str) -> bool:
     h5py = importlib.import_module("h5py")
     if not h5py.is_hdf5(path):
         return False
-    with h5py.File(path, "r") as file:
-        return member in file
+    try:
+        with h5py.File(path, "r") as file:
+            return member in file
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def read_dense(dataset: Any, path: Path) -> tuple[NDArray[np.float32], int]:

@@ -140,7 +140,7 @@ class _Subject:
     def folder(self) -> ResultsFolder:
         """Where tables and figures go. Baselines are of the inputs and of no model: they stand beside `results/`."""
         if self.file is None:
-            return ResultsFolder(self.project.path / "baselines")
+            return self.project.baselines
         return self.project.results(self.file.name)
 
 

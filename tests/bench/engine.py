@@ -107,8 +107,9 @@ def ours(case: Case, batch_size: int, repeats: int) -> dict[str, float]:
 
     def explain() -> None:
         gradient_times_input(
-            training.network, numpy_x, mask, lambda p: p.activation, device=device, wells_at_once=at_once
-        )
+            training.network, numpy_x, mask, lambda p: p.activation, device=device, wells_at_once=at_once,
+            attention=case.compute.attention,
+        )  # fmt: skip
 
     result["gradient_x_input"] = seconds(explain, device, repeats) / case.wells
     return result

@@ -1,0 +1,157 @@
+"""Does a ranking keep its promises: p-values of inert compounds, false discoveries and power of planted ones.
+
+    python -m tests.bench.calibration            latents without a training: hundreds of screens
+    python -m tests.bench.calibration --methods  the same statistics on other representations of simulated expression
+
+Both print Markdown tables. The first draws latents as cross-validated members would give them (`tests.unit.
+ranked_screens`); the second simulates counts (`dpf.tables.simulate`), and ranks by principal components, by Mahalanobis
+distance on them, and by E-distance, each with the ranking's own exchange null.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from scipy.stats import kstest
+
+from dpf.analysis.energy import energy_test
+from dpf.analysis.latent import latent_geometry
+from dpf.analysis.nulls import benjamini_hochberg, compound_p_values
+from dpf.tables.simulate import SimulationDesign, simulate
+from dpf.workflows.rank_choices import RankChoices
+from tests.unit.ranked_screens import Planted, run_planted
+
+FDR = 0.05
+COMPONENTS = 20
+Floats = np.ndarray
+
+
+def show(header: list[str], rows: list[list[str]]) -> None:
+    """Print a Markdown table."""
+    for line in (header, ["---"] * len(header), *rows):
+        print("| " + " | ".join(line) + " |")
+    print()
+
+
+def null_table(screens: int) -> None:
+    """Inert compounds only: KS test of one p a screen, how often the floor is reached, screens that call anything."""
+    rows = []
+    for name, planted, choices in (
+        ("364 × 2, 40 controls, exchange (default)", Planted(compounds=364), RankChoices()),
+        ("364 × 2, 40 controls, pseudo", Planted(compounds=364), RankChoices(null="pseudo")),
+        ("200 × 2, 40 controls, 2 plates, by plate", Planted(compounds=200, plates=2), RankChoices(match="plate")),
+        ("200 × 3, 24 controls", Planted(compounds=200, wells=3, controls=24), RankChoices()),
+        ("200 × 1, 40 controls", Planted(compounds=200, wells=1), RankChoices()),
+        ("200 × 2, 40 controls, tail gpd", Planted(compounds=200), RankChoices(tail="gpd")),
+    ):
+        first, small, called, floor = [], [], 0, 0.0
+        for seed in range(screens):
+            tests, _, _ = run_planted(replace(planted, seed=seed), choices)
+            p = tests.p if tests.p_tail is None else tests.p_tail
+            first.append(p[0])
+            floor = float(tests.floor[0])
+            small.append([np.mean(p <= 0.05), np.mean(p <= floor * 1.001)])
+            called += bool((tests.q <= FDR).any())
+        low, at_floor = np.mean(small, axis=0)
+        rows.append(
+            [name, f"{kstest(first, 'uniform').pvalue:.2f}", f"{low:.3f}", f"{at_floor:.2%} (1/{1 / floor:,.0f} = {floor:.2%})",
+             f"{called / screens:.1%}"]
+        )  # fmt: skip
+    header = ["inert screens", "KS p", "P(p ≤ 0.05)", "P(p ≤ floor)", f"screens with a call at {FDR:g}"]
+    show(header, rows)
+
+
+def power_table(screens: int) -> None:
+    """A tenth of 364 compounds acts, at one strength: how many are called, and how many of those called are inert."""
+    rows = []
+    for strength in (2.0, 3.0, 4.0, 5.0, 6.0, 8.0):
+        acting = {code: strength * (-1) ** code for code in range(36)}
+        found, false = [], []
+        for seed in range(screens):
+            tests, _, _ = run_planted(Planted(seed=seed, compounds=364, on=acting))
+            hit = tests.q <= FDR
+            found.append(hit[:36].mean())
+            false.append(hit[36:].sum() / max(hit.sum(), 1))
+        rows.append([f"{strength:g}", f"{np.mean(found):.2f}", f"{np.mean(false):.3f}"])
+    show(["shift (SD of a control's latent coordinate)", "power", f"achieved FDR (nominal {FDR:g})"], rows)
+
+
+def components_of(expression: Floats, plate: Floats) -> Floats:
+    """Principal components of plate-centred expression, (N, 20)."""
+    centred = expression - np.stack([expression[plate == code].mean(axis=0) for code in range(plate.max() + 1)])[plate]
+    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    return left[:, :COMPONENTS] * singular[:COMPONENTS]
+
+
+def method_table(screens: int) -> None:
+    """Simulated expression, 364 × 2 of 500 genes: power by strength of the compound, and the achieved FDR."""
+    edges = [0.0, 1.0, 2.0, 3.0, np.inf]
+    names = ("PCA distance", "Mahalanobis on PCs", "E-distance on PCs", "E-distance on expression")
+    called: dict[str, list[Floats]] = {name: [] for name in names}
+    strengths, kinds = [], []
+    for seed in range(screens):
+        simulation = simulate(
+            replace(SimulationDesign.full(seed), genes=500, activating=0.06, suppressing=0.06, off_axis=0.06)
+        )
+        wells = simulation.screen.wells
+        control = wells.get_column("is_control").to_numpy()
+        compounds = wells.get_column("compound").to_numpy().astype(str)
+        group = np.full(len(control), -1)
+        _, group[~control] = np.unique(compounds[~control], return_inverse=True)
+        plate = np.unique(wells.get_column("plate").to_numpy().astype(str), return_inverse=True)[1]
+        first = np.array([np.flatnonzero(group == code)[0] for code in range(group.max() + 1)])
+        strengths.append(simulation.truth.get_column("strength").to_numpy()[first])
+        kinds.append(simulation.truth.get_column("kind").to_numpy().astype(str)[first])
+        for name, p in _p_values(simulation.screen.expression.astype(float), group, control, plate, seed).items():
+            called[name].append(benjamini_hochberg(p) <= FDR)
+    strength, inert = np.concatenate(strengths), np.concatenate(kinds) == "inert"
+    rows = []
+    for name in names:
+        hit = np.concatenate(called[name])
+        cells = [
+            f"{hit[~inert & (strength > low) & (strength <= high)].mean():.2f}"
+            for low, high in zip(edges, edges[1:], strict=False)
+        ]
+        rows.append([name, *cells, f"{hit[inert].sum() / max(hit.sum(), 1):.3f}"])
+    header = [f"{low:g} to {high:g}" for low, high in zip(edges, edges[1:], strict=False)]
+    show(["method", *(f"power, strength {text}" for text in header), "achieved FDR"], rows)
+
+
+def _p_values(expression: Floats, group: Floats, control: Floats, plate: Floats, seed: int) -> dict[str, Floats]:
+    count = int(group.max()) + 1
+    pcs = components_of(expression, plate)
+    geometry = latent_geometry(pcs, None, control)
+
+    def ranked(values: Floats) -> Floats:
+        return compound_p_values(values, group, count, control, plate, rng=np.random.default_rng(seed)).p
+
+    def energy(values: Floats) -> Floats:
+        return energy_test(values, group, count, control, plate, rng=np.random.default_rng(seed)).p
+
+    methods: dict[str, Callable[[], Floats]] = {
+        "PCA distance": lambda: ranked(geometry.d_euc),
+        "Mahalanobis on PCs": lambda: ranked(geometry.d_maha),
+        "E-distance on PCs": lambda: energy(pcs),
+        "E-distance on expression": lambda: energy(expression),
+    }
+    return {name: method() for name, method in methods.items()}
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--screens", type=int, default=200)
+    parser.add_argument("--methods", action="store_true", help="other representations of simulated expression")
+    options = parser.parse_args()
+    if options.methods:
+        method_table(options.screens)
+        return
+    null_table(options.screens)
+    power_table(max(options.screens // 5, 1))
+
+
+if __name__ == "__main__":
+    main()
