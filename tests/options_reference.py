@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import click
 import typer.main
 
 from dpf.cli.app import app
@@ -19,9 +18,8 @@ BEGIN, END = "<!-- options: begin -->", "<!-- options: end -->"
 def reference() -> str:
     """Markdown: one table a command, one row an option."""
     group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
     parts = []
-    for name, command in group.commands.items():
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
         rows = [
             f"**`dpf {name} PROJECT`**: {(command.help or '').strip()}",
             "",
@@ -29,7 +27,7 @@ def reference() -> str:
             "| --- | --- |",
         ]
         for parameter in command.params:
-            if isinstance(parameter, click.Option) and not parameter.hidden:
+            if parameter.param_type_name == "option" and not parameter.hidden:
                 flags = ", ".join(f"`{flag}`" for flag in [*parameter.opts, *parameter.secondary_opts])
                 meaning = (parameter.help or "").replace("|", r"\|")
                 rows.append(f"| {flags} | {meaning} |")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from scipy.stats import kstest
@@ -56,10 +57,8 @@ def null_table(screens: int) -> None:
             small.append([np.mean(p <= 0.05), np.mean(p <= floor * 1.001)])
             called += bool((tests.q <= FDR).any())
         low, at_floor = np.mean(small, axis=0)
-        rows.append(
-            [name, f"{kstest(first, 'uniform').pvalue:.2f}", f"{low:.3f}", f"{at_floor:.2%} (1/{1 / floor:,.0f} = {floor:.2%})",
-             f"{called / screens:.1%}"]
-        )  # fmt: skip
+        reached = f"{at_floor:.2%} (1/{1 / floor:,.0f} = {floor:.2%})"
+        rows.append([name, f"{kstest(first, 'uniform').pvalue:.2f}", f"{low:.3f}", reached, f"{called / screens:.1%}"])
     header = ["inert screens", "KS p", "P(p ≤ 0.05)", "P(p ≤ floor)", f"screens with a call at {FDR:g}"]
     show(header, rows)
 
@@ -111,12 +110,9 @@ def method_table(screens: int) -> None:
     rows = []
     for name in names:
         hit = np.concatenate(called[name])
-        cells = [
-            f"{hit[~inert & (strength > low) & (strength <= high)].mean():.2f}"
-            for low, high in zip(edges, edges[1:], strict=False)
-        ]
+        cells = [f"{hit[~inert & (strength > low) & (strength <= high)].mean():.2f}" for low, high in pairwise(edges)]
         rows.append([name, *cells, f"{hit[inert].sum() / max(hit.sum(), 1):.3f}"])
-    header = [f"{low:g} to {high:g}" for low, high in zip(edges, edges[1:], strict=False)]
+    header = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
     show(["method", *(f"power, strength {text}" for text in header), "achieved FDR"], rows)
 
 

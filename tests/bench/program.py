@@ -15,9 +15,6 @@ import numpy as np
 from dpf.tables.storage import read_expression, write_expression
 
 BARE_TYPER = (
-    "import typer; app = typer.Typer()\n@app.command()\ndef f(): 'Do nothing.'\n"
-    "@app.command()\ndef g(): 'Nor.'\n"
-)
     "import typer; app = typer.Typer()\n@app.command()\ndef f(): 'Do nothing.'\n@app.command()\ndef g(): 'Nor.'\n"
 )
 TINY = ["--set", "model.width=16", "--set", "model.heads=2", "--set", "model.feed_forward=32"]

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from dpf.config import ModelSettings
 from dpf.model.losses import TargetBatch
 from dpf.model.network import TargetLayout, build_network
-from dpf.training.linear_start import _path, _PENALTIES, group_folds, ridge, start_from_ridge
+from dpf.training.linear_start import _PENALTIES, _path, group_folds, ridge, start_from_ridge
 
 WELLS, GENES = 60, 25
 LAYOUT = TargetLayout(("a", "b"), "label", "act")

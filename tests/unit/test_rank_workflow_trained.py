@@ -1,0 +1,57 @@
+"""The null through real trainings: inert compounds, networks that have seen some of the controls and none of the rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from dpf.analysis.nulls import compound_p_values
+from dpf.tables.simulate import SimulationDesign, simulate
+from dpf.tensors.splits import Part
+from dpf.workflows.compound_rows import compound_rows
+from dpf.workflows.initialise import create_demo
+from dpf.workflows.inputs import read_inputs
+from dpf.workflows.outputs import find_model, project_outputs
+from dpf.workflows.rank_choices import RankChoices
+from dpf.workflows.rank_tests import run_tests
+from dpf.workflows.ranked_wells import rank_wells
+from dpf.workflows.train import train_project
+
+SCREENS = 12
+TINY = (
+    *("model.width=16", "model.heads=2", "model.feed_forward=32", "model.layers=1", "model.latent=6"),
+    *("train.epochs=12", "train.batch_size=8", "train.learning_rate=0.003", "train.folds=4"),
+    *("compute.threads=1", "compute.device='cpu'", "compute.precision='fp32'"),
+)
+
+
+def p_values(path, seed):
+    """P of every inert compound as `dpf rank` has it, and against the controls where they were trained on."""
+    design = SimulationDesign(
+        wells=112, genes=30, compounds=40, controls=32, seed=seed, activating=0, suppressing=0, off_axis=0, plates=1
+    )
+    project = create_demo(path, simulate(design), TINY).project
+    train_project(project)
+    inputs = read_inputs(project)
+    outputs = project_outputs(project, inputs, find_model(project, "default"))
+    rows = compound_rows(inputs, by_dose=False)
+    wells = rank_wells(outputs, inputs, rows.codes, project.settings.latent, "none")
+    honest = run_tests(wells, inputs, rows, RankChoices(), np.random.default_rng(seed)).p
+    distance = np.linalg.norm(wells.deviation, axis=2) / wells.scale[:, None]
+    seen, unseen = ((outputs.parts == part) for part in (Part.TRAIN, Part.HELD_OUT))
+    t = np.where(inputs.is_control, (distance * seen).sum(0) / seen.sum(0), (distance * unseen).sum(0) / unseen.sum(0))
+    naive = compound_p_values(t, rows.codes, rows.count, inputs.is_control, rng=np.random.default_rng(seed)).p
+    return honest, naive
+
+
+@pytest.mark.long
+def test_inert_compounds_through_real_trainings(tmp_path):
+    found = [p_values(tmp_path / str(seed), seed) for seed in range(SCREENS)]
+    honest, naive = (np.stack(kind) for kind in zip(*found, strict=True))
+    small = (honest <= 0.05).mean(axis=1)
+    assert small.mean() <= 0.05 + 3 * small.std(ddof=1) / np.sqrt(SCREENS)
+    # Four compounds a screen: its p-values share the controls, and all of them together would be no sample.
+    assert kstest(honest[:, :4].ravel(), "uniform").pvalue > 0.01
+    assert (naive <= 0.05).mean() > small.mean()
+    assert np.median(naive) < np.median(honest)
