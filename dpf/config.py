@@ -114,7 +114,7 @@ class ComputeSettings:
         " auto = native where it can run",
         choices=("auto", "torch", "native"),
     )
-    threads: int = setting(0, "CPU threads; 0 = all cores this process may use", minimum=0)
+    threads: int = setting(0, "CPU threads; 0 = OMP_NUM_THREADS, else all cores this process may use", minimum=0)
     tokens_at_once: int = setting(
         0,
         "wells x genes in one pass; larger batches are cut and their gradients added, which is exact; 0 = by device",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the dpf command does, before torch is imported
+
 from pathlib import Path
 
 import pytest

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpf.cli.options import ProjectArgument, SetOption
+from dpf.cli.options import ProjectArgument, SetOption, TextFormat, TextFormatOption
 from dpf.cli.session import OutputFormat, Session, session
 from dpf.cli.summaries import summary_lines
 
@@ -20,13 +20,10 @@ def command(
     project: ProjectArgument,
     settings: Annotated[bool, typer.Option("--settings", help="Show every setting with its meaning instead.")] = False,
     set_: SetOption = None,
-    output: Annotated[
-        OutputFormat | None,
-        typer.Option("--format", help="table (a text, the default) or json.", show_default=False),
-    ] = None,
+    output: TextFormatOption = TextFormat.table,
 ) -> None:
     """What is in a project: wells, targets, models with their metrics, results and whether they are stale."""
-    with session("info", output or OutputFormat.table) as run:
+    with session("info", OutputFormat(output.value)) as run:
         from dpf.config_file import template
         from dpf.project.directory import open_project
         from dpf.workflows.info import project_info

@@ -42,7 +42,14 @@ from dpf.cli.init_options import (
     WellPatternOption,
     WellsOption,
 )
-from dpf.cli.options import FormatOption, LayerOption, ProjectArgument, SetOption, SourceFormatOption
+from dpf.cli.options import (
+    LayerOption,
+    ProjectArgument,
+    SetOption,
+    SourceFormatOption,
+    TextFormat,
+    TextFormatOption,
+)
 from dpf.cli.session import OutputFormat, session
 from dpf.cli.summaries import summary_lines
 from dpf.errors import UsageError
@@ -87,10 +94,10 @@ def command(
     top_variable: TopVariableOption = None,
     top_perturbed: TopPerturbedOption = None,
     set_: SetOption = None,
-    output: FormatOption = None,
+    output: TextFormatOption = TextFormat.table,
 ) -> None:
     """Make a project from your screen's files, or a simulated one to try."""
-    with session("init", output or OutputFormat.table) as run:
+    with session("init", OutputFormat(output.value)) as run:
         if demo == bool(sources):
             raise UsageError("init needs a screen", expected="either --demo or --from FILES", found="both or neither")
         preparation: dict[str, Any] = {

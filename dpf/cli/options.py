@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,14 @@ import typer
 
 from dpf.cli.session import OutputFormat
 from dpf.config import documentation
+
+
+class TextFormat(StrEnum):
+    """How a result that is no table is shown on stdout."""
+
+    table = "table"
+    json = "json"
+
 
 ProjectArgument = Annotated[Path, typer.Argument(help="The project's folder.", show_default=False)]
 ModelOption = Annotated[str, typer.Option("--model", help="The model's name in the project.")]
@@ -23,6 +32,9 @@ FormatOption = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
+TextFormatOption = Annotated[
+    TextFormat, typer.Option("--format", help="How the result, a text, is shown: as such (table) or as json.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Override a setting for this run, e.g. train.epochs=10."),

@@ -32,7 +32,8 @@ def torch_attention(qkv: Tensor) -> Tensor:
 
 def affine(x: Tensor, layer: nn.Linear, gain: float = 1.0) -> Tensor:
     """`gain · layer(x)` in x's precision: the weights are kept in float32 and rounded on use."""
-    weight, bias = layer.weight, layer.bias
+    weight: Tensor = layer.weight
+    bias: Tensor = layer.bias
     if gain != 1.0:
         weight, bias = weight * gain, bias * gain
     return F.linear(x, weight.to(x.dtype), bias.to(x.dtype))

@@ -1,7 +1,7 @@
 """Exact attention on CPUs with AVX-512: the encoder's attention by the kernel in `native/attention.cpp`.
 
-It computes what `dpf.model.encoder.torch_attention` computes, in the same memory, linear in genes, and about three
-times faster. bf16 inputs are multiplied as they are and summed in float32; weights and score gradients are rounded to
+It computes what `dpf.model.encoder.torch_attention` computes, in memory linear in genes as well, with less work around
+the products. bf16 inputs are multiplied as they are and summed in float32; weights and score gradients are rounded to
 bf16 before the second product, as PyTorch's own bf16 kernel does. With float32 inputs everything is float32.
 """
 

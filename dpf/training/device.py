@@ -77,7 +77,7 @@ def resolve_compute(settings: ComputeSettings) -> Compute:
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    elif hasattr(os, "sched_getaffinity"):
+    elif "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     device = _device(settings.device)
     precision = _precision(settings.precision, device)

@@ -6,6 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from dpf.analysis.enrichment import MIN_SIZE, MeasuredSets, over_representation, univariate_linear_model
 from dpf.analysis.ranking import descending_rank
@@ -43,33 +44,28 @@ def class_table(table: pl.DataFrame, inputs: Inputs, rows: CompoundRows, column:
     for index, name in enumerate(names):
         member[index, members[name]] = True
     known = member.any(axis=0)
-    member = member[:, known]
-    found: dict[str, object] = {column: names, "n": member.sum(axis=1)}
-    for name in ("t", "activation"):
+    tested = _tested(table.filter(pl.Series(known)), names, member[:, known])
+    result = pl.DataFrame({column: names, "n": member.sum(axis=1)} | tested).fill_nan(None)
+    return result.sort(pl.col("rank_p").fill_null(2.0), column), said
+
+
+def _tested(table: pl.DataFrame, names: list[str], member: NDArray[np.bool_]) -> dict[str, object]:
+    """The tests of `class_table`, of the compounds that have a class: `member` (classes, compounds)."""
+    found: dict[str, object] = {}
+    for name, label in (("t", "rank"), ("activation", "activation")):
         if name not in table.columns:
             continue
-        values = table.get_column(name).to_numpy()[known]
+        values = table.get_column(name).to_numpy()
         test = univariate_linear_model(-descending_rank(values)[None, :], member.astype(np.float64))
         found[f"{name}_mean"] = [values[own].mean() for own in member]
-        found |= {
-            f"{_LABEL[name]}_{kind}": getattr(test, part)[0] for kind, part in (("t", "score"), ("p", "p"), ("q", "q"))
-        }
-    verdict = table.get_column("verdict").fill_null("").to_list()
-    hit = np.array([text == "hit" or text.endswith(" hit") for text in verdict])[known]
-    if table.get_column("verdict").count():
-        sets = MeasuredSets(tuple(names), member, member.sum(axis=1), 0)
-        test = over_representation(hit[None, :], sets)
-        found |= {
-            "hits": (member & hit).sum(axis=1),
-            "hits_fold": test.score[0],
-            "hits_p": test.p[0],
-            "hits_q": test.q[0],
-        }
-    result = pl.DataFrame(found).fill_nan(None).sort(pl.col("rank_p").fill_null(2.0), column)
-    return result, said
-
-
-_LABEL = {"t": "rank", "activation": "activation"}
+        found |= {f"{label}_t": test.score[0], f"{label}_p": test.p[0], f"{label}_q": test.q[0]}
+    verdict = table.get_column("verdict")
+    if verdict.count():
+        hit = verdict.str.ends_with("hit").fill_null(value=False).to_numpy()
+        enriched = over_representation(hit[None, :], MeasuredSets(tuple(names), member, member.sum(axis=1), 0))
+        found |= {"hits": (member & hit).sum(axis=1), "hits_fold": enriched.score[0]}
+        found |= {"hits_p": enriched.p[0], "hits_q": enriched.q[0]}
+    return found
 
 
 def _members(inputs: Inputs, rows: CompoundRows, column: str) -> tuple[dict[str, list[int]], list[str]]:

@@ -57,30 +57,29 @@ def dose_response(wells: RankedWells, inputs: Inputs) -> DoseResult | None:
     positive = treated & np.isfinite(dose) & (dose > 0)
     if len(np.unique(dose[treated & np.isfinite(dose)])) < MIN_LEVELS:
         return None
-    negative = treated & (dose < 0)
-    if negative.any():
+    if (negative := int((treated & (dose < 0)).sum())) > 0:
         text = (
-            f"no dose curves: {negative.sum():,} wells have a negative concentration (logarithms?); write them as "
+            f"no dose curves: {negative:,} wells have a negative concentration (logarithms?); write them as "
             "concentrations and run dpf init again"
         )
         return DoseResult(pl.DataFrame(), {}, rows, np.zeros(0, np.int64), positive, dose, (text,))
-    if len(np.unique(dose[positive])) < MIN_LEVELS:
+    series = _series(rows, dose, positive)
+    if not len(series):
         return None
-    said = []
-    if (absent := int((treated & ~positive).sum())) > 0:
-        said.append(f"dose curves: {absent:,} compound wells at 0 or without a concentration are left out")
-    levels = (
-        pl.DataFrame({"code": rows.codes[positive], "dose": dose[positive]})
-        .group_by("code")
-        .agg(pl.col("dose").n_unique())
-    )
-    series = np.sort(levels.filter(pl.col("dose") >= MIN_LEVELS).get_column("code").to_numpy())
+    absent = int((treated & ~positive).sum())
+    said = [f"dose curves: {absent:,} compound wells at 0 or without a concentration are left out"] if absent else []
     responses = {"t": wells.t.value} | ({} if wells.activation is None else {"activation": wells.activation})
     tables, fits = [], {}
     for name, response in responses.items():
         table, fits[name] = _fit_all(name, response, dose, rows, series, positive)
         tables.append(table)
     return DoseResult(pl.concat(tables), fits, rows, series, positive, dose, tuple(said))
+
+
+def _series(rows: CompoundRows, dose: Floats, usable: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The compounds of at least three usable concentrations."""
+    pairs = np.unique(np.stack([rows.codes[usable].astype(np.float64), dose[usable]]), axis=1)
+    return np.flatnonzero(np.bincount(pairs[0].astype(np.int64), minlength=rows.count) >= MIN_LEVELS)
 
 
 def _fit_all(

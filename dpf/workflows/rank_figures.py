@@ -50,7 +50,9 @@ def draw_ranking(
     )  # fmt: skip
     files = [*save(dots, path)]
     if tested:
-        files += save(volcano(names, t, q, side, fdr=fdr), path.with_name(f"{path.name}_volcano"))
+        off_axis = (table.get_column("verdict") == "off-axis hit").fill_null(value=False).to_numpy()
+        called = np.where(off_axis, 0.0, side)  # they moved, but neither way
+        files += save(volcano(names, t, q, called, fdr=fdr), path.with_name(f"{path.name}_volcano"))
     files += _draw_map(path.with_name(f"{path.name}_map"), q, t, rows, wells, inputs, fdr)
     files += _draw_plates(path.with_name(f"{path.name}_plates"), wells.t.value, inputs, progress)
     return tuple(files)

@@ -22,10 +22,10 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-#: A hit activates or suppresses where its place on the activation axis is beyond this many robust standard deviations
-#: of the controls (about 5% of their wells are) ...
-BEYOND_CONTROLS = 2.0
-#: ... and is at least this share of its distance T, which is in robust standard deviations too.
+#: A hit activates or suppresses where its place on the activation axis has a two-sided p of at most this (0.05 on its
+#: own side) ...
+AXIS_LEVEL = 0.1
+#: ... and is at least this share of its distance T: both are in robust standard deviations of the controls.
 SHARE_OF_T = 0.5
 
 #: Columns that stand first, in this order, where they are there.
@@ -35,14 +35,16 @@ _FIRST = (
 )
 
 
-def verdicts(q: Floats, t: Floats, activation: Floats | None, fdr: float) -> list[str | None]:
+def verdicts(
+    q: Floats, t: Floats, activation: Floats | None, activation_p: Floats | None, fdr: float
+) -> list[str | None]:
     """What a biologist reads.
 
     A row is a *hit* where q ≤ fdr, else ``not distinguishable``: from the controls, in this design. A hit is an
-    ``activating hit`` or a ``suppressing hit``, by the sign of `activation`, where that mean position on the activation
-    axis is at least 2 robust standard deviations of the controls from their median and at least half of T: it accounts
-    for the distance. Else it is an ``off-axis hit``: the cells moved, but neither way. Without an activation axis it is
-    a ``hit``. None where the row was not tested.
+    ``activating hit`` or a ``suppressing hit``, by the sign of `activation`, where its mean position on the activation
+    axis can itself be told from the controls' (`activation_p` ≤ 0.1, two-sided) and is at least half of T, so that it
+    accounts for the distance. Else it is an ``off-axis hit``: the cells moved, but neither way. Without an activation
+    axis it is a ``hit``. None where the row was not tested.
 
     The verdict says nothing of where the wells stood (the design's own verdict does), nor of replicates: a hit whose
     `replicates_agree` is false may be one outlying well.
@@ -53,9 +55,9 @@ def verdicts(q: Floats, t: Floats, activation: Floats | None, fdr: float) -> lis
             found.append(None)
         elif rate > fdr:
             found.append("not distinguishable")
-        elif activation is None:
+        elif activation is None or activation_p is None:
             found.append("hit")
-        elif abs(activation[index]) < max(BEYOND_CONTROLS, SHARE_OF_T * t[index]):
+        elif activation_p[index] > AXIS_LEVEL or abs(activation[index]) < SHARE_OF_T * t[index]:
             found.append("off-axis hit")
         else:
             found.append("activating hit" if activation[index] > 0 else "suppressing hit")
@@ -90,7 +92,7 @@ def ranking_table(
         "replicates_agree": pl.Series(replicates.agree(), dtype=pl.Boolean),
     }
     columns |= score_shifts(wells, inputs, measured, rows)
-    found = verdicts(tests.q, columns["t"], columns.get("activation"), fdr)
+    found = verdicts(tests.q, columns["t"], columns.get("activation"), tests.activation_p, fdr)
     columns["verdict"] = pl.Series(found, dtype=pl.String)
     order = [*(name for name in _FIRST if name in columns), *(name for name in columns if name not in _FIRST)]
     table = pl.concat([rows.keys, pl.DataFrame({name: columns[name] for name in order})], how="horizontal")

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -117,33 +118,42 @@ def test_an_interrupted_run_is_told_of_and_discarded_only_on_request(trained, co
     assert not (project / "models/default/resume.safetensors").exists()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(path: Path, running: subprocess.Popen[str], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
-    while not condition():
+    while not path.exists():
+        assert running.poll() is None, running.communicate()[1]
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
 
 
+LONG_RUN = ["--epochs", 700, "--set", "model.dropout=0.2"]
+
+
+@pytest.fixture(scope="module")
+def whole_run(demo, tmp_path_factory, ok) -> bytes:
+    """The model of a run that nobody interrupts, long enough to be caught in the middle."""
+    project = Path(shutil.copytree(demo, tmp_path_factory.mktemp("whole") / "demo"))
+    ok("train", project, *LONG_RUN)
+    return (project / MODEL).read_bytes()
+
+
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_a_killed_process_is_resumed_bit_for_bit(demo, copy, start, ok, number):
-    words = ["--epochs", 700, "--set", "model.dropout=0.2"]
-    whole, cut = copy(demo, "whole"), copy(demo, "cut")
-    ok("train", whole, *words)
-    resume = cut / "models/default/resume.safetensors"
-    with start("train", cut, *words) as running:
-        wait_for(resume.exists)
-        running.send_signal(number)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGINT"])
+def test_a_killed_process_is_resumed_bit_for_bit(demo, copy, whole_run, start, ok, name):
+    cut = copy(demo)
+    with start("train", cut, *LONG_RUN) as running:
+        wait_for(cut / "models/default/resume.safetensors", running)
+        running.send_signal(getattr(signal, name))
         out, err = running.communicate(timeout=60)
     assert out == ""
-    if number != signal.SIGKILL:
+    if name != "SIGKILL":
         assert running.returncode == 130
         assert "--resume" in err
         assert "Traceback" not in err
     assert not (cut / MODEL).exists()
-    assert "resuming after epoch" in ok("train", cut, "--resume", *words).err
-    assert (cut / MODEL).read_bytes() == (whole / MODEL).read_bytes()
+    assert "resuming after epoch" in ok("train", cut, "--resume", *LONG_RUN).err
+    assert (cut / MODEL).read_bytes() == whole_run
 
 
 def test_one_writer_a_model(demo, copy, process):

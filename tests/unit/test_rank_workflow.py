@@ -85,12 +85,12 @@ def test_the_same_answer_twice(rank):
 
 
 def test_the_verdict_rule():
-    q, t = np.array([0.01, 0.01, 0.01, 0.01, 0.2, np.nan]), np.array([8.0, 8.0, 8.0, 3.0, 8.0, 8.0])
-    activation = np.array([4.0, -4.0, 3.9, 1.9, 9.0, 9.0])
-    assert verdicts(q, t, activation, 0.05) == [
+    q, t = np.array([0.01, 0.01, 0.01, 0.01, 0.2, np.nan]), np.full(6, 8.0)
+    activation, p = np.array([4.0, -4.0, 3.9, 9.0, 9.0, 9.0]), np.array([0.1, 0.01, 0.01, 0.11, 0.01, 0.01])
+    assert verdicts(q, t, activation, p, 0.05) == [
         "activating hit", "suppressing hit", "off-axis hit", "off-axis hit", "not distinguishable", None,
     ]  # fmt: skip
-    assert verdicts(q[:1], t[:1], None, 0.05) == ["hit"]
+    assert verdicts(q[:1], t[:1], None, None, 0.05) == ["hit"]
 
 
 def test_no_p_values_where_nothing_was_held_out_unless_asked_for(rank):

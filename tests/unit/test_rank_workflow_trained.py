@@ -1,4 +1,4 @@
-"""The null through real trainings: inert compounds, networks that have seen some of the controls and none of the rest."""
+"""The null through real trainings: inert compounds, networks that have seen some controls and none of the rest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TINY = (
 
 
 def p_values(path, seed):
-    """P of every inert compound as `dpf rank` has it, and against the controls where they were trained on."""
+    """P of every inert compound as `dpf rank` has it, and against controls measured by the members trained on them."""
     design = SimulationDesign(
         wells=112, genes=30, compounds=40, controls=32, seed=seed, activating=0, suppressing=0, off_axis=0, plates=1
     )
@@ -40,7 +40,7 @@ def p_values(path, seed):
     honest = run_tests(wells, inputs, rows, RankChoices(), np.random.default_rng(seed)).p
     distance = np.linalg.norm(wells.deviation, axis=2) / wells.scale[:, None]
     seen, unseen = ((outputs.parts == part) for part in (Part.TRAIN, Part.HELD_OUT))
-    t = np.where(inputs.is_control, (distance * seen).sum(0) / seen.sum(0), (distance * unseen).sum(0) / unseen.sum(0))
+    t = np.where(inputs.is_control, (distance * seen).sum(0) / seen.sum(0), (distance * unseen).sum(0))
     naive = compound_p_values(t, rows.codes, rows.count, inputs.is_control, rng=np.random.default_rng(seed)).p
     return honest, naive
 
@@ -53,5 +53,6 @@ def test_inert_compounds_through_real_trainings(tmp_path):
     assert small.mean() <= 0.05 + 3 * small.std(ddof=1) / np.sqrt(SCREENS)
     # Four compounds a screen: its p-values share the controls, and all of them together would be no sample.
     assert kstest(honest[:, :4].ravel(), "uniform").pvalue > 0.01
+    assert (honest <= 0.01).mean() < 0.02
     assert (naive <= 0.05).mean() > small.mean()
-    assert np.median(naive) < np.median(honest)
+    assert (naive <= 0.01).mean() > 0.02
