@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dpf.analysis.compound_tail import extrapolated_p_values
 from dpf.analysis.design_power import DesignPower, hits_needed, power_of, smallest_p_values
 from dpf.analysis.nulls import PValues, benjamini_hochberg, compound_p_values
-from dpf.analysis.subsets import Null
+from dpf.analysis.subsets import LARGEST_FLOOR, Null
 from dpf.errors import DataError
 from dpf.tensors.splits import Part
 from dpf.workflows.compound_rows import CompoundRows
@@ -80,7 +80,8 @@ def choose_design(
 
     A row is tested where every well of it was held out (with `in_sample`, every row: wells are then compared with the
     controls that were treated as they were). Strata are plates where `match` says so; "auto" takes plates unless the
-    design, not the data, could then call nothing or hardly anything.
+    design, not the data, could then call hardly anything (more than a fifth of the compounds would have to reach their
+    smallest p) and the controls of the whole screen would change that.
     """
     usable = np.ones(len(basis), dtype=bool) if choices.in_sample else basis == Part.HELD_OUT
     whole = np.array([bool(usable[rows.codes == row].all()) for row in range(rows.count)])
@@ -131,15 +132,29 @@ def _chosen(designs: dict[str, _Design], choices: RankChoices) -> tuple[_Design,
         return screen, []
     if choices.match == "plate":
         return plate, []
-    needed, instead = hits_needed(plate.floors, choices.fdr), hits_needed(screen.floors, choices.fdr)
-    enough = needed is not None and needed <= max(1.0, MOST_NEEDED * len(plate.floors))
-    if enough or instead is None or (needed is not None and needed <= instead):
+    needed, instead = (_typical_need(design, choices.fdr) for design in (plate, screen))
+    most = max(1.0, MOST_NEEDED * len(plate.floors))
+    hopeless = plate.floors.min(initial=1.0) > LARGEST_FLOOR >= screen.floors.min(initial=1.0)
+    if not hopeless and (needed <= most or instead > most):
         return plate, []
-    text = "none could be called" if needed is None else f"{needed:,} compounds would have to reach their smallest p"
+    text = (
+        f"{needed:,.0f} compounds would have to reach their smallest p"
+        if np.isfinite(needed)
+        else "none could be called"
+    )
     return screen, [
         f"compared with the controls of all plates: plate by plate, {text}; that plates do not differ is assumed "
         "(dpf check; --adjust plate; --match plate)"
     ]
+
+
+def _typical_need(design: _Design, fdr: float) -> float:
+    """How many compounds like the one in the middle must reach its smallest p before any is called; or infinite."""
+    if not len(design.floors):
+        return float("inf")
+    typical = np.quantile(design.floors, 0.5, method="higher")
+    needed = hits_needed(np.full(len(design.floors), typical), fdr)
+    return float("inf") if needed is None else float(needed)
 
 
 def _untested(design: _Design, eligible: int) -> list[str]:
@@ -188,7 +203,7 @@ def run_tests(
         used = tail.p
         said.append(
             f"tail: {tail.extrapolated.sum():,} p-values are extrapolated by a generalised Pareto tail (largest gap "
-            f"{tail.worst_fit:.2g}), and q with them; the fit rests on few control wells"
+            f"{tail.worst_fit:.2g}), and q with them; the fit rests on few control wells (of inert screens, one in ten got a call at 5%)"
         )
     sides = None
     if wells.activation is not None:

@@ -227,7 +227,7 @@ def test_a_leak_would_show(ok, tmp_path):
         rows = ok("predict", tmp_path / "p", "--model", rule).rows.filter(~pl.col("is_control"))
         assert rows["held_out"].all()
         found[rule] = float(np.corrcoef(rows["score_predicted"], rows["score_measured"])[0, 1])
-    assert found["well"] > 0.6
+    assert found["well"] > 0.5
     assert found["compound"] < 0.4
 
 
