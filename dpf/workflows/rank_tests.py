@@ -203,7 +203,8 @@ def run_tests(
         used = tail.p
         said.append(
             f"tail: {tail.extrapolated.sum():,} p-values are extrapolated by a generalised Pareto tail (largest gap "
-            f"{tail.worst_fit:.2g}), and q with them; the fit rests on few control wells (of inert screens, one in ten got a call at 5%)"
+            f"{tail.worst_fit:.2g}), and q with them; the fit rests on few control wells (one inert screen in ten "
+            "gets a call at an FDR of 5%)"
         )
     sides = None
     if wells.activation is not None:
