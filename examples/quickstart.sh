@@ -12,8 +12,10 @@ rm -rf quickstart && mkdir quickstart
 demo=quickstart/demo
 started=$SECONDS
 $dpf init $demo --demo
+$dpf check $demo --format table >quickstart/check.txt
 # 3 folds: every well is predicted by a member that never saw it. Small batches, because the demo is small.
-$dpf train $demo --folds 3 --epochs 25 --batch-size 8
+$dpf train $demo --preset linear-start --folds 3 --epochs 12 --batch-size 8
+$dpf evaluate $demo --format table --top 12
 $dpf predict $demo --top 5 --format table
 $dpf latent $demo --top 5 --format table
 $dpf rank $demo --top 15 --format table
@@ -24,4 +26,5 @@ $dpf export $demo --layout classic --output quickstart/classic >>quickstart/expo
 
 echo
 echo "Done in $((SECONDS - started)) s of computing. Look at:"
-printf '  %s\n' $demo/results/default/figures/*.png $demo/models/default/loss_curve.png quickstart/tables/ quickstart/classic/
+printf '  %s\n' quickstart/check.txt $demo/check/figures/*.png $demo/models/default/card.md \
+  $demo/models/default/loss_curve.png $demo/results/default/figures/*.png quickstart/tables/ quickstart/classic/

@@ -170,12 +170,16 @@ def _demo(
     require_new(project)
     if wells and (len(wells) > 1 or not wells[0].isdigit()):
         raise UsageError("with --demo, --wells is a number", found=", ".join(wells))
-    base = SimulationDesign.full(seed) if full else SimulationDesign(controls=24, seed=seed)
     sizes = {"wells": int(wells[0])} if wells else {}
     if full and (sizes or {"genes", "compounds", "controls"} & given.keys()):
         raise UsageError("--full fixes the size", found="--full with a size", expected="one of the two")
-    if sizes and "controls" not in given:
-        base = replace(base, controls=None)
+    if full:
+        base = SimulationDesign.full(seed)
+    elif sizes or {"compounds", "controls"} & given.keys():
+        base = SimulationDesign(seed=seed)
+    else:
+        # Three replicates and a fifth of controls: enough for p-values that survive the false discovery rate.
+        base = SimulationDesign(wells=240, compounds=64, replicates=3, controls=48, seed=seed)
     design = replace(base, **sizes, **given)  # type: ignore[arg-type]
     return create_demo(project, simulate(design), changed)
 
