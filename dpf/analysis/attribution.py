@@ -31,12 +31,16 @@ class GradientTimesInput:
     control_importance, control_signed
         The same with ``(x - mean of the controls) · df/dx``: the baseline is the control wells, and the scale of x
         does not matter.
+    gradient
+        Mean of ``df/dx``: above 0 where *more* of the gene pushes f up. This is the gene's direction: `signed` is not,
+        because it averages to about 0 over wells whose x is centred, whatever the gene does.
     """
 
     importance: NDArray[np.float64]
     signed: NDArray[np.float64]
     control_importance: NDArray[np.float64]
     control_signed: NDArray[np.float64]
+    gradient: NDArray[np.float64]
 
 
 def gradient_times_input(
@@ -88,7 +92,7 @@ def _gradient_times_input(
     attention: Attention,
     progress: Callable[[int], None] | None,
 ) -> GradientTimesInput:
-    sums = torch.zeros(4, expression.shape[1], dtype=torch.float64, device=device)
+    sums = torch.zeros(5, expression.shape[1], dtype=torch.float64, device=device)
     scaled_controls = network.scale(torch.from_numpy(expression[controls]).to(device))
     baseline = scaled_controls.mean(0, dtype=torch.float64).to(torch.float32)  # (G,)
     for start in range(0, len(expression), wells_at_once):
@@ -100,6 +104,7 @@ def _gradient_times_input(
             for index, product in ((0, x * gradient), (2, (x - baseline) * gradient)):
                 sums[index] += product.abs().sum(0, dtype=torch.float64)
                 sums[index + 1] += product.sum(0, dtype=torch.float64)
+            sums[4] += gradient.sum(0, dtype=torch.float64)
         if progress:
             progress(len(rows))
     return GradientTimesInput(*(sums / len(expression)).cpu().numpy())

@@ -178,8 +178,8 @@ def _demo(
     elif sizes or {"compounds", "controls"} & given.keys():
         base = SimulationDesign(seed=seed)
     else:
-        # Three replicates and a fifth of controls: enough for p-values that survive the false discovery rate.
-        base = SimulationDesign(wells=240, compounds=64, replicates=3, controls=48, seed=seed)
+        # Two full 96-well plates, three replicates, a quarter of controls: enough for p-values that survive the FDR.
+        base = SimulationDesign(wells=192, compounds=48, replicates=3, controls=48, seed=seed)
     design = replace(base, **sizes, **given)  # type: ignore[arg-type]
     return create_demo(project, simulate(design), changed)
 

@@ -23,6 +23,9 @@ def summary_lines(summary: Summary) -> list[str]:
     if missing:
         lines.append("position not known: dpf cannot look for plate effects")
     lines += [f"target   {_target(target)}" for target in summary.targets]
+    roles = [target.role for target in summary.targets]
+    if "activation" not in roles and roles.count("score") == 3:
+        lines.append('target   activation: the sum of the three scores (targets.activation = "" in dpf.toml: none)')
     return lines + [f"{note.severity + ':':<8} {note.text}" for note in summary.notes]
 
 

@@ -46,7 +46,7 @@ def top_genes(
     importance
         Array of shape (G,), 0 or more: the bars' lengths, and the order. A gene without a value is not drawn.
     signed
-        Array of shape (G,), the signed attribution. Above 0: the gene's expression in these wells pushes the target up
+        Array of shape (G,), the gene's direction (the mean gradient). Above 0: more of the gene pushes the target up
         (towards activation); below 0, down (towards suppression).
     target
         What was explained.
@@ -81,7 +81,7 @@ def top_genes(
     handles = [Patch(color=ACTIVATING, label=up), Patch(color=SUPPRESSING, label=down)]
     if not (np.abs(signs[order]) > 0).all():
         handles.append(Patch(color=GREY, label="no sign"))
-    title = f"{target}: the gene's expression pushes" if target == "activation" else f"{target}: the gene's expression"
+    title = f"{target}: more of the gene pushes" if target == "activation" else f"{target}: more of the gene"
     figure.legend(handles=handles, loc="outside upper left", ncols=3, title=title, alignment="left")
     footnote(
         figure,

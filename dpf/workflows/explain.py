@@ -134,7 +134,7 @@ def _activation(prediction: Prediction) -> Tensor:
 def _table(trained: TrainedModel, parts: list[GradientTimesInput]) -> pl.DataFrame:
     """Means over members; `importance_sd` is the standard deviation over members (null for one)."""
     columns: dict[str, object] = {"gene": trained.genes}
-    for name in ("importance", "signed", "control_importance", "control_signed"):
+    for name in ("importance", "signed", "control_importance", "control_signed", "gradient"):
         columns[name] = np.mean([getattr(part, name) for part in parts], axis=0)
     spread = np.std([part.importance for part in parts], axis=0, ddof=1) if len(parts) > 1 else None
     columns["importance_sd"] = pl.Series([None] * len(trained.genes), dtype=pl.Float64) if spread is None else spread
@@ -149,7 +149,7 @@ def _draw(path: Path, table: pl.DataFrame, target: str, members: int, top: int) 
     figure = top_genes(
         table.get_column("gene").to_list(),
         table.get_column("importance").to_numpy(),
-        table.get_column("signed").to_numpy(),
+        table.get_column("gradient").to_numpy(),
         target=target,
         spread=table.get_column("importance_sd").to_numpy() if members > 1 else None,
         top=top,

@@ -26,7 +26,8 @@ def attribute(network, x, target="activation", wells_at_once=6, **options):
     found = gradient_times_input(
         network, x, CONTROLS, TARGETS[target], device=CPU, wells_at_once=wells_at_once, **options
     )
-    return np.stack([found.importance, found.signed, found.control_importance, found.control_signed])
+    parts = (found.importance, found.signed, found.control_importance, found.control_signed, found.gradient)
+    return np.stack(parts)
 
 
 def naive(network, x, target):
@@ -35,14 +36,16 @@ def naive(network, x, target):
     if network.zscore:
         scaled = (x - network.gene_mean.numpy()) / (network.gene_std.numpy() + np.float32(1e-8))
     baseline = scaled[CONTROLS].astype(np.float64).mean(0)
-    plain, centred = [], []
+    plain, centred, gradients = [], [], []
     for row in scaled:
         point = torch.from_numpy(row[None]).requires_grad_()
         TARGETS[target](network(point))[0].backward()
         gradient = point.grad[0].numpy().astype(np.float64)
         plain.append(row * gradient)
         centred.append((row - baseline) * gradient)
-    return np.stack([np.abs(plain).mean(0), np.mean(plain, 0), np.abs(centred).mean(0), np.mean(centred, 0)])
+        gradients.append(gradient)
+    means = [np.abs(plain).mean(0), np.mean(plain, 0), np.abs(centred).mean(0), np.mean(centred, 0)]
+    return np.stack([*means, np.mean(gradients, 0)])
 
 
 @pytest.mark.parametrize("zscore", [True, False])
@@ -51,7 +54,7 @@ def test_it_is_autograds_well_by_well(target, zscore):
     network, x = tiny.network(zscore=zscore), tiny.expression(WELLS)
     expected = naive(network, x, target)
     got = attribute(network, x, target)
-    assert got.shape == (4, tiny.GENES)
+    assert got.shape == (5, tiny.GENES)
     assert got.dtype == np.float64
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
 
@@ -97,7 +100,7 @@ def test_a_gene_at_its_baseline_has_no_attribution():
     x[:, 2] = 1.5
     got = attribute(network, x)
     assert got[0, 2] > 0
-    assert got[2:, 2] == pytest.approx(0, abs=1e-7)
+    assert got[2:4, 2] == pytest.approx(0, abs=1e-7)
 
 
 @pytest.mark.parametrize("fails", [False, True])

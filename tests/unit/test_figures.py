@@ -366,7 +366,7 @@ def test_top_genes(tmp_path):
 
 def test_top_genes_of_another_target_and_of_one_gene(tmp_path):
     figure = top_genes(["IL2RA"], [0.0], [np.nan], target="Tscore")
-    assert {"Tscore: the gene's expression", "raises it", "lowers it", "no sign", "1 of 1 gene"} <= set(texts(figure))
+    assert {"Tscore: more of the gene", "raises it", "lowers it", "no sign", "1 of 1 gene"} <= set(texts(figure))
     draw(figure, tmp_path)
 
 
