@@ -157,17 +157,17 @@ def read_expression(path: Path, check: bool = True) -> Expression:
     file = _open(path)
     _about(file, path, "expression")
     genes = _gene_columns(file.schema_arrow, path)
-    values = np.empty((file.metadata.num_rows, len(genes)), np.float32)
+    wells = file.metadata.num_rows
+    values = np.empty((wells, len(genes)), np.float32)
     well_ids: list[str] = []
     try:
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group)
-            rows = slice(len(well_ids), len(well_ids) + table.num_rows)
-            well_ids += table.column(0).to_pylist()
-            for position, column in enumerate(table.itercolumns()):
-                if position:
-                    values[rows, position - 1] = column.to_numpy()
-    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
+        # Group by group, so that a large matrix needs one group beside it; by polars, because on tens of thousands of
+        # columns it is twice as fast as pyarrow.
+        for start in range(0, wells, _WELLS_A_GROUP):
+            table = pl.scan_parquet(path, use_statistics=False).slice(start, _WELLS_A_GROUP).collect()
+            well_ids += table.drop_in_place("well_id").to_list()
+            values[start : start + table.height] = table.to_numpy()
+    except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError("the expression table is damaged", where=path, found=str(error).splitlines()[0]) from error
     if check and not np.isfinite(values).all():
         _refuse_not_finite(path, well_ids, genes, values)

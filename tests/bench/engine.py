@@ -151,8 +151,6 @@ def peak_gib(genes: int, batch_size: int, device: str, precision: str, implement
 
 def memory_of_a_step(genes: int, batch_size: int, device: str, precision: str, implementation: str) -> float:
     """Run one training step and return the peak, in GiB."""
-    import resource
-
     compute = resolve_compute(ComputeSettings(device=device, precision=precision))
     case = Case(genes, batch_size, compute)
     if implementation == "ours":
@@ -165,7 +163,9 @@ def memory_of_a_step(genes: int, batch_size: int, device: str, precision: str, i
         plain_step(model, torch.optim.AdamW(model.parameters()), *batch)
     if compute.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    # Not getrusage: a new process inherits its parent's peak there.
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 2**20
 
 
 def operations(genes: int, settings: ModelSettings = SETTINGS) -> dict[str, float]:

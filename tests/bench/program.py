@@ -81,12 +81,12 @@ def full_size() -> dict[str, float]:
 
 
 def counts(wells: int = 384, genes: int = 37_000) -> dict[str, float]:
-    """`dpf init` from a gzipped MTX folder of counts, half of them above 0, to log-CPM."""
+    """`dpf init` from a gzipped MTX folder of counts, 30% of them above 0, to log-CPM."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "mtx"
         folder.mkdir()
         rng = np.random.default_rng(614)
-        values = rng.negative_binomial(1, 0.2, (genes, wells)) * (rng.random((genes, wells)) < 0.6)
+        values = rng.negative_binomial(1, 0.2, (genes, wells)) * (rng.random((genes, wells)) < 0.375)
         row, column = np.nonzero(values)
         entries = np.column_stack([row + 1, column + 1, values[row, column]])
         body = "\n".join(" ".join(map(str, entry)) for entry in entries.tolist())
