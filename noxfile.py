@@ -16,9 +16,16 @@ def install(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The test suite; `nox -s tests -- -m ''` runs the long tests too."""
+    """The test suite, but for the tests marked long."""
     install(session)
     session.run("pytest", *session.posargs, env={"MPLBACKEND": "Agg"})
+
+
+@nox.session
+def tests_long(session: nox.Session) -> None:
+    """The tests marked long: real trainings under the null, killed and resumed runs."""
+    install(session)
+    session.run("pytest", "-m", "long", *session.posargs, env={"MPLBACKEND": "Agg"})
 
 
 @nox.session
