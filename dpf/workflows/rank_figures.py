@@ -65,6 +65,16 @@ def _split(values: Floats, rows: CompoundRows) -> list[Floats]:
     return np.split(values[order], edges)
 
 
+def named_hits(q: Floats, t: Floats, fdr: float) -> NDArray[np.intp]:
+    """The rows of the hits that a map names: those with the largest T, largest first.
+
+    Not those with the smallest q: its floor falls with the number of wells, so compounds with many wells would crowd
+    out stronger ones with few.
+    """
+    hits = np.flatnonzero(np.nan_to_num(q, nan=1.0) <= fdr)
+    return hits[np.argsort(-t[hits], kind="stable")][:_NAMED]
+
+
 def _draw_map(
     path: Path, q: Floats, t: Floats, rows: CompoundRows, wells: RankedWells, inputs: Inputs, fdr: float
 ) -> tuple[Path, ...]:
@@ -73,8 +83,7 @@ def _draw_map(
     from dpf.figures.style import save
 
     pca = latent_pca(wells.outputs.latent[0], inputs.is_control)
-    hits = np.flatnonzero(np.nan_to_num(q, nan=1.0) <= fdr)
-    hits = hits[np.lexsort((-t[hits], q[hits]))][:_NAMED]
+    hits = named_hits(q, t, fdr)
     names = rows.names
     axis = wells.outputs.axis
     figure = latent_map(
