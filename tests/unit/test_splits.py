@@ -84,8 +84,8 @@ def test_every_well_is_held_out_once_and_replicates_stay_together(rule, folds, s
         )  # fmt: skip
     except DataError as error:
         # Whole plates may take nearly every control with them; such a split is refused, and only under that rule.
-        assert rule == "plate"
-        assert "training control(s)" in str(error)
+        if rule != "plate" or "training control(s)" not in str(error):
+            raise
         return
     assert ((parts == Part.HELD_OUT).sum(axis=0) == 1).all()
     if rule == "compound":
