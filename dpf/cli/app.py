@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from dpf import __version__
 from dpf.cli import check, evaluate, explain, export, info, init, latent, predict, rank, train
-from dpf.cli.session import set_debug
+from dpf.cli.session import be_silent, session, set_debug
+from dpf.errors import UsageError
+from dpf.project.ranks import ranks_from_environment
 
 app = typer.Typer(
     name="dpf",
@@ -28,6 +31,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
@@ -36,6 +40,16 @@ def root(
     """Which compounds move the cells, how strongly, in which direction, through which genes."""
     del version  # eager: it has been answered already
     set_debug(debug)
+    command = context.invoked_subcommand or ""
+    with session(command):
+        ranks = ranks_from_environment(os.environ)
+        if not ranks.leads and not debug:
+            be_silent()
+        if not ranks.alone and command != "train":
+            raise UsageError(
+                f"dpf {command} runs in one process", found=f"{ranks.world} processes started by torchrun",
+                hint="only dpf train can use several: run this without torchrun",
+            )  # fmt: skip
 
 
 for module in (init, check, train, evaluate, predict, latent, rank, explain, info, export):

@@ -6,9 +6,10 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -40,6 +41,16 @@ def set_debug(on: bool) -> None:
     _Debug.on = on
 
 
+class _Silence:
+    on = False
+
+
+def be_silent() -> None:
+    """Say nothing from here on, but for an error that nobody else tells: another process of this run speaks."""
+    _Silence.on = True
+    sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  until the process ends
+
+
 class Session:
     """One run of one command: its name, how its result is shown, its progress."""
 
@@ -47,6 +58,8 @@ class Session:
         self.command = command
         default = OutputFormat.table if sys.stdout.isatty() else OutputFormat.csv
         self.format = output or default
+        #: Whether this process, of several that train together, may tell why the run ends.
+        self.speaks: Callable[[], bool] = lambda: os.environ.get("RANK", "0") == "0"
         self._bar: Bar | None = None
 
     @property
@@ -96,6 +109,10 @@ class Session:
     def fail(self, text: str, kind: str, what: str, details: Mapping[str, str]) -> None:
         """Show why there is no result: `text` on stderr, and with --format json an envelope on stdout."""
         self.close()
+        if not self.speaks():
+            return
+        if _Silence.on:
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
         if self.format is OutputFormat.json:
             errors = [{"kind": kind, "what": what, **details}]
             content = {"dpf": 1, "command": self.command, "status": "error", "errors": errors}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
 from enum import StrEnum
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +24,9 @@ from dpf.cli.options import (
 )
 from dpf.cli.session import session
 from dpf.config import PRESETS
+
+if TYPE_CHECKING:
+    from dpf.training.distributed import Team
 
 
 class _Preset(StrEnum):
@@ -62,6 +66,7 @@ def command(
     with session("train", output, f"go on with: dpf train {project} --resume (and the same options)") as run:
         signal.signal(signal.SIGTERM, _as_interrupt)
         from dpf.project.directory import open_project
+        from dpf.training.distributed import joined
         from dpf.workflows.train import train_project
 
         chosen = [f"{name}={json.dumps(value)}" for name, value in PRESETS[preset].items()] if preset else []
@@ -71,9 +76,23 @@ def command(
             train__zscore=zscore, train__folds=folds, train__split=split, train__seed=seed,
             compute__threads=threads, compute__device=device, compute__precision=precision,
         )  # fmt: skip
-        result = train_project(open_project(project, changed), model, resume=resume, progress=run.progress)
+        with joined() as team:
+            run.speaks = _speaking(team)
+            opened = open_project(project, changed)
+            result = train_project(opened, model, resume=resume, progress=run.progress, team=team)
         run.show(result.table, title="Validation at the best epoch (these wells chose it)", **result.metrics)
         run.say(f"model: {result.folder.path}")
+
+
+def _speaking(team: Team) -> Callable[[], bool]:
+    def speaks() -> bool:
+        if not team.alone:
+            # torchrun signals the survivors of a loss, each perhaps more than once: what is to be said is said first.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return team.speaks()
+
+    return speaks
 
 
 def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -8,7 +8,7 @@ which makes 16 of them for every element about ten times faster than `Tensor.ber
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,13 @@ from torch import Tensor
 
 _LEVELS = 1 << 16
 _BF16_ONE = np.uint16(0x3F80)
+
+
+class Rows(NamedTuple):
+    """Some wells of a pass: those from number `first` on of its `whole`."""
+
+    first: int
+    whole: int
 
 
 class Noise:
@@ -28,10 +35,14 @@ class Noise:
         Probability that an element is zeroed. On the CPU it is rounded to a multiple of 2^-16.
     key
         Whole numbers, 0 or more, that name the pass.
+    rows
+        Where only some wells of the pass are computed here: which. Masks, of shape (wells, ...), are then drawn for
+        the whole pass and cut, so that a well's noise is what it is where all are computed together.
     """
 
-    def __init__(self, p: float, key: Sequence[int], device: torch.device) -> None:
+    def __init__(self, p: float, key: Sequence[int], device: torch.device, rows: Rows | None = None) -> None:
         self.p = p
+        self.rows = rows
         seed = np.random.SeedSequence(list(key))
         if device.type == "cpu":
             self._bits = np.random.SFC64(seed)
@@ -47,9 +58,16 @@ class Noise:
 
     def mask(self, like: Tensor) -> Tensor:
         """A tensor of `like`'s shape and type, 1 where an element is kept, 0 where it is not."""
+        start, stop, drawn = 0, like.numel(), like.numel()
+        if self.rows is not None:
+            well = like[0].numel()
+            start, drawn = self.rows.first * well, self.rows.whole * well
+            stop += start
         if self._generator is not None:
-            return torch.empty_like(like).bernoulli_(1.0 - self.p, generator=self._generator)
-        words = self._bits.random_raw(-(-like.numel() // 4)).view(np.uint16)[: like.numel()]
+            mask = like.new_empty(drawn).bernoulli_(1.0 - self.p, generator=self._generator)[start:stop]
+            # A copy of the rows: what else was drawn need not wait for the backward pass.
+            return (mask if self.rows is None else mask.clone()).view(like.shape)
+        words = self._bits.random_raw(-(-drawn // 4)).view(np.uint16)[start:stop]
         kept = words >= round(self.p * _LEVELS)
         if like.dtype != torch.bfloat16:
             return torch.from_numpy(kept).to(like.dtype).view(like.shape)

@@ -14,6 +14,7 @@ from dpf.errors import DeviceError
 from dpf.model.encoder import Attention, torch_attention
 from dpf.model.native_attention import NativeAttention
 from dpf.model.native_build import CannotBuildError, cpu_flags
+from dpf.project.ranks import ALONE, Ranks
 
 # Wells x genes in one pass. On a CPU a few wells already keep every core at work, in little memory (eight wells of
 # 2,541 genes take a quarter of a GiB); a GPU wants to be filled.
@@ -67,8 +68,10 @@ class Compute:
         return ", ".join([*words, f"{self.attention_kernel} attention{note}"])
 
 
-def resolve_compute(settings: ComputeSettings) -> Compute:
+def resolve_compute(settings: ComputeSettings, ranks: Ranks = ALONE) -> Compute:
     """Turn settings into a device and a precision, and set the thread count and the matrix-product precision.
+
+    Of several processes on one machine each takes a GPU of its own, or its share of the CPU's cores.
 
     Raises
     ------
@@ -78,8 +81,8 @@ def resolve_compute(settings: ComputeSettings) -> Compute:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     elif "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-    device = _device(settings.device)
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.local_world))
+    device = _device(settings.device) if ranks.alone else _own_device(settings.device, ranks)
     precision = _precision(settings.precision, device)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -126,6 +129,28 @@ def _device(name: str) -> torch.device:
             hint="choose one of those with --device, or install a PyTorch build for your GPU: https://pytorch.org",
         )
     return torch.device(full)
+
+
+def _own_device(name: str, ranks: Ranks) -> torch.device:
+    """The device of one of several processes: for auto and cuda, the GPU of its number on its machine."""
+    gpus = torch.cuda.device_count()
+    if name == "cuda" or (name == "auto" and gpus):
+        if ranks.local_rank >= gpus:
+            raise DeviceError(
+                "there are more processes on this machine than GPUs",
+                found=f"{ranks.local_world} processes, {gpus} GPU{'' if gpus == 1 else 's'}",
+                hint=f"torchrun --nproc-per-node {gpus}, or --device cpu" if gpus else "use --device cpu",
+            )
+        return torch.device(f"cuda:{ranks.local_rank}")
+    device = torch.device("cpu") if name == "auto" else _device(name)
+    if device.type == "mps" or (device.type == "cuda" and ranks.local_world > 1):
+        raise DeviceError(
+            f"{ranks.local_world} processes of this machine would share one GPU",
+            found=f"--device {name}",
+            expected="a GPU for each process",
+            hint="use --device cuda, which gives each its own, or --device cpu",
+        )
+    return device
 
 
 def _precision(name: str, device: torch.device) -> str:

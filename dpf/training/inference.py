@@ -37,6 +37,17 @@ def predict_wells(
     return concatenate(passes)
 
 
+def empty_prediction(network: PerturbFormer, wells: int, device: torch.device) -> Prediction:
+    """A prediction of so many wells, all 0, to be filled in."""
+    layout = network.layout
+    return Prediction(
+        torch.zeros(wells, network.settings.latent, device=device),
+        torch.zeros(wells, len(layout.scores), device=device),
+        torch.zeros(wells, device=device) if layout.label else None,
+        torch.zeros(wells, device=device) if layout.activation else None,
+    )
+
+
 def concatenate(passes: list[Prediction]) -> Prediction:
     """The predictions of several passes, one after another."""
 

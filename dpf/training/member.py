@@ -7,6 +7,7 @@ moments and the number of finished epochs.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -18,11 +19,12 @@ from torch import Tensor
 
 from dpf.config import TrainSettings
 from dpf.errors import DataError
-from dpf.model.dropout import Noise
+from dpf.model.dropout import Noise, Rows
 from dpf.model.losses import LossSums, TargetBatch, loss_sums, observed_counts, part_weights
 from dpf.model.network import PerturbFormer, Prediction
 from dpf.training.device import Compute, memory_errors
-from dpf.training.inference import concatenate
+from dpf.training.distributed import Team, passes
+from dpf.training.inference import empty_prediction
 from dpf.training.schedule import learning_rate
 
 
@@ -62,13 +64,21 @@ class MemberTraining:
         Finished epochs.
     best
         A copy of the weights (on the CPU) of the epoch with the lowest validation total.
+    team
+        The processes that share out each batch's wells; all of them call the same methods.
     """
 
     def __init__(
-        self, network: PerturbFormer, data: MemberData, settings: TrainSettings, compute: Compute, key: tuple[int, int]
+        self,
+        network: PerturbFormer,
+        data: MemberData,
+        settings: TrainSettings,
+        compute: Compute,
+        key: tuple[int, int],
+        team: Team = Team(),
     ) -> None:
         self.network = network.to(compute.device)
-        self.data, self.settings, self.compute, self.key = data, settings, compute, key
+        self.data, self.settings, self.compute, self.key, self.team = data, settings, compute, key, team
         self.optimizer = torch.optim.AdamW(
             [weight for weight in self.network.parameters() if weight.requires_grad],
             lr=settings.learning_rate,
@@ -104,6 +114,7 @@ class MemberTraining:
         if not all(map(math.isfinite, totals)):
             raise self._not_finite(totals)
         self.epoch += 1
+        self.check_agreement()
         is_best = totals[1] < self.best_total
         if is_best:
             self.best_epoch, self.best_total = self.epoch, totals[1]
@@ -115,6 +126,21 @@ class MemberTraining:
             self.epoch, (mse, bce, reg), totals[0], tuple(losses[1].tolist()), totals[1], seconds,
             self.optimizer.param_groups[0]["lr"], is_best, prediction,
         )  # fmt: skip
+
+    def check_agreement(self) -> None:
+        """Make sure that all processes have the same weights, bit for bit.
+
+        Raises
+        ------
+        ProjectError
+            They do not.
+        """
+        if self.team.alone:
+            return
+        digest = hashlib.sha256()
+        for weight in self.network.state_dict().values():
+            digest.update(weight.detach().cpu().numpy().tobytes())
+        self.team.agree(f"member {self.key[1]}, epoch {self.epoch}", {"weights": digest.hexdigest()})
 
     def _train(self, progress: Callable[[int], None] | None) -> LossSums:
         self.network.train()
@@ -138,38 +164,65 @@ class MemberTraining:
             group["lr"] = rate
 
     def _step(self, batch: Tensor, step: int) -> LossSums:
-        """One optimiser step; a batch larger than one pass is cut and the gradients of its parts are added."""
+        """One optimiser step; a batch larger than one pass is cut and the gradients of its parts are added.
+
+        Of several processes each computes its share of the wells, and the gradients are added over all of them.
+        """
         targets = self.data.targets.rows(batch)
         counts = observed_counts(targets)
         total = LossSums(torch.zeros_like(counts), torch.zeros_like(counts))
         self.optimizer.zero_grad(set_to_none=True)
         size = self.compute.wells_at_once(self.data.expression.shape[1])
-        for part, wells in enumerate(batch.split(size)):
-            noise = Noise(self.network.settings.dropout, (*self.key, self.epoch, step, part), self.compute.device)
+        for one in passes(len(batch), size, self.team.share(len(batch))):
+            wells = batch[one.wells]
+            rows = None if len(wells) == one.whole else Rows(one.first, one.whole)
+            key = (*self.key, self.epoch, step, one.part)
+            noise = Noise(self.network.settings.dropout, key, self.compute.device, rows)
             prediction = self.network(self.data.expression[wells], self.compute.dtype, noise, self.compute.attention)
             sums = loss_sums(prediction, self.data.targets.rows(wells))
             # Divided by what the whole batch observed: the parts' gradients add up to the batch's.
             ((sums.sums / counts) * self.weights).sum().backward()
             total = LossSums(total.sums + sums.sums.detach(), total.counts + sums.counts)
+        if not self.team.alone:
+            total = self._add_up(total)
         if self.settings.clip:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self.optimizer.step()
         return total
 
+    def _add_up(self, total: LossSums) -> LossSums:
+        """Put the sum of all processes' gradients in place of each one's, and give the sum of their losses."""
+        weights = [weight for weight in self.network.parameters() if weight.requires_grad]
+        grads = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+        buffer = torch.cat([part.flatten() for part in (*grads, *total)])  # one message instead of dozens
+        self.team.add(buffer)
+        *added, sums, counts = buffer.split([weight.numel() for weight in weights] + [len(part) for part in total])
+        for weight, grad in zip(weights, added, strict=True):
+            weight.grad = grad.view_as(weight)
+        return LossSums(sums, counts)
+
     def _validate(self) -> tuple[LossSums, Prediction]:
+        """Losses and predictions of the validation wells, each process computing its share of them."""
         self.network.eval()
+        wells = self.data.validation
         size = self.compute.wells_at_once(self.data.expression.shape[1])
         total = LossSums(torch.zeros_like(self.weights), torch.zeros_like(self.weights))
-        passes = []
+        whole = empty_prediction(self.network, len(wells), self.compute.device)
         with torch.inference_mode():
-            for wells in self.data.validation.split(size):
+            for one in passes(len(wells), size, self.team.share(len(wells))):
+                rows = wells[one.wells]
                 prediction = self.network(
-                    self.data.expression[wells], self.compute.dtype, attention=self.compute.attention
+                    self.data.expression[rows], self.compute.dtype, attention=self.compute.attention
                 )
-                sums = loss_sums(prediction, self.data.targets.rows(wells))
+                sums = loss_sums(prediction, self.data.targets.rows(rows))
                 total = LossSums(total.sums + sums.sums, total.counts + sums.counts)
-                passes.append(prediction)
-        return total, concatenate(passes).cpu()
+                for here, there in zip(prediction, whole, strict=True):
+                    if here is not None and there is not None:
+                        there[one.wells] = here
+            for values in (*total, *whole):
+                if values is not None:
+                    self.team.add(values)  # what a process has not computed is 0 there
+        return total, whole.cpu()
 
     def _not_finite(self, totals: list[float]) -> DataError:
         which = "training" if not math.isfinite(totals[0]) else "validation"

@@ -15,17 +15,21 @@ from dpf.training.member import MemberTraining
 
 
 class Estimate(NamedTuple):
-    """Seconds a well and training step, and the peak memory so far: the device's on a GPU, else the process's."""
+    """Seconds a well and training step, and the peak memory so far: the device's on a GPU, else the process's.
+
+    Of several processes, the seconds are those of all together, the memory is this one's.
+    """
 
     seconds_per_well: float
     gib: float
 
 
 def probe(training: MemberTraining) -> Estimate:
-    """Time a forward and a backward of one pass. Weights, optimiser and noise of the run are left as they were."""
+    """Time a forward and a backward of a pass. Weights, optimiser and noise of the run are left as they were."""
     data, compute, network = training.data, training.compute, training.network
     genes = data.expression.shape[1]
-    wells = data.train[: min(compute.wells_at_once(genes), training.settings.batch_size)]
+    share = -(-min(training.settings.batch_size, len(data.train)) // training.team.ranks.world)
+    wells = data.train[: min(compute.wells_at_once(genes), share)]
     seconds = 0.0
     network.train()
     for _ in range(2):  # the first one pays for what is set up once
@@ -38,7 +42,7 @@ def probe(training: MemberTraining) -> Estimate:
             if compute.device.type == "cuda":
                 torch.cuda.synchronize(compute.device)
         seconds = time.perf_counter() - started
-    return Estimate(seconds / len(wells), _peak_gib(compute.device))
+    return Estimate(seconds / len(wells) / training.team.ranks.world, _peak_gib(compute.device))
 
 
 def _peak_gib(device: torch.device) -> float:

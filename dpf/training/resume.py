@@ -5,7 +5,6 @@ There is no generator state to keep: order and noise are functions of (seed, mem
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from dpf.config import FORMAT
 from dpf.errors import ModelError, listed
 from dpf.files import canonical_json, write_bytes
 from dpf.project.model_header import KEY, read_model_header
+from dpf.training.differences import differences
 from dpf.training.member import MemberTraining
 
 Weights = dict[str, Tensor]
@@ -136,11 +136,11 @@ def load_run(path: Path, identity: dict[str, Any]) -> SavedRun:
     header = read_model_header(path)
     if header.get("kind") != "resume":
         raise ModelError("the file is not an interrupted run", where=path, found=header.get("kind"), expected="resume")
-    if different := _differences(header["identity"], identity):
+    if different := differences(header["identity"], identity):
         raise ModelError(
             "the interrupted run is not this one",
             where=path,
-            found=listed(different),
+            found=listed([f"{name} was {saved}, is {now}" for name, saved, now in different]),
             expected="the settings, inputs, device and precision it was started with",
             hint="repeat the original command with --resume, or start anew without --resume",
         )
@@ -162,17 +162,6 @@ def load_run(path: Path, identity: dict[str, Any]) -> SavedRun:
         [_with_nan(row) for row in header["history"]],
     )
     return SavedRun(state, header, tensors)
-
-
-def _differences(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    found: list[str] = []
-    for key in sorted(set(saved) | set(now)):
-        old, new = saved.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += _differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            found.append(f"{prefix}{key} was {json.dumps(old)}, is {json.dumps(new)}")
-    return found
 
 
 def run_identity(

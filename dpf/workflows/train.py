@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from dpf.tensors.grouping import group_wells
 from dpf.tensors.splits import PART_NAMES, Part, Parts, describe_leaks, split_fingerprint, table_from_splits
 from dpf.tensors.targets import TargetArrays, fit_scaling, scaled_targets
 from dpf.training.device import Compute, resolve_compute
+from dpf.training.distributed import Team, joined
 from dpf.training.inference import predict_wells
 from dpf.training.linear_start import start_from_ridge
 from dpf.training.member import MemberData, MemberTraining
@@ -69,41 +71,57 @@ class _Run:
     started: float
     progress: Progress
     normalisation: Normalisation
+    team: Team
 
 
 def train_project(
-    project: Project, model: str = "default", *, resume: bool = False, progress: Progress | None = None
+    project: Project,
+    model: str = "default",
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    team: Team | None = None,
 ) -> TrainResult:
     """Train every member of a model and write it into the project.
 
     The model's files are replaced only when the whole training has finished. An interrupted run goes on with
     `resume=True` and ends, on the same device in the same precision, with the same weights bit for bit.
 
+    `team` are the processes that train together, those that `torchrun` started if None. Every one of them calls this;
+    the first writes the files and tells of the progress.
+
     Raises
     ------
     DpfError
         Settings, inputs, splits or device do not allow it; another process trains the same model; the loss diverged.
     """
-    progress = progress or Silent()
+    if team is None:
+        with joined() as team:
+            return train_project(project, model, resume=resume, progress=progress, team=team)
+    progress = progress if progress and team.leads else Silent()
     settings = project.settings
     inputs = read_inputs(project)
     measured = read_measured(inputs.wells, settings.targets, project.wells)
     parts = split_wells(project, inputs, measured)
-    compute = resolve_compute(settings.compute)
+    compute = resolve_compute(settings.compute, team.ranks)
     layout = TargetLayout(measured.score_names, measured.label_name, measured.activation_name)
     folder = project.model(model)
     identity = run_identity(
         settings.as_dict(), inputs.fingerprint, split_fingerprint(parts, inputs.well_ids), compute.device,
         precision=compute.precision, tokens_at_once=compute.tokens_at_once, attention=compute.attention_kernel,
+        processes=team.ranks.world,
     )  # fmt: skip
     normalisation = read_normalisation(project.normalisation)
     run = _Run(
-        settings, inputs, measured, parts, compute, layout, folder, identity, time.monotonic(), progress, normalisation
-    )
+        settings, inputs, measured, parts, compute, layout, folder, identity, time.monotonic(), progress, normalisation,
+        team,
+    )  # fmt: skip
     _warn(run)
-    with writing(folder.path):
+    team.connect(compute.device)
+    team.agree("start", identity)
+    with writing(folder.path) if team.leads else nullcontext():
         state = _train_members(run, resume)
-        return _write_model(run, state)
+        return _write_model(run, state) if team.leads else TrainResult(folder, _metrics(run, state))
 
 
 def _warn(run: _Run) -> None:
@@ -127,7 +145,7 @@ def _warn(run: _Run) -> None:
 
 def _train_members(run: _Run, resume: bool) -> RunState:
     saved = load_run(run.folder.resume, run.identity) if resume else None
-    if run.folder.resume.exists() and not resume:
+    if run.team.leads and run.folder.resume.exists() and not resume:
         run.progress.warn(
             f"an interrupted run of this model is discarded: {run.folder.resume} (--resume continues one)"
         )
@@ -146,6 +164,7 @@ def _train_members(run: _Run, resume: bool) -> RunState:
                 run.progress.log(f"resuming after epoch {training.epoch} of {epochs}, member {member}")
                 run.progress.advance(done * int((run.parts[0] == Part.TRAIN).sum()))
             first = False
+        training.check_agreement()
         _run_member(run, state, training, member)
         state.finish_member(training)
     return state
@@ -178,7 +197,7 @@ def _begin_member(run: _Run, member: int) -> MemberTraining:
         groups = group_wells("compound", run.inputs.texts("compound") or [], run.inputs.is_control, None)[learned]
         kept = torch.from_numpy(np.flatnonzero(learned))
         start_from_ridge(network, expression.cpu()[kept], TargetBatch(*scaled).rows(kept), torch.from_numpy(groups))
-    return MemberTraining(network, data, train, run.compute, (train.seed, member))
+    return MemberTraining(network, data, train, run.compute, (train.seed, member), run.team)
 
 
 def _plan(run: _Run, training: MemberTraining) -> None:
@@ -187,9 +206,10 @@ def _plan(run: _Run, training: MemberTraining) -> None:
     seconds = estimate.seconds_per_well * wells * run.settings.train.epochs
     members = len(run.parts)
     parameters = sum(weight.numel() for weight in training.network.parameters())
+    processes = "" if run.team.alone else f"{run.team.ranks.world} processes on "
     run.progress.plan(
         f"{members} member{'s' if members > 1 else ''} x {run.settings.train.epochs} epochs x "
-        f"{wells // members:,} wells x {len(run.inputs.genes):,} genes on {run.compute.describe()}; "
+        f"{wells // members:,} wells x {len(run.inputs.genes):,} genes on {processes}{run.compute.describe()}; "
         f"{parameters / 1e6:.2f} M parameters; "
         f"about {duration(seconds)} and {estimate.gib:.1f} GiB"
     )
@@ -210,7 +230,7 @@ def _run_member(run: _Run, state: RunState, training: MemberTraining, member: in
         row = history_row(run.layout, training, member, record)
         state.history.append(row)
         run.progress.log(epoch_line(row, len(run.parts), run.settings.train.epochs, len(training.data.train)))
-        if time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES:
+        if run.team.leads and time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES:
             save_run(run.folder.resume, state, training, run.identity)
             saved_at = time.monotonic()
         if _time_is_up(run, member):
@@ -223,7 +243,7 @@ def _run_member(run: _Run, state: RunState, training: MemberTraining, member: in
 def _time_is_up(run: _Run, member: int) -> bool:
     """Whether a member has used its share of the time: every member gets the same, and what earlier ones left over."""
     allowed = run.settings.train.max_minutes * 60 * (member + 1) / len(run.parts)
-    return 0 < allowed < time.monotonic() - run.started
+    return allowed > 0 and run.team.told(allowed < time.monotonic() - run.started)
 
 
 def _write_model(run: _Run, state: RunState) -> TrainResult:

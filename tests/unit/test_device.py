@@ -107,7 +107,8 @@ def test_bf16_is_not_offered_on_mps(monkeypatch):
         resolve_compute(ComputeSettings(device="mps", precision="bf16"))
 
 
-def test_threads_are_those_asked_for_or_those_this_process_may_use():
+def test_threads_are_those_asked_for_or_those_this_process_may_use(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     resolve_compute(ComputeSettings(device="cpu", threads=1))
     assert torch.get_num_threads() == 1
     if hasattr(os, "sched_getaffinity"):

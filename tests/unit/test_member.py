@@ -166,7 +166,7 @@ def test_members_and_seeds_have_orders_and_noise_of_their_own():
 def test_every_pass_has_noise_of_its_own(monkeypatch):
     keys = []
     noise = member_module.Noise
-    monkeypatch.setattr(member_module, "Noise", lambda p, key, device: keys.append(key) or noise(p, key, device))
+    monkeypatch.setattr(member_module, "Noise", lambda p, key, *rest: keys.append(key) or noise(p, key, *rest))
     for number in range(2):
         training = tiny.training(member=number, compute=passes_of(3))
         training.run_epoch()

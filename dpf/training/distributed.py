@@ -1,0 +1,274 @@
+"""Several processes that train one model together: who does which wells, and what happens when one of them is lost.
+
+Every process holds the whole data set and the same weights. A step's batch is shared out by wells; the gradients and
+the sums of the losses are added up over the processes in one buffer, so every process takes the same step. Dividing by
+what the *whole* batch observed, and dropout masks that belong to the batch and not to the process, make it the step
+that one process would have taken, but for the order in which float32 numbers are added.
+
+Losses of processes are noticed in two ways: a collective breaks, or `torchrun` stops the survivors with a signal. A
+process that ends by itself says goodbye in the store that all share; who has not said it within a few seconds is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from dpf.errors import DeviceError, ProjectError, listed
+from dpf.project.ranks import ALONE, Ranks, ranks_from_environment
+from dpf.training.differences import differences
+
+if TYPE_CHECKING:
+    from torch.distributed import Store  # type: ignore[attr-defined]
+
+#: The longest that one process waits for another: the ranks' shares are equal, so this is much more than they differ.
+_PATIENCE = timedelta(minutes=10)
+#: How long a process has to say goodbye after another one was lost or a signal came.
+_GOODBYE_SECONDS = 5.0
+
+
+class _LostError(Exception):
+    """A collective broke: another process is no longer there."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of one training, seen from one of them; by default it is alone.
+
+    Attributes
+    ----------
+    ranks
+        This process's place.
+    store
+        The key-value store that all share; None for a process alone.
+    """
+
+    ranks: Ranks = ALONE
+    store: Store | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other process."""
+        return self.ranks.alone
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one process that writes and speaks."""
+        return self.ranks.leads
+
+    def share(self, count: int) -> range:
+        """The share of `count` wells that falls to this process: a run of them, perhaps empty; shares differ by one."""
+        rank, world = self.ranks.rank, self.ranks.world
+        return range(rank * count // world, (rank + 1) * count // world)
+
+    def connect(self, device: torch.device) -> None:
+        """Make collectives possible: through gloo on CPUs, NCCL on GPUs.
+
+        Raises
+        ------
+        DeviceError
+            The processes cannot reach each other, or this PyTorch has no NCCL.
+        """
+        if self.alone:
+            return
+        if device.type == "cuda":
+            if not dist.is_nccl_available():
+                raise DeviceError(
+                    "this PyTorch has no NCCL, which several GPUs need",
+                    hint="install a Linux CUDA build of PyTorch, or train with one process",
+                )
+            torch.cuda.set_device(device)
+        try:
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+                store=self.store, rank=self.ranks.rank, world_size=self.ranks.world, timeout=_PATIENCE,
+            )  # fmt: skip
+        except RuntimeError as error:
+            raise _LostError from error
+
+    def add(self, values: Tensor) -> None:
+        """Replace `values` by their sum over all processes; everywhere the same bits."""
+        if self.alone:
+            return
+        try:
+            dist.all_reduce(values)
+        except RuntimeError as error:
+            raise _LostError from error
+
+    def told(self, word: bool) -> bool:
+        """What the first process says, whatever the others think; every process must ask."""
+        if self.alone:
+            return word
+        said = torch.tensor([float(word and self.leads)])
+        self.add(said)
+        return bool(said.item())
+
+    def agree(self, occasion: str, mine: Mapping[str, Any]) -> None:
+        """Make sure that all processes have the same values; every process must ask.
+
+        Raises
+        ------
+        ProjectError
+            One has others: the message says which values, and what they are.
+        """
+        if self.alone:
+            return
+        assert self.store is not None
+        text = json.dumps(mine, sort_keys=True)
+        digests = torch.zeros(self.ranks.world, dtype=torch.int64)
+        digests[self.ranks.rank] = int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
+        self.store.set(f"{occasion}/{self.ranks.rank}", text)
+        self.add(digests)
+        odd = [rank for rank, digest in enumerate(digests.tolist()) if digest != digests[0]]
+        if not odd:
+            return
+        first, other = (json.loads(self.store.get(f"{occasion}/{rank}")) for rank in (0, odd[0]))
+        found = [f"{name}: {a} in rank 0, {b} in rank {odd[0]}" for name, a, b in differences(first, other)]
+        raise ProjectError(
+            "the processes of this run are not at one",
+            where=occasion,
+            found=listed(found),
+            expected="the same project, settings, PyTorch and kind of device everywhere",
+            hint="let every machine see the same project folder and the same installation",
+        )
+
+    def speaks(self) -> bool:
+        """Whether this process may tell why the run ends: the first that asks may, so that it is told once."""
+        if self.store is None:
+            return self.leads
+        try:
+            return bool(self.store.add("spoken", 1) == 1)
+        except RuntimeError:  # the store went with the process that had it
+            return self.ranks.rank <= 1
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """The part of a run in which processes depend on each other.
+
+        Raises
+        ------
+        DeviceError
+            Another process was lost: killed, or crashed.
+        KeyboardInterrupt
+            All were stopped by a signal.
+        """
+        if self.alone:
+            yield
+            return
+        try:
+            yield
+        except (_LostError, KeyboardInterrupt) as error:
+            if dist.is_initialized() and dist.get_backend() == "gloo":
+                dist.destroy_process_group()  # closes the connections: who waits for this process stops waiting
+            silent = self._silent()
+            if silent or isinstance(error, _LostError):
+                raise self._lost(silent, error.__cause__) from error.__cause__
+            raise
+        finally:
+            self._say_goodbye()
+        dist.destroy_process_group()
+
+    def _say_goodbye(self) -> None:
+        assert self.store is not None
+        with suppress(RuntimeError):  # the store went with the process that had it
+            self.store.set(f"goodbye/{self.ranks.rank}", "")
+
+    def _silent(self) -> list[int]:
+        """The processes that have not said goodbye in time."""
+        assert self.store is not None
+        end = time.monotonic() + _GOODBYE_SECONDS
+        others = [rank for rank in range(self.ranks.world) if rank != self.ranks.rank]
+        while True:
+            try:
+                self._say_goodbye()
+                while others and time.monotonic() < end:
+                    others = [rank for rank in others if not self.store.check([f"goodbye/{rank}"])]
+                    time.sleep(0.02)
+                return others
+            except RuntimeError:
+                return [0]  # the store was the first process's
+            except KeyboardInterrupt:
+                continue  # torchrun's signal to the survivors: the question is still who was lost
+
+    def _lost(self, silent: list[int], cause: BaseException | None) -> DeviceError:
+        names = f"rank{'s' if len(silent) > 1 else ''} {listed(silent)}" if silent else "a rank"
+        return DeviceError(
+            f"{names} of {self.ranks.world} was lost: killed, or crashed",
+            found=str(cause).strip().splitlines()[0] if cause else "no answer, and a signal to stop",
+            hint="torchrun's report has its exit code (-9: killed, often for memory); go on with --resume",
+        )
+
+
+@contextmanager
+def joined(environment: Mapping[str, str] | None = None) -> Iterator[Team]:
+    """The team this process belongs to by the environment that `torchrun` made, while a run lasts.
+
+    Raises
+    ------
+    UsageError
+        The environment is not whole.
+    DeviceError
+        The other processes cannot be reached, or one was lost on the way.
+    """
+    ranks = ranks_from_environment(os.environ if environment is None else environment)
+    if ranks.alone:
+        yield Team()
+        return
+    if not dist.is_available():
+        raise DeviceError("this PyTorch cannot train in several processes", hint="start dpf without torchrun")
+    from torch.distributed.rendezvous import rendezvous
+
+    try:
+        store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
+    except (RuntimeError, ValueError) as error:
+        raise DeviceError(
+            "the processes of this run do not find each other", found=str(error).splitlines()[0],
+            hint="check torchrun's --rdzv-endpoint, and that the machines reach each other's ports",
+        ) from error  # fmt: skip
+    team = Team(ranks, store)
+    with team.together():
+        yield team
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Some wells of a batch that go through the network together: a part of the batch, or a process's rows of it.
+
+    Attributes
+    ----------
+    part
+        The number of the part of the batch.
+    wells
+        The wells' places in the batch.
+    first, whole
+        These wells are those from number `first` on of the part's `whole`.
+    """
+
+    part: int
+    wells: slice
+    first: int
+    whole: int
+
+
+def passes(wells: int, size: int, share: range) -> Iterator[Pass]:
+    """Cut a batch of so many wells into parts of `size`, and give what of each part is in a process's share.
+
+    The parts do not depend on the processes: they are what dropout masks are drawn for.
+    """
+    for part in range(math.ceil(wells / size)):
+        begin, end = part * size, min((part + 1) * size, wells)
+        start, stop = max(begin, share.start), min(end, share.stop)
+        if start < stop:
+            yield Pass(part, slice(start, stop), start - begin, end - begin)
