@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable
 from enum import StrEnum
@@ -24,6 +25,7 @@ from dpf.cli.options import (
 )
 from dpf.cli.session import session
 from dpf.config import PRESETS
+from dpf.project.ranks import ranks_from_environment
 
 if TYPE_CHECKING:
     from dpf.training.distributed import Team
@@ -63,7 +65,9 @@ def command(
     output: FormatOption = None,
 ) -> None:
     """Train the model; its weights, splits, history and loss curve go to models/NAME."""
-    with session("train", output, f"go on with: dpf train {project} --resume (and the same options)") as run:
+    alone = ranks_from_environment(os.environ).alone
+    again = f"dpf train {project} --resume (and the same options)" if alone else "the same torchrun line and --resume"
+    with session("train", output, f"go on with: {again}") as run:
         signal.signal(signal.SIGTERM, _as_interrupt)
         from dpf.project.directory import open_project
         from dpf.training.distributed import joined

@@ -5,8 +5,9 @@ the sums of the losses are added up over the processes in one buffer, so every p
 what the *whole* batch observed, and dropout masks that belong to the batch and not to the process, make it the step
 that one process would have taken, but for the order in which float32 numbers are added.
 
-Losses of processes are noticed in two ways: a collective breaks, or `torchrun` stops the survivors with a signal. A
-process that ends by itself says goodbye in the store that all share; who has not said it within a few seconds is lost.
+The loss of a process is noticed in two ways: a collective breaks, or `torchrun` stops the survivors with a signal. To
+tell who was lost (or that nobody was, and the user has stopped the run), every process counts heartbeats in the store
+that all share, and says goodbye there before it ends by itself.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import hashlib
 import json
 import math
 import os
+import re
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -35,8 +38,9 @@ if TYPE_CHECKING:
 
 #: The longest that one process waits for another: the ranks' shares are equal, so this is much more than they differ.
 _PATIENCE = timedelta(minutes=10)
-#: How long a process has to say goodbye after another one was lost or a signal came.
-_GOODBYE_SECONDS = 5.0
+_HEARTBEAT_SECONDS = 0.3
+#: A process without heartbeat for so long, and without goodbye, is lost.
+_LOST_SECONDS = 3.0
 
 
 class _LostError(Exception):
@@ -149,9 +153,13 @@ class Team:
         if self.store is None:
             return self.leads
         try:
-            return bool(self.store.add("spoken", 1) == 1)
+            return self._spoken(1) == 1
         except RuntimeError:  # the store went with the process that had it
             return self.ranks.rank <= 1
+
+    def _spoken(self, more: int) -> int:
+        assert self.store is not None
+        return int(self.store.add("spoken", more))
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -168,10 +176,9 @@ class Team:
             yield
             return
         try:
-            yield
+            with self._heartbeat():
+                yield
         except (_LostError, KeyboardInterrupt) as error:
-            if dist.is_initialized() and dist.get_backend() == "gloo":
-                dist.destroy_process_group()  # closes the connections: who waits for this process stops waiting
             silent = self._silent()
             if silent or isinstance(error, _LostError):
                 raise self._lost(silent, error.__cause__) from error.__cause__
@@ -180,35 +187,69 @@ class Team:
             self._say_goodbye()
         dist.destroy_process_group()
 
+    @contextmanager
+    def _heartbeat(self) -> Iterator[None]:
+        store, stop = self.store, threading.Event()
+        assert store is not None
+
+        def beat() -> None:
+            with suppress(RuntimeError):  # the store went with the process that had it
+                while not stop.wait(_HEARTBEAT_SECONDS):
+                    store.add(f"heartbeat/{self.ranks.rank}", 1)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(_LOST_SECONDS)
+
     def _say_goodbye(self) -> None:
         assert self.store is not None
         with suppress(RuntimeError):  # the store went with the process that had it
             self.store.set(f"goodbye/{self.ranks.rank}", "")
 
     def _silent(self) -> list[int]:
-        """The processes that have not said goodbye in time."""
-        assert self.store is not None
-        end = time.monotonic() + _GOODBYE_SECONDS
-        others = [rank for rank in range(self.ranks.world) if rank != self.ranks.rank]
-        while True:
+        """The processes that have neither a heartbeat nor said goodbye; none where that has been told already."""
+        end = time.monotonic() + _LOST_SECONDS
+        last: dict[int, int] = {}
+        silent = set(range(self.ranks.world)) - {self.ranks.rank}
+        while silent and time.monotonic() < end:
             try:
                 self._say_goodbye()
-                while others and time.monotonic() < end:
-                    others = [rank for rank in others if not self.store.check([f"goodbye/{rank}"])]
-                    time.sleep(0.02)
-                return others
+                if self._spoken(0):
+                    return []
+                for rank in tuple(silent):
+                    beats = self._heartbeats(rank)
+                    if beats is None or last.setdefault(rank, beats) != beats:
+                        silent.remove(rank)
+                time.sleep(0.05)
             except RuntimeError:
                 return [0]  # the store was the first process's
             except KeyboardInterrupt:
                 continue  # torchrun's signal to the survivors: the question is still who was lost
+        return sorted(silent)
+
+    def _heartbeats(self, rank: int) -> int | None:
+        """How many a process has had, or None where it has said goodbye."""
+        assert self.store is not None
+        return None if self.store.check([f"goodbye/{rank}"]) else int(self.store.add(f"heartbeat/{rank}", 0))
 
     def _lost(self, silent: list[int], cause: BaseException | None) -> DeviceError:
         names = f"rank{'s' if len(silent) > 1 else ''} {listed(silent)}" if silent else "a rank"
         return DeviceError(
-            f"{names} of {self.ranks.world} was lost: killed, or crashed",
-            found=str(cause).strip().splitlines()[0] if cause else "no answer, and a signal to stop",
-            hint="torchrun's report has its exit code (-9: killed, often for memory); go on with --resume",
+            f"{names} of {self.ranks.world} {'were' if len(silent) > 1 else 'was'} lost: killed, or crashed",
+            found=_first_sentence(cause) if cause else "no answer, and a signal to stop",
+            hint="torchrun's report has its exit code (-9: killed, often for memory); go on with the same command "
+            "and --resume",
         )
+
+
+def _first_sentence(error: BaseException) -> str:
+    """What a collective says of its end, without the place in its source and without its advice."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\[\S+\] ", "", line).partition(". ")[0]
 
 
 @contextmanager
@@ -234,7 +275,7 @@ def joined(environment: Mapping[str, str] | None = None) -> Iterator[Team]:
         store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
     except (RuntimeError, ValueError) as error:
         raise DeviceError(
-            "the processes of this run do not find each other", found=str(error).splitlines()[0],
+            "the processes of this run do not find each other", found=_first_sentence(error),
             hint="check torchrun's --rdzv-endpoint, and that the machines reach each other's ports",
         ) from error  # fmt: skip
     team = Team(ranks, store)

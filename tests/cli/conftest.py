@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,9 +84,9 @@ def ok() -> Command:
 def start() -> Callable[..., subprocess.Popen[str]]:
     """Start a command as a process of its own."""
 
-    def begin(*words: object, **options: Any) -> subprocess.Popen[str]:
+    def begin(*words: object, launcher: Sequence[str] = (), **options: Any) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "dpf", *map(str, words)]
+        command = [sys.executable, *launcher, "-m", "dpf", *map(str, words)]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
         return subprocess.Popen(command, env=environment, **streams)
 
@@ -99,7 +99,7 @@ def process(start: Callable[..., subprocess.Popen[str]]) -> Command:
 
     def run(*words: object, **options: Any) -> Ran:
         with start(*words, **options) as running:
-            out, err = running.communicate(timeout=120)
+            out, err = running.communicate(timeout=300)
         return Ran(running.returncode, out, err)
 
     return run

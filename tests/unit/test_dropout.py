@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpf.model.dropout import Noise, drop, drop_and_add, drop_relu
+from dpf.model.dropout import Noise, Rows, drop, drop_and_add, drop_relu
 
 CPU = torch.device("cpu")
 
@@ -51,6 +51,16 @@ def test_a_mask_is_0_or_1_in_the_type_of_what_it_falls_on(dtype):
     assert mask.dtype == dtype
     assert sorted(mask.unique().tolist()) == [0.0, 1.0]
     assert torch.equal(mask.float(), Noise(0.3, (1, 2), CPU).mask(torch.empty(40, 50)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("first", "wells"), [(0, 2), (1, 3), (4, 1), (0, 5)])
+def test_rows_of_a_pass_have_the_noise_of_the_whole_pass(dtype, first, wells):
+    shapes = [(5, 3, 7), (5, 2), (5,)]  # of the whole pass
+    noise, cut = Noise(0.4, (1, 2), CPU), Noise(0.4, (1, 2), CPU, Rows(first, 5))
+    for shape in shapes:
+        whole = noise.mask(torch.empty(shape, dtype=dtype))
+        assert torch.equal(cut.mask(torch.empty((wells, *shape[1:]), dtype=dtype)), whole[first : first + wells])
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (5, 0), (2, 3, 5)])
