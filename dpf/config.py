@@ -105,8 +105,9 @@ class ComputeSettings:
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps; what is not there is an error, never a fallback")
     precision: str = setting(
         "auto",
-        "of the encoder: auto = bf16 where the hardware is fast at it, else fp32; losses and statistics are float32",
-        choices=("auto", "fp32", "tf32", "bf16"),
+        "of the encoder: auto = bf16 where the hardware is fast at it, else fp32; tf32 and fp16 (with gradient scaling)"
+        " are for NVIDIA GPUs; losses and statistics are float32",
+        choices=("auto", "fp32", "tf32", "bf16", "fp16"),
     )
     attention_kernel: str = setting(
         "auto",

@@ -25,6 +25,7 @@ from dpf.model.network import PerturbFormer, Prediction
 from dpf.training.device import Compute, memory_errors
 from dpf.training.distributed import Team, passes
 from dpf.training.inference import empty_prediction
+from dpf.training.scaling import gradient_scaler
 from dpf.training.schedule import learning_rate
 
 
@@ -64,6 +65,8 @@ class MemberTraining:
         Finished epochs.
     best
         A copy of the weights (on the CPU) of the epoch with the lowest validation total.
+    scaler
+        Scales the loss where gradients are computed in float16, and skips steps that overflow.
     team
         The processes that share out each batch's wells; all of them call the same methods.
     """
@@ -85,6 +88,7 @@ class MemberTraining:
             weight_decay=settings.weight_decay,
             fused=compute.device.type in ("cpu", "cuda"),
         )
+        self.scaler = gradient_scaler(compute)
         self.weights = part_weights(settings.activation_weight, compute.device)
         self.epoch = 0
         self.best_epoch = 0
@@ -181,13 +185,15 @@ class MemberTraining:
             prediction = self.network(self.data.expression[wells], self.compute.dtype, noise, self.compute.attention)
             sums = loss_sums(prediction, self.data.targets.rows(wells))
             # Divided by what the whole batch observed: the parts' gradients add up to the batch's.
-            ((sums.sums / counts) * self.weights).sum().backward()
+            self.scaler.scale(((sums.sums / counts) * self.weights).sum()).backward()
             total = LossSums(total.sums + sums.sums.detach(), total.counts + sums.counts)
         if not self.team.alone:
             total = self._add_up(total)
+        self.scaler.unscale_(self.optimizer)
         if self.settings.clip:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)  # unless a gradient is not finite
+        self.scaler.update()
         return total
 
     def _add_up(self, total: LossSums) -> LossSums:

@@ -1,4 +1,6 @@
-"""What an interrupted run needs to end where the uninterrupted one would have: weights, moments, best weights, history.
+"""What an interrupted run needs to end where the uninterrupted one would have.
+
+Weights, best weights, the optimiser's moments, the loss scale, history.
 
 There is no generator state to keep: order and noise are functions of (seed, member, epoch, step).
 """
@@ -80,6 +82,7 @@ def save_run(path: Path, state: RunState, current: MemberTraining, identity: dic
         "epoch": current.epoch,
         "current_best_epoch": current.best_epoch,
         "current_best_total": current.best_total,
+        "scaler": current.scaler.state_dict(),
     }
     tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
     write_bytes(path, save(tensors, {KEY: canonical_json(header)}))
@@ -109,6 +112,7 @@ class SavedRun:
         training.epoch = self.header["epoch"]
         training.best_epoch = self.header["current_best_epoch"]
         training.best_total = self.header["current_best_total"]
+        training.scaler.load_state_dict(self.header["scaler"])
         moments: dict[int, Weights] = {}
         for name, value in self._part("moments.").items():
             index, _, key = name.partition(".")

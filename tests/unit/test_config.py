@@ -50,7 +50,7 @@ any_settings = st.builds(
         split=st.sampled_from(["compound", "well", "plate"]),
         seed=st.integers(0, 2**63 - 1),
     ),
-    compute=st.builds(ComputeSettings, precision=st.sampled_from(["auto", "fp32", "tf32", "bf16"])),
+    compute=st.builds(ComputeSettings, precision=st.sampled_from(["auto", "fp32", "tf32", "bf16", "fp16"])),
     latent=st.builds(LatentSettings, control_clusters=st.lists(st.text(), max_size=3).map(tuple)),
 )
 
@@ -137,7 +137,7 @@ def test_a_wrong_type_says_which_is_right(section, name, value, text):
         ("train", "validation", 0.95, "expected at most 0.9"),
         ("model", "dropout", -0.1, "expected at least 0.0"),
         ("model", "dropout", 1, "expected at most 0.95"),
-        ("compute", "precision", "fp16", "expected one of auto, fp32, tf32, bf16"),
+        ("compute", "precision", "fp8", "expected one of auto, fp32, tf32, bf16, fp16"),
         ("latent", "center", "plates", "expected one of all, plate; did you mean plate?"),
     ],
 )

@@ -101,6 +101,14 @@ def test_tf32_is_for_gpus_from_ampere_on(monkeypatch):
     assert torch.get_float32_matmul_precision() == "highest"
 
 
+def test_fp16_is_for_gpus(monkeypatch):
+    with pytest.raises(DeviceError, match=r"fp16 is offered on NVIDIA GPUs only[\s\S]*found: cpu[\s\S]*bf16 or fp32"):
+        resolve_compute(ComputeSettings(device="cpu", precision="fp16"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    compute = resolve_compute(ComputeSettings(device="cuda", precision="fp16"))
+    assert (compute.precision, compute.dtype) == ("fp16", torch.float16)
+
+
 def test_bf16_is_not_offered_on_mps(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     with pytest.raises(DeviceError, match="bf16 is not offered on mps"):
