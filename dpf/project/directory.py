@@ -37,6 +37,11 @@ class ModelFolder:
         return self.path / "resume.safetensors"
 
     @property
+    def diverged(self) -> Path:
+        """The best weights before the loss stopped being a finite number; a model file, until a training succeeds."""
+        return self.path / "diverged.safetensors"
+
+    @property
     def history(self) -> Path:
         """One row an epoch and member."""
         return self.path / "history.parquet"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -181,9 +182,29 @@ def _fast_bf16(device: torch.device) -> bool:
     return not cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
+class PassMemory(NamedTuple):
+    """Memory of a GPU that training takes, in bytes: whatever the pass, and for each well in it."""
+
+    always: float
+    per_well: float
+
+    def wells_in(self, available: float) -> int:
+        """How many wells fit into so many bytes, a tenth of them left for what the allocator cannot use; maybe 0."""
+        return max(0, int((0.9 * available - self.always) // self.per_well))
+
+
 @contextmanager
-def memory_errors(compute: Compute, genes: int) -> Iterator[None]:
+def memory_errors(
+    compute: Compute, genes: int, wells: int | None = None, measured: PassMemory | None = None
+) -> Iterator[None]:
     """Turn running out of memory into an error that says what would fit.
+
+    Parameters
+    ----------
+    wells
+        Most wells in one pass; as many as `compute` allows if None.
+    measured
+        What a pass takes, if it has been measured; else the error proposes a quarter of the wells.
 
     Raises
     ------
@@ -193,20 +214,30 @@ def memory_errors(compute: Compute, genes: int) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(compute, genes) from error
+        raise _out_of_memory(compute, genes, wells, measured) from error
     except RuntimeError as error:
         if "allocate memory" not in str(error):  # what PyTorch's CPU allocator says
             raise
-        raise _out_of_memory(compute, genes) from error
+        raise _out_of_memory(compute, genes, wells, measured) from error
 
 
-def _out_of_memory(compute: Compute, genes: int) -> DeviceError:
-    wells = compute.wells_at_once(genes)
-    fewer = max(1, wells // 4) * genes
+def _out_of_memory(compute: Compute, genes: int, wells: int | None, measured: PassMemory | None) -> DeviceError:
+    wells = compute.wells_at_once(genes) if wells is None else wells
+    found = f"{wells} well{'s' if wells > 1 else ''} x {genes:,} genes in one pass"
+    fewer = max(1, wells // 4)
+    if measured is not None and compute.device.type == "cuda":
+        # What this process holds is free for it: the passes' tensors go, and are asked for again.
+        available = torch.cuda.mem_get_info(compute.device)[0] + torch.cuda.memory_reserved(compute.device)
+        fit = measured.wells_in(available)
+        found += f" at {measured.per_well / 2**20:,.0f} MiB a well; {available / 2**30:.1f} GiB are there for dpf, "
+        found += f"enough for {fit} well{'' if fit == 1 else 's'}"
+        # Should it have fitted, memory is in pieces, or another program's at times.
+        fewer = max(1, min(fit, wells // 2))
     return DeviceError(
         f"{compute.device} ran out of memory",
-        found=f"{wells} well{'s' if wells > 1 else ''} x {genes:,} genes in one pass",
-        hint=f"the same result in less memory: --set compute.tokens_at_once={fewer}"
+        found=found,
+        hint=f"the same result in less memory, {fewer} well{'s' if fewer > 1 else ''} in a pass: "
+        f"--set compute.tokens_at_once={fewer * genes}"
         if wells > 1
         else "one well is the least there is: use fewer genes, a smaller model.width or a device with more memory",
     )

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from dpf.config import TrainSettings
-from dpf.errors import DataError
 from dpf.model.dropout import Noise, Rows
 from dpf.model.losses import LossSums, TargetBatch, loss_sums, observed_counts, part_weights
 from dpf.model.network import PerturbFormer, Prediction
-from dpf.training.device import Compute, memory_errors
+from dpf.training.device import Compute, PassMemory, memory_errors
 from dpf.training.distributed import Team, passes
+from dpf.training.divergence import diverged
 from dpf.training.inference import empty_prediction
 from dpf.training.scaling import gradient_scaler
 from dpf.training.schedule import learning_rate
@@ -37,6 +37,7 @@ class MemberData:
     targets: TargetBatch
     train: Tensor  # indices of the training wells
     validation: Tensor  # indices of the validation wells
+    names: tuple[str, ...] = ()  # the N wells' ids, for messages
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class MemberTraining:
         Finished epochs.
     best
         A copy of the weights (on the CPU) of the epoch with the lowest validation total.
+    memory
+        What a pass takes on a GPU, where `dpf.training.probe` has measured it.
     scaler
         Scales the loss where gradients are computed in float16, and skips steps that overflow.
     team
@@ -88,6 +91,7 @@ class MemberTraining:
             weight_decay=settings.weight_decay,
             fused=compute.device.type in ("cpu", "cuda"),
         )
+        self.memory: PassMemory | None = None
         self.scaler = gradient_scaler(compute)
         self.weights = part_weights(settings.activation_weight, compute.device)
         self.epoch = 0
@@ -106,17 +110,18 @@ class MemberTraining:
 
         Raises
         ------
-        DataError
+        DivergedError
             The loss is not finite; the weights of the best epoch so far are in `best`.
         """
         started = time.perf_counter()
-        with memory_errors(self.compute, self.data.expression.shape[1]):
+        before = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        with memory_errors(self.compute, self.data.expression.shape[1], self.wells_in_a_pass, self.memory):
             train = self._train(progress).means()
             validation, prediction = self._validate()
         losses = torch.stack([train, validation.means()]).cpu()  # the epoch's one wait for the device
         totals = (losses * self.weights.cpu()).sum(1).tolist()
         if not all(map(math.isfinite, totals)):
-            raise self._not_finite(totals)
+            raise diverged(self, before, totals)
         self.epoch += 1
         self.check_agreement()
         is_best = totals[1] < self.best_total
@@ -130,6 +135,12 @@ class MemberTraining:
             self.epoch, (mse, bce, reg), totals[0], tuple(losses[1].tolist()), totals[1], seconds,
             self.optimizer.param_groups[0]["lr"], is_best, prediction,
         )  # fmt: skip
+
+    @property
+    def wells_in_a_pass(self) -> int:
+        """Most wells that go forward and backward together: of a batch, this process's share, as many as fit."""
+        batch = min(self.settings.batch_size, len(self.data.train))
+        return min(self.compute.wells_at_once(self.data.expression.shape[1]), -(-batch // self.team.ranks.world))
 
     def check_agreement(self) -> None:
         """Make sure that all processes have the same weights, bit for bit.
@@ -229,12 +240,3 @@ class MemberTraining:
                 if values is not None:
                     self.team.add(values)  # what a process has not computed is 0 there
         return total, whole.cpu()
-
-    def _not_finite(self, totals: list[float]) -> DataError:
-        which = "training" if not math.isfinite(totals[0]) else "validation"
-        return DataError(
-            f"the {which} loss is no longer a finite number",
-            where=f"epoch {self.epoch + 1}",
-            found=f"training {totals[0]}, validation {totals[1]}",
-            hint="lower --learning-rate; look for extreme values in the expression or the targets with dpf info",
-        )

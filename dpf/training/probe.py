@@ -7,10 +7,11 @@ import time
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from dpf.model.dropout import Noise
 from dpf.model.losses import loss_sums
-from dpf.training.device import memory_errors
+from dpf.training.device import PassMemory, memory_errors
 from dpf.training.member import MemberTraining
 
 
@@ -25,24 +26,51 @@ class Estimate(NamedTuple):
 
 
 def probe(training: MemberTraining) -> Estimate:
-    """Time a forward and a backward of a pass. Weights, optimiser and noise of the run are left as they were."""
-    data, compute, network = training.data, training.compute, training.network
+    """Time a forward and a backward of a pass. Weights, optimiser and noise of the run are left as they were.
+
+    On a GPU `training.memory` is measured as well, on a few wells, before a whole pass is tried.
+
+    Raises
+    ------
+    DeviceError
+        A pass does not fit into memory.
+    """
+    data, compute = training.data, training.compute
     genes = data.expression.shape[1]
-    share = -(-min(training.settings.batch_size, len(data.train)) // training.team.ranks.world)
-    wells = data.train[: min(compute.wells_at_once(genes), share)]
+    wells = data.train[: training.wells_in_a_pass]
+    if compute.device.type == "cuda":
+        with memory_errors(compute, genes, 1):
+            _pass(training, wells[:1])  # pays for what is set up once
+            few, more = (_peak_bytes(training, data.train[:number]) for number in (1, 3))
+        per_well = max(1.0, (more - few) / max(1, len(data.train[:3]) - 1))
+        # The optimiser will keep two numbers beside every weight and its gradient.
+        weights = sum(weight.numel() * 4 for weight in training.network.parameters())
+        training.memory = PassMemory(few - per_well + 3 * weights, per_well)
     seconds = 0.0
-    network.train()
     for _ in range(2):  # the first one pays for what is set up once
         started = time.perf_counter()
-        with memory_errors(compute, genes):
-            noise = Noise(network.settings.dropout, training.key, compute.device)
-            prediction = network(data.expression[wells], compute.dtype, noise, compute.attention)
-            loss_sums(prediction, data.targets.rows(wells)).sums.sum().backward()
-            network.zero_grad(set_to_none=True)
-            if compute.device.type == "cuda":
-                torch.cuda.synchronize(compute.device)
+        with memory_errors(compute, genes, len(wells), training.memory):
+            _pass(training, wells)
         seconds = time.perf_counter() - started
     return Estimate(seconds / len(wells) / training.team.ranks.world, _peak_gib(compute.device))
+
+
+def _pass(training: MemberTraining, wells: Tensor) -> None:
+    data, compute, network = training.data, training.compute, training.network
+    network.train()
+    noise = Noise(network.settings.dropout, training.key, compute.device)
+    prediction = network(data.expression[wells], compute.dtype, noise, compute.attention)
+    loss_sums(prediction, data.targets.rows(wells)).sums.sum().backward()
+    network.zero_grad(set_to_none=True)
+    if compute.device.type == "cuda":
+        torch.cuda.synchronize(compute.device)
+
+
+def _peak_bytes(training: MemberTraining, wells: Tensor) -> int:
+    """Most memory of the GPU that a pass has in use, all that was there before included."""
+    torch.cuda.reset_peak_memory_stats(training.compute.device)
+    _pass(training, wells)
+    return torch.cuda.max_memory_allocated(training.compute.device)
 
 
 def _peak_gib(device: torch.device) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -11,32 +10,31 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 
-from dpf.config import Settings
 from dpf.files import canonical_json, write_text
-from dpf.model.checkpoint import ControlWells, TrainedModel, gene_fingerprint, save_model
+from dpf.model.checkpoint import save_model
 from dpf.model.losses import TargetBatch
-from dpf.model.network import TargetLayout, build_network, empty_network
+from dpf.model.network import TargetLayout, build_network
 from dpf.project.directory import ModelFolder, Project
 from dpf.project.lock import writing
 from dpf.tables.normalisation_table import read_normalisation
-from dpf.tables.normalise import Normalisation
 from dpf.tables.storage import write_table
 from dpf.tensors.grouping import group_wells
-from dpf.tensors.splits import PART_NAMES, Part, Parts, describe_leaks, split_fingerprint, table_from_splits
+from dpf.tensors.splits import Part, describe_leaks, split_fingerprint, table_from_splits
 from dpf.tensors.targets import TargetArrays, fit_scaling, scaled_targets
-from dpf.training.device import Compute, resolve_compute
+from dpf.training.device import resolve_compute
 from dpf.training.distributed import Team, joined
-from dpf.training.inference import predict_wells
+from dpf.training.divergence import DivergedError
 from dpf.training.linear_start import start_from_ridge
 from dpf.training.member import MemberData, MemberTraining
 from dpf.training.probe import probe
-from dpf.training.resume import RunState, Weights, load_run, run_identity, save_run
+from dpf.training.resume import RunState, load_run, run_identity, save_run
 from dpf.workflows.history import draw_loss_curve, epoch_line, history_row, history_table
-from dpf.workflows.inputs import Inputs, Measured, read_inputs, read_measured
+from dpf.workflows.inputs import read_inputs, read_measured
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.splitting import split_wells
+from dpf.workflows.training_run import TrainingRun as _Run
+from dpf.workflows.training_run import about_model, keep_best, trained_model
 
 # Writing the state of a run costs some tens of milliseconds; a power cut may cost this much work.
 _SECONDS_BETWEEN_SAVES = 5.0
@@ -54,24 +52,6 @@ class TrainResult:
         """The metrics, one row a member."""
         rows = [{key: value for key, value in row.items() if key != "wells"} for row in self.metrics["members"]]
         return pl.DataFrame(rows, infer_schema_length=None)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What stays the same while a model is trained."""
-
-    settings: Settings
-    inputs: Inputs
-    measured: Measured
-    parts: Parts
-    compute: Compute
-    layout: TargetLayout
-    folder: ModelFolder
-    identity: dict[str, Any]
-    started: float
-    progress: Progress
-    normalisation: Normalisation
-    team: Team
 
 
 def train_project(
@@ -93,7 +73,9 @@ def train_project(
     Raises
     ------
     DpfError
-        Settings, inputs, splits or device do not allow it; another process trains the same model; the loss diverged.
+        Settings, inputs, splits or device do not allow it; another process trains the same model.
+    DivergedError
+        The loss is no longer a finite number; the best weights so far are kept in the model's `diverged` file.
     """
     if team is None:
         with joined() as team:
@@ -127,6 +109,11 @@ def train_project(
 def _warn(run: _Run) -> None:
     """Say what a user should know before hours are spent."""
     inputs, train = run.inputs, run.settings.train
+    wells = min(int((row == Part.TRAIN).sum()) for row in run.parts)
+    if train.batch_size > wells:
+        run.progress.warn(
+            f"train.batch_size = {train.batch_size} is more than the {wells} training wells: one step an epoch"
+        )
     leaks = describe_leaks(run.parts, inputs.texts("compound") or [], inputs.is_control)
     if leaks:
         run.progress.warn(
@@ -191,6 +178,7 @@ def _begin_member(run: _Run, member: int) -> MemberTraining:
         TargetBatch(*(part.to(device) for part in scaled)),
         torch.from_numpy(np.flatnonzero(rows == Part.TRAIN)).to(device),
         torch.from_numpy(np.flatnonzero(rows == Part.VALIDATION)).to(device),
+        tuple(run.inputs.well_ids),
     )
     if network.linear is not None:
         learned = rows == Part.TRAIN
@@ -226,7 +214,10 @@ def duration(seconds: float) -> str:
 def _run_member(run: _Run, state: RunState, training: MemberTraining, member: int) -> None:
     saved_at = time.monotonic()
     while not training.finished:
-        record = training.run_epoch(run.progress.advance)
+        try:
+            record = training.run_epoch(run.progress.advance)
+        except DivergedError as error:
+            raise keep_best(run, state, training, error) from error
         row = history_row(run.layout, training, member, record)
         state.history.append(row)
         run.progress.log(epoch_line(row, len(run.parts), run.settings.train.epochs, len(training.data.train)))
@@ -248,9 +239,9 @@ def _time_is_up(run: _Run, member: int) -> bool:
 
 def _write_model(run: _Run, state: RunState) -> TrainResult:
     folder, ids = run.folder, run.inputs.well_ids
-    about = _about(run, state)
+    about = about_model(run, state.best_epochs)
     for path, members in ((folder.last, state.last), (folder.best, state.best)):
-        save_model(path, _trained(run, members, about))
+        save_model(path, trained_model(run, members, about))
     rows = table_from_splits(run.parts, ids)
     splits = pl.DataFrame(rows, schema={"well_id": pl.String, "member": pl.Int64, "part": pl.String}, orient="row")
     write_table(folder.splits, splits, "splits", {"fingerprint": about["split_sha256"]})
@@ -260,48 +251,8 @@ def _write_model(run: _Run, state: RunState) -> TrainResult:
     write_text(folder.metrics, canonical_json(metrics) + "\n")
     draw_loss_curve(history, state.best_epochs, folder.loss_curve)
     folder.resume.unlink(missing_ok=True)
+    folder.diverged.unlink(missing_ok=True)
     return TrainResult(folder, metrics)
-
-
-def _about(run: _Run, state: RunState) -> dict[str, Any]:
-    return {
-        "settings": run.settings.as_dict(),
-        "inputs_sha256": run.inputs.fingerprint,
-        "expression_sha256": run.inputs.expression_sha256,
-        "wells": run.inputs.well_ids,
-        "parts": ["".join(map(str, row)) for row in run.parts.tolist()],
-        "split_sha256": split_fingerprint(run.parts, run.inputs.well_ids),
-        "genes_sha256": gene_fingerprint(run.inputs.genes),
-        "activation_source": run.measured.activation_source,
-        "seed": run.settings.train.seed,
-        "device": run.compute.device.type,
-        "precision": run.compute.precision,
-        "best_epochs": state.best_epochs,
-    }
-
-
-def _trained(run: _Run, members: Sequence[Weights], about: dict[str, Any]) -> TrainedModel:
-    """The members' networks and the latents of the control wells, which place the centre for wells yet to come."""
-    controls = np.flatnonzero(run.inputs.is_control)
-    networks, latents = [], []
-    for weights in members:
-        network = empty_network(len(run.inputs.genes), run.layout, run.settings.model, run.settings.train.zscore)
-        network.load_state_dict(weights)
-        networks.append(network)
-        latents.append(predict_wells(network, run.inputs.expression[controls], run.compute).latent)
-        network.cpu()
-    known = _control_wells(run, controls, latents)
-    return TrainedModel(networks, run.inputs.genes, run.layout, known, about, run.normalisation)
-
-
-def _control_wells(run: _Run, controls: NDArray[np.intp], latents: list[torch.Tensor]) -> ControlWells:
-    def pick(column: str) -> list[str | None]:
-        values = run.inputs.texts(column)
-        return [values[row] if values else None for row in controls]
-
-    ids = run.inputs.well_ids
-    parts = [[PART_NAMES[row[well]] for well in controls] for row in run.parts]
-    return ControlWells([ids[row] for row in controls], pick("plate"), pick("cluster"), parts, latents)
 
 
 def _metrics(run: _Run, state: RunState) -> dict[str, Any]:

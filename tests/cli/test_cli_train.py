@@ -409,3 +409,57 @@ def test_the_history_is_what_was_said(trained):
     total = history["validation_mse"] + history["validation_bce"] + 0.2 * history["validation_reg"]
     np.testing.assert_allclose(total, history["validation_total"], rtol=1e-5)
     assert io.StringIO(history.write_csv()).readline().startswith("member,epoch,")
+
+
+def diverging(monkeypatch, calls_before: int) -> None:
+    """Let the loss be NaN in one epoch, by the expression of one training well."""
+    from dpf.training.member import MemberTraining
+
+    real, calls = MemberTraining.run_epoch, []
+
+    def run_epoch(self: MemberTraining, progress: Callable[[int], None] | None = None) -> object:
+        calls.append(self.key)
+        if len(calls) > calls_before:
+            self.data.expression[self.data.train[0]] = float("nan")
+        return real(self, progress)
+
+    monkeypatch.setattr(MemberTraining, "run_epoch", run_epoch)
+
+
+def test_a_training_that_diverges_keeps_its_best_weights(trained, copy, dpf, ok, monkeypatch):
+    project = copy(trained)
+    before = (project / MODEL).read_bytes()
+    monkeypatch.setattr("dpf.workflows.train._SECONDS_BETWEEN_SAVES", 0.0)
+    diverging(monkeypatch, calls_before=5)
+    ran = dpf("train", project, "--folds", 3)
+    monkeypatch.undo()
+    kept = project / "models/default/diverged.safetensors"
+    assert (ran.code, ran.out) == (4, "")
+    assert "the training loss is no longer a finite number" in ran.err
+    assert "where: epoch 3 of 3, member 1" in ran.err
+    first = next(iter(pl.read_parquet(project / "inputs/wells.parquet")["well_id"]))
+    assert f"not finite in well {first[:2]}" in ran.err
+    assert str(kept) in ran.err.replace("\n", "")
+    assert (project / MODEL).read_bytes() == before  # the model that was there stays
+    assert not (project / "models/default/resume.safetensors").exists()
+    header = read_model_header(kept)
+    assert len(header["best_epochs"]) == len(header["parts"]) == header["members"] == 2
+    predicted = ok("predict", project, "--model", kept).rows
+    assert predicted.height == 48
+    assert predicted["Tscore_predicted"].is_finite().all()
+    ok("train", project, "--epochs", 1)
+    assert not kept.exists()
+
+
+def test_a_training_that_diverges_at_once_keeps_nothing(demo, copy, dpf):
+    project = copy(demo)
+    ran = dpf("train", project, "--learning-rate", 1e30)
+    assert ran.code == 4
+    assert "epoch 1 of 3" in ran.err
+    assert "no epoch before it was good: nothing is kept" in ran.err
+    assert files(project / "models/default") == [".lock"]
+
+
+def test_a_batch_larger_than_the_screen_is_one_step_an_epoch(demo, copy, ok):
+    ran = ok("train", copy(demo), "--batch-size", 1000, "--epochs", 1)
+    assert "train.batch_size = 1000 is more than the 38 training wells: one step an epoch" in ran.err

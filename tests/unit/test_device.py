@@ -11,7 +11,7 @@ import torch
 from dpf.config import ComputeSettings
 from dpf.errors import DeviceError
 from dpf.training import device
-from dpf.training.device import Compute, memory_errors, resolve_compute
+from dpf.training.device import Compute, PassMemory, memory_errors, resolve_compute
 
 CPU = Compute(torch.device("cpu"), "fp32", torch.float32, 1000)
 
@@ -144,8 +144,34 @@ def test_running_out_of_memory_says_what_would_fit(error):
         raise error
     assert caught.value.what == "cpu ran out of memory"
     assert caught.value.found == "100 wells x 10 genes in one pass"
-    assert caught.value.hint == "the same result in less memory: --set compute.tokens_at_once=250"
+    assert caught.value.hint == "the same result in less memory, 25 wells in a pass: --set compute.tokens_at_once=250"
     assert caught.value.__cause__ is error
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("free", "wells", "fit", "proposed"),
+    [
+        (9, 32, 17, 16),  # (0.9 x (9 + 1) - 0.5) / 0.5 = 17
+        (4, 32, 8, 8),
+        (0.2, 32, 1, 1),
+        (0, 32, 0, 1),
+        (100, 32, 180, 16),  # it should have fitted: memory in pieces, or another program's for a while
+    ],
+)
+def test_on_a_gpu_what_would_fit_is_computed_from_what_was_measured(monkeypatch, free, wells, fit, proposed):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(free * GIB), 80 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: GIB)
+    gpu = Compute(torch.device("cuda:0"), "bf16", torch.bfloat16, 1 << 20)
+    measured = PassMemory(GIB / 2, GIB / 2)
+    with pytest.raises(DeviceError) as caught, memory_errors(gpu, 2541, wells, measured):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    assert caught.value.what == "cuda:0 ran out of memory"
+    assert caught.value.found.startswith("32 wells x 2,541 genes in one pass at 512 MiB a well; ")
+    assert f"{free + 1:.1f} GiB are there for dpf, enough for {fit} well" in caught.value.found
+    assert caught.value.hint.endswith(f"--set compute.tokens_at_once={proposed * 2541}")
 
 
 def test_running_out_of_memory_on_one_well_does_not_send_in_circles():
