@@ -102,6 +102,11 @@ class Team:
         except RuntimeError as error:
             raise _LostError from error
 
+    def disconnect(self) -> None:
+        """Give up what `connect` made, before the first process goes on alone; every process must call it."""
+        if not self.alone:
+            dist.destroy_process_group()
+
     def add(self, values: Tensor) -> None:
         """Replace `values` by their sum over all processes; everywhere the same bits."""
         if self.alone:
@@ -185,7 +190,6 @@ class Team:
             raise
         finally:
             self._say_goodbye()
-        dist.destroy_process_group()
 
     @contextmanager
     def _heartbeat(self) -> Iterator[None]:

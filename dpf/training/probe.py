@@ -41,11 +41,9 @@ def probe(training: MemberTraining) -> Estimate:
     if compute.device.type == "cuda":
         with memory_errors(compute, genes, 1):
             _pass(training, wells[:1])  # pays for what is set up once
-            few, more = (_peak_bytes(training, data.train[:number]) for number in (1, 3))
-        per_well = max(1.0, (more - few) / max(1, len(data.train[:3]) - 1))
-        # The optimiser will keep two numbers beside every weight and its gradient.
-        weights = sum(weight.numel() * 4 for weight in training.network.parameters())
-        training.memory = PassMemory(few - per_well + 3 * weights, per_well)
+            one, three = (_peak_bytes(training, data.train[[0] * number]) for number in (1, 3))
+        weights = sum(weight.numel() * weight.element_size() for weight in training.network.parameters())
+        training.memory = pass_memory(one, three, weights)
     seconds = 0.0
     for _ in range(2):  # the first one pays for what is set up once
         started = time.perf_counter()
@@ -53,6 +51,13 @@ def probe(training: MemberTraining) -> Estimate:
             _pass(training, wells)
         seconds = time.perf_counter() - started
     return Estimate(seconds / len(wells) / training.team.ranks.world, _peak_gib(compute.device))
+
+
+def pass_memory(one: int, three: int, weights: int) -> PassMemory:
+    """What training takes, from the peaks of passes of one and of three wells and the size of the weights, in bytes."""
+    per_well = max(1.0, (three - one) / 2)
+    # The optimiser, which has not taken a step yet, will keep two numbers and the gradient beside every weight.
+    return PassMemory(one - per_well + 3 * weights, per_well)
 
 
 def _pass(training: MemberTraining, wells: Tensor) -> None:

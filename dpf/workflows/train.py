@@ -103,6 +103,7 @@ def train_project(
     team.agree("start", identity)
     with writing(folder.path) if team.leads else nullcontext():
         state = _train_members(run, resume)
+        team.disconnect()
         return _write_model(run, state) if team.leads else TrainResult(folder, _metrics(run, state))
 
 

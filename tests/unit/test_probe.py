@@ -6,7 +6,8 @@ import pytest
 import tiny
 
 from dpf.errors import DeviceError
-from dpf.training.probe import probe
+from dpf.training.device import PassMemory
+from dpf.training.probe import pass_memory, probe
 
 
 def test_the_estimate_is_of_the_right_size():
@@ -37,3 +38,11 @@ def test_running_out_of_memory_is_said_before_the_run(monkeypatch):
     monkeypatch.setattr(training.network, "forward", fail)
     with pytest.raises(DeviceError, match=r"ran out of memory[\s\S]*8 wells x 7 genes"):
         probe(training)
+
+
+def test_memory_is_a_line_through_two_passes():
+    measured = pass_memory(one=1000 + 50, three=1000 + 150, weights=20)
+    assert measured == PassMemory(1060.0, 50.0)
+    assert measured.wells_in((1060 + 7 * 50) / 0.9 + 1) == 7
+    assert measured.wells_in(1060) == 0
+    assert pass_memory(100, 100, 0).per_well == 1.0  # nothing measurable: no division by 0
