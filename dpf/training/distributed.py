@@ -3,7 +3,9 @@
 Every process holds the whole data set and the same weights. A step's batch is shared out by wells; the gradients and
 the sums of the losses are added up over the processes in one buffer, so every process takes the same step. Dividing by
 what the *whole* batch observed, and dropout masks that belong to the batch and not to the process, make it the step
-that one process would have taken, but for the order in which float32 numbers are added.
+that one process would have taken, but for the order in which float32 numbers are added. What that costs: where
+several processes share a part of a batch (always on GPUs, where a batch is one part), each draws the whole part's
+masks, so drawing does not get faster with more processes.
 
 The loss of a process is noticed in two ways: a collective breaks, or `torchrun` stops the survivors with a signal. To
 tell who was lost (or that nobody was, and the user has stopped the run), every process counts heartbeats in the store
@@ -100,7 +102,7 @@ class Team:
                 store=self.store, rank=self.ranks.rank, world_size=self.ranks.world, timeout=_PATIENCE,
             )  # fmt: skip
         except RuntimeError as error:
-            raise _LostError from error
+            raise _unreachable(error) from error
 
     def disconnect(self) -> None:
         """Give up what `connect` made, before the first process goes on alone; every process must call it."""
@@ -183,11 +185,14 @@ class Team:
         try:
             with self._heartbeat():
                 yield
-        except (_LostError, KeyboardInterrupt) as error:
-            silent = self._silent()
-            if silent or isinstance(error, _LostError):
-                raise self._lost(silent, error.__cause__) from error.__cause__
+        except KeyboardInterrupt:
+            if silent := self._silent():
+                raise self._lost(silent, "no answer, and a signal to stop") from None
             raise
+        except _LostError as error:
+            raise self._lost(self._silent(), _first_sentence(error.__cause__)) from error
+        except dist.DistError as error:  # NCCL tells of it where the result is first looked at
+            raise self._lost(self._silent(), _first_sentence(error)) from error
         finally:
             self._say_goodbye()
 
@@ -240,17 +245,26 @@ class Team:
         assert self.store is not None
         return None if self.store.check([f"goodbye/{rank}"]) else int(self.store.add(f"heartbeat/{rank}", 0))
 
-    def _lost(self, silent: list[int], cause: BaseException | None) -> DeviceError:
+    def _lost(self, silent: list[int], found: str) -> DeviceError:
         names = f"rank{'s' if len(silent) > 1 else ''} {listed(silent)}" if silent else "a rank"
         return DeviceError(
             f"{names} of {self.ranks.world} {'were' if len(silent) > 1 else 'was'} lost: killed, or crashed",
-            found=_first_sentence(cause) if cause else "no answer, and a signal to stop",
+            found=found,
             hint="torchrun's report has its exit code (-9: killed, often for memory); go on with the same command "
             "and --resume",
         )
 
 
-def _first_sentence(error: BaseException) -> str:
+def _unreachable(error: Exception) -> DeviceError:
+    return DeviceError(
+        "the processes of this run do not find each other",
+        found=_first_sentence(error),
+        hint="check torchrun's --rdzv-endpoint, that the machines reach each other's ports, and, with several "
+        "networks, which one GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME name",
+    )
+
+
+def _first_sentence(error: BaseException | None) -> str:
     """What a collective says of its end, without the place in its source and without its advice."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return re.sub(r"^\[\S+\] ", "", line).partition(". ")[0]
@@ -278,10 +292,7 @@ def joined(environment: Mapping[str, str] | None = None) -> Iterator[Team]:
     try:
         store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
     except (RuntimeError, ValueError) as error:
-        raise DeviceError(
-            "the processes of this run do not find each other", found=_first_sentence(error),
-            hint="check torchrun's --rdzv-endpoint, and that the machines reach each other's ports",
-        ) from error  # fmt: skip
+        raise _unreachable(error) from error
     team = Team(ranks, store)
     with team.together():
         yield team
