@@ -101,7 +101,7 @@ def test_an_error_of_all_is_told_once(demo, process):
     assert "Traceback" not in ran.err.partition("torch/distributed")[0]
 
 
-LONG_RUN = ["--epochs", 1200, "--batch-size", 8, "--set", "model.dropout=0.2"]
+LONG_RUN = ["--epochs", 700, "--batch-size", 8, "--set", "model.dropout=0.2"]
 
 
 @pytest.fixture(scope="module")
