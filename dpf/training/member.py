@@ -22,9 +22,10 @@ from dpf.model.dropout import Noise, Rows
 from dpf.model.losses import LossSums, TargetBatch, loss_sums, observed_counts, part_weights
 from dpf.model.network import PerturbFormer, Prediction
 from dpf.training.device import Compute, PassMemory, memory_errors
-from dpf.training.distributed import Team, passes
+from dpf.training.distributed import Team
 from dpf.training.divergence import diverged
 from dpf.training.inference import empty_prediction
+from dpf.training.passes import passes
 from dpf.training.scaling import gradient_scaler
 from dpf.training.schedule import learning_rate
 

@@ -18,7 +18,8 @@ from dpf.errors import DeviceError, ProjectError, UsageError
 from dpf.project.ranks import Ranks, ranks_from_environment
 from dpf.training import distributed
 from dpf.training.device import Compute, resolve_compute
-from dpf.training.distributed import Team, passes
+from dpf.training.distributed import Team
+from dpf.training.passes import passes
 
 
 @given(st.integers(0, 70), st.integers(1, 20), st.integers(1, 9))
