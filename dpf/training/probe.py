@@ -32,7 +32,7 @@ def probe(training: MemberTraining) -> Estimate:
         started = time.perf_counter()
         with memory_errors(compute, genes):
             noise = Noise(network.settings.dropout, training.key, compute.device)
-            prediction = network(data.expression[wells], compute.dtype, noise, compute.attention)
+            prediction = network(data.expression[wells], compute.dtype, noise, compute.attention, data.start_of(wells))
             loss_sums(prediction, data.targets.rows(wells)).sums.sum().backward()
             network.zero_grad(set_to_none=True)
             if compute.device.type == "cuda":
