@@ -45,7 +45,7 @@ class Learner(Protocol):
         """The setting in a word."""
 
     def path(self, F: Floats, fit: Index, wells: Index, y: Floats) -> Floats:
-        """What every setting, fitted to the wells `fit` with targets y (fit, T), says of `wells`; (settings, wells, T)."""
+        """What every setting, fitted to wells `fit` with targets y (fit, T), says of `wells`; (settings, wells, T)."""
 
     def solve(self, F: Floats, fit: Index, y: Floats, setting: int) -> Solution:
         """One setting fitted to the wells `fit` with the target y, shape (fit,)."""
