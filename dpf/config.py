@@ -8,6 +8,7 @@ line's help are all made from these fields.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_type_hints
 
@@ -53,8 +54,11 @@ class ModelSettings:
         0.1, "dropout of both sublayers' outputs, the feed-forward and the latent MLP", minimum=0.0, maximum=0.95
     )
     latent: int = setting(32, "width L of the latent vector z", minimum=1)
-    linear_path: bool = setting(
-        False, "add a linear path from expression to z, fixed at the ridge regression of the training wells"
+    start: str = setting(
+        "none",
+        "what the Transformer's part of z is added to, fixed before training: none; ridge = a ridge regression of each"
+        " target; stacked = ridge, PLS and kernel ridge regressions, mixed by cross-validation over compounds",
+        choices=("none", "ridge", "stacked"),
     )
 
 
@@ -149,12 +153,24 @@ class Settings:
 #: Named sets of settings for `dpf train --preset`. `classic` is what a new project's dpf.toml says.
 PRESETS: dict[str, dict[str, Any]] = {
     "classic": {
-        "model.linear_path": False, "train.schedule": "constant", "train.learning_rate": 1e-3, "train.zscore": True,
+        "model.start": "none", "train.schedule": "constant", "train.learning_rate": 1e-3, "train.zscore": True,
     },
     "linear-start": {
-        "model.linear_path": True, "train.schedule": "one-cycle", "train.learning_rate": 3e-4, "train.zscore": True,
+        "model.start": "ridge", "train.schedule": "one-cycle", "train.learning_rate": 3e-4, "train.zscore": True,
+    },
+    "recommended": {
+        "model.start": "stacked", "train.schedule": "one-cycle", "train.learning_rate": 3e-4, "train.zscore": True,
     },
 }  # fmt: skip
+
+
+def current_names(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The `[model]` settings of a file under the names that they have now."""
+    renamed = dict(model)
+    if isinstance(linear := renamed.get("linear_path"), bool):  # what `start` was called when it could be ridge only
+        del renamed["linear_path"]
+        renamed.setdefault("start", "ridge" if linear else "none")
+    return renamed
 
 
 def sections() -> dict[str, type]:

@@ -11,7 +11,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from dpf.config import FORMAT, Settings, sections, setting_names
+from dpf.config import FORMAT, Settings, current_names, sections, setting_names
 from dpf.errors import ProjectError
 
 
@@ -28,6 +28,8 @@ def parse_settings(document: Mapping[str, Any], where: object, overrides: Sequen
     content = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
     for text in overrides:
         problems += _override(content, text)
+    if isinstance(content.get("model"), dict):
+        content["model"] = current_names(content["model"])
     known = sections()
     parsed: dict[str, Any] = {}
     for name, value in content.items():
@@ -137,8 +139,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     if (train.split == "file") != bool(train.split_file):
         yield "train.split = file and train.split_file go together: set both or neither"
     learned = len(targets.scores) + bool(targets.label) + bool(targets.activation)
-    if model.linear_path and model.latent < learned:
-        yield f"model.latent = {model.latent} is less than the {learned} targets, each of which linear_path gives one"
+    if model.start != "none" and model.latent < learned:
+        yield f"model.latent = {model.latent} is less than the {learned} targets, each of which model.start gives one"
     columns = [*targets.scores, *(name for name in (targets.label, targets.activation) if name not in ("", "auto"))]
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:

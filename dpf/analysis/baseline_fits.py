@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from scipy.special import expit
 
-from dpf.analysis.linear_models import (
+from dpf.regression.linear_models import (
     Floats,
     Spectrum,
     centre_kernel,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 class _Preset(StrEnum):
     classic = "classic"
     linear_start = "linear-start"
+    recommended = "recommended"
 
 
 def command(
@@ -43,8 +44,9 @@ def command(
         _Preset | None,
         typer.Option(
             "--preset",
-            help="classic: the model as published; linear-start: beside the Transformer a linear path that starts as "
-            "the training wells' ridge regression. Other options win over it. [what dpf.toml says]",
+            help="classic: the model as published; linear-start: its latent begins as a ridge regression of each "
+            "target; recommended: as ridge, PLS and kernel ridge regressions, mixed. Other options win over it. "
+            "[what dpf.toml says]",
             show_default=False,
         ),
     ] = None,

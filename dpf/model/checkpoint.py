@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dpf import __version__
-from dpf.config import FORMAT, ModelSettings
+from dpf.config import FORMAT, ModelSettings, current_names
 from dpf.errors import DataError, ModelError
 from dpf.files import canonical_json, sha256_text, write_bytes
 from dpf.model.network import PerturbFormer, TargetLayout, empty_network
+from dpf.model.start import Start, StartShape
 from dpf.project.model_header import KEY, read_model_header
 from dpf.tables.normalise import Normalisation
 
@@ -131,18 +132,27 @@ def load_model(path: Path) -> TrainedModel:
 def _assemble(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TrainedModel:
     targets = about["targets"]
     layout = TargetLayout(tuple(targets["scores"]), targets["label"], targets["activation"])
-    settings = ModelSettings(**about["settings"]["model"])
+    settings = ModelSettings(**current_names(about["settings"]["model"]))
     zscore = about["settings"]["train"]["zscore"]
     members, latents = [], []
     for number in range(about["members"]):
         prefix = f"members.{number}."
-        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        own = _with_start({n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)})
         latents.append(own.pop("control_latent"))
-        network = empty_network(len(about["genes"]), layout, settings, zscore)
+        network = empty_network(len(about["genes"]), layout, settings, zscore, StartShape.of(own))
         network.load_state_dict(own)
         members.append(network.eval())
     controls = ControlWells(**about["controls"], latents=latents)
     return TrainedModel(members, about["genes"], layout, controls, about, _normalisation(about, tensors))
+
+
+def _with_start(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The first models had a ridge regression as a matrix of its own, without a bias."""
+    if "linear.weight" not in weights:
+        return weights
+    matrix = weights.pop("linear.weight")
+    start = Start(StartShape(*matrix.shape)).state_dict(prefix="start.") | {"start.weight": matrix}
+    return weights | start
 
 
 def _normalisation(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Normalisation:

@@ -53,6 +53,20 @@ def loss_sums(prediction: Prediction, targets: TargetBatch) -> LossSums:
     return LossSums(torch.stack([part[0] for part in parts]), torch.stack([part[1] for part in parts]))
 
 
+def well_losses(prediction: Prediction, targets: TargetBatch, weights: Tensor) -> Tensor:
+    """What each of B wells adds to the total loss of these wells together; shape (B,), their sum is the total."""
+    counts = observed_counts(targets)
+    parts = [(prediction.scores - targets.scores).square().nan_to_num().sum(1) * (weights[0] / counts[0])]
+    if prediction.label_logit is not None:
+        known = targets.label.nan_to_num()
+        loss = F.binary_cross_entropy_with_logits(prediction.label_logit, known, reduction="none")
+        parts.append(torch.where(targets.label.isnan(), 0.0, loss) * (weights[1] / counts[1]))
+    if prediction.activation is not None:
+        squared = (prediction.activation - targets.activation).square().nan_to_num()
+        parts.append(squared * (weights[2] / counts[2]))
+    return torch.stack(parts).sum(0)
+
+
 def _squared(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     observed = ~target.isnan()
     error = torch.where(observed, predicted - target.nan_to_num(), 0.0)

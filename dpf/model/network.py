@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dpf.config import ModelSettings
 from dpf.model.dropout import Noise, drop
 from dpf.model.encoder import Attention, Encoder, reset_parameters, torch_attention
+from dpf.model.start import Start, StartShape
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class PerturbFormer(nn.Module):
 
     ``h = mean over genes of Encoder(x)``, ``z = MLP(h)`` (D to D, ReLU, dropout, D to L), and every head is linear in
     z: scores ``W z + b``, label logit ``w·z + b``, activation ``w_a·z + b``. So the losses train the latent itself, and
-    ``w_a`` is the activation axis of the latent space. With `linear_path`, ``z = MLP(h) + W x``, W fixed at the ridge
-    regression of the member's training wells (`dpf.training.linear_start`).
+    ``w_a`` is the activation axis of the latent space. With a `start`, ``z = MLP(h) + s(x)``: a regression of each
+    target on expression (`dpf.model.start`), which is fitted before the training and stays as it is.
 
     The scaler is part of the model: `gene_mean` and `gene_std` (population standard deviation) of the member's
     training wells are buffers; with `zscore` every input goes through ``(x - mean)/(std + 1e-8)`` first.
@@ -59,16 +60,21 @@ class PerturbFormer(nn.Module):
     target_mean: Tensor
     target_std: Tensor
 
-    def __init__(self, genes: int, layout: TargetLayout, settings: ModelSettings, zscore: bool) -> None:
+    def __init__(
+        self,
+        genes: int,
+        layout: TargetLayout,
+        settings: ModelSettings,
+        zscore: bool,
+        start: StartShape | None = None,
+    ) -> None:
         super().__init__()
         self.layout, self.settings, self.zscore = layout, settings, zscore
         width, latent = settings.width, settings.latent
         self.encoder = Encoder(genes, width, settings.heads, settings.layers, settings.feed_forward)
         self.latent_in = nn.Linear(width, width)
         self.latent_out = nn.Linear(width, latent)
-        self.linear = nn.Linear(genes, latent, bias=False) if settings.linear_path else None
-        if self.linear is not None:
-            self.linear.weight.requires_grad_(False)  # stays the ridge regression it is set to
+        self.start = None if start is None else Start(start)
         self.scores = nn.Linear(latent, len(layout.scores)) if layout.scores else None
         self.label = nn.Linear(latent, 1) if layout.label else None
         self.activation = nn.Linear(latent, 1) if layout.activation else None
@@ -88,13 +94,27 @@ class PerturbFormer(nn.Module):
         dtype: torch.dtype = torch.float32,
         noise: Noise | None = None,
         attention: Attention = torch_attention,
+        start: Tensor | None = None,
     ) -> Prediction:
-        """Prediction from *scaled* expression `x` of shape (B, G); the encoder runs in `dtype`, the rest in float32."""
+        """Prediction from *scaled* expression `x` of shape (B, G); the encoder runs in `dtype`, the rest in float32.
+
+        `start`, of shape (B, L), is added to the latent in the place of what the network's own start says of `x`.
+        """
         pooled = self.encoder(x, dtype, noise, attention)  # (B, D)
         hidden = drop(F.relu(self.latent_in(pooled)), noise)  # (B, D)
         latent = self.latent_out(hidden)  # (B, L)
-        if self.linear is not None:
-            latent = latent + self.linear(x)  # (B, L)
+        if start is not None:
+            latent = latent + start  # (B, L)
+        elif self.start is not None:
+            latent = latent + self.in_latent(self.start(x))  # (B, L)
+        return self.read(latent)
+
+    def in_latent(self, values: Tensor) -> Tensor:
+        """The start's values (B, T) as the first T dimensions of a latent (B, L) that is 0 elsewhere."""
+        return F.pad(values, (0, self.settings.latent - values.shape[1]))
+
+    def read(self, latent: Tensor) -> Prediction:
+        """What the heads say of latents of shape (B, L)."""
         return Prediction(
             latent,
             self.scores(latent) if self.scores is not None else latent.new_empty(len(latent), 0),  # (B, S)
@@ -122,11 +142,13 @@ def build_network(
     return network
 
 
-def empty_network(genes: int, layout: TargetLayout, settings: ModelSettings, zscore: bool) -> PerturbFormer:
+def empty_network(
+    genes: int, layout: TargetLayout, settings: ModelSettings, zscore: bool, start: StartShape | None = None
+) -> PerturbFormer:
     """A network on the CPU whose weights are yet to be filled in; its buffers are those of an identity scaler."""
     # Constructing nn.Linear draws from the global generator; on the meta device it draws nothing.
     with torch.device("meta"):
-        network = PerturbFormer(genes, layout, settings, zscore)
+        network = PerturbFormer(genes, layout, settings, zscore, start)
     network = network.to_empty(device="cpu")
     for name, buffer in network.named_buffers():
         buffer.fill_(1.0 if name.endswith("std") else 0.0)

@@ -65,7 +65,8 @@ def _not_finite(training: MemberTraining, wells: Tensor) -> list[int]:
     found = []
     with torch.inference_mode():
         for rows in wells.split(compute.wells_at_once(data.expression.shape[1])):
-            prediction = training.network(data.expression[rows], compute.dtype, attention=compute.attention)
+            x, start = data.expression[rows], data.start_of(rows)
+            prediction = training.network(x, compute.dtype, attention=compute.attention, start=start)
             for place, row in enumerate(rows.tolist()):
                 one = _row(prediction, place)
                 sums = loss_sums(one, data.targets.rows(slice(row, row + 1))).sums

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dpf.config import TrainSettings
 from dpf.model.dropout import Noise, Rows
-from dpf.model.losses import LossSums, TargetBatch, loss_sums, observed_counts, part_weights
+from dpf.model.losses import LossSums, TargetBatch, loss_sums, observed_counts, part_weights, well_losses
 from dpf.model.network import PerturbFormer, Prediction
 from dpf.training.device import Compute, PassMemory, memory_errors
 from dpf.training.distributed import Team
@@ -32,13 +32,23 @@ from dpf.training.schedule import learning_rate
 
 @dataclass(frozen=True)
 class MemberData:
-    """One member's wells on the device: scaled expression (N, G), scaled targets, and which wells do what."""
+    """One member's wells on the device: scaled expression (N, G), scaled targets, and which wells do what.
+
+    With a start, `start` is its part of every well's latent while the network trains (`dpf.training.start`), and
+    `groups` are the N wells' compounds as whole numbers.
+    """
 
     expression: Tensor
     targets: TargetBatch
     train: Tensor  # indices of the training wells
     validation: Tensor  # indices of the validation wells
+    start: Tensor | None = None  # (N, L)
+    groups: Tensor | None = None  # (N,)
     names: tuple[str, ...] = ()  # the N wells' ids, for messages
+
+    def start_of(self, wells: Tensor) -> Tensor | None:
+        """The start's part of some wells' latents."""
+        return None if self.start is None else self.start[wells]
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,9 @@ class MemberTraining:
     epoch
         Finished epochs.
     best
-        A copy of the weights (on the CPU) of the epoch with the lowest validation total.
+        A copy of the weights (on the CPU) of the epoch with the lowest validation total. A network with a start begins
+        as its own best, epoch 0, and an epoch is better only where its total is lower by more than one standard error
+        of the difference over compounds: what the Transformer adds has to show in wells that it has not learnt from.
     memory
         What a pass takes on a GPU, where `dpf.training.probe` has measured it.
     scaler
@@ -99,6 +111,26 @@ class MemberTraining:
         self.best_epoch = 0
         self.best_total = math.inf
         self.best: dict[str, Tensor] = {}
+        self._start_losses: Tensor | None = None  # of the validation wells
+
+    def look_at_start(self) -> EpochRecord:
+        """Epoch 0: what the start says without the Transformer, whose part of the latent begins at zero."""
+        assert self.data.start is not None
+        began = time.perf_counter()
+        losses, predictions = [], []
+        with torch.inference_mode():
+            for wells in (self.data.train, self.data.validation):
+                predictions.append(self.network.read(self.data.start[wells]))
+                losses.append(loss_sums(predictions[-1], self.data.targets.rows(wells)).means())
+        both = torch.stack(losses).cpu()
+        totals = (both * self.weights.cpu()).sum(1).tolist()
+        self._start_losses = self._validation_losses(predictions[1].cpu())
+        self.best_total, self.best = totals[1], self._weights()
+        (mse, bce, reg), validation = both[0].tolist(), tuple(both[1].tolist())
+        seconds = time.perf_counter() - began
+        return EpochRecord(
+            0, (mse, bce, reg), totals[0], validation, totals[1], seconds, 0.0, True, predictions[1].cpu()
+        )
 
     @property
     def finished(self) -> bool:
@@ -125,11 +157,9 @@ class MemberTraining:
             raise diverged(self, before, totals)
         self.epoch += 1
         self.check_agreement()
-        is_best = totals[1] < self.best_total
+        is_best = totals[1] < self.best_total and self._beats_start(prediction)
         if is_best:
-            self.best_epoch, self.best_total = self.epoch, totals[1]
-            # A copy: state_dict() hands out references, which would go on training.
-            self.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+            self.best_epoch, self.best_total, self.best = self.epoch, totals[1], self._weights()
         mse, bce, reg = losses[0].tolist()
         seconds = time.perf_counter() - started
         return EpochRecord(
@@ -194,7 +224,13 @@ class MemberTraining:
             rows = None if len(wells) == one.whole else Rows(one.first, one.whole)
             key = (*self.key, self.epoch, step, one.part)
             noise = Noise(self.network.settings.dropout, key, self.compute.device, rows)
-            prediction = self.network(self.data.expression[wells], self.compute.dtype, noise, self.compute.attention)
+            prediction = self.network(
+                self.data.expression[wells],
+                self.compute.dtype,
+                noise,
+                self.compute.attention,
+                self.data.start_of(wells),
+            )
             sums = loss_sums(prediction, self.data.targets.rows(wells))
             # Divided by what the whole batch observed: the parts' gradients add up to the batch's.
             self.scaler.scale(((sums.sums / counts) * self.weights).sum()).backward()
@@ -229,9 +265,8 @@ class MemberTraining:
         with torch.inference_mode():
             for one in passes(len(wells), size, self.team.share(len(wells))):
                 rows = wells[one.wells]
-                prediction = self.network(
-                    self.data.expression[rows], self.compute.dtype, attention=self.compute.attention
-                )
+                x, start = self.data.expression[rows], self.data.start_of(rows)
+                prediction = self.network(x, self.compute.dtype, attention=self.compute.attention, start=start)
                 sums = loss_sums(prediction, self.data.targets.rows(rows))
                 total = LossSums(total.sums + sums.sums, total.counts + sums.counts)
                 for here, there in zip(prediction, whole, strict=True):
@@ -241,3 +276,24 @@ class MemberTraining:
                 if values is not None:
                     self.team.add(values)  # what a process has not computed is 0 there
         return total, whole.cpu()
+
+    def _weights(self) -> dict[str, Tensor]:
+        # A copy: state_dict() hands out references, which would go on training.
+        return {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+
+    def _validation_losses(self, prediction: Prediction) -> Tensor:
+        targets = TargetBatch(*(part.cpu() for part in self.data.targets.rows(self.data.validation)))
+        return well_losses(prediction, targets, self.weights.cpu()).double()
+
+    def _beats_start(self, prediction: Prediction) -> bool:
+        """Whether the validation total is below the start's by more than one standard error over compounds."""
+        if self._start_losses is None:
+            return True
+        assert self.data.groups is not None
+        gain = self._start_losses - self._validation_losses(prediction)
+        _, group = torch.unique(self.data.groups[self.data.validation].cpu(), return_inverse=True)
+        by_group = torch.zeros(int(group.max()) + 1, dtype=torch.float64).index_add_(0, group, gain)
+        groups = len(by_group)
+        # The error of a sum of as many independent terms, from their spread.
+        error = by_group.std() * math.sqrt(groups) if groups > 1 else math.inf
+        return float(by_group.sum()) > float(error)

@@ -107,6 +107,8 @@ class SavedRun:
 
     def restore(self, training: MemberTraining) -> None:
         """Put a freshly built member where the saved one stood."""
+        if training.data.start is not None:
+            training.look_at_start()  # what later epochs have to beat
         training.network.load_state_dict(self._part("current."))
         training.best = self._part("current_best.")
         training.epoch = self.header["epoch"]

@@ -46,13 +46,15 @@ def epoch_line(row: dict[str, Any], members: int, epochs: int, wells: int) -> st
     """The row as a line to read; `wells` were trained on. A star marks the best epoch so far."""
     r2s = [value for name, value in row.items() if name.startswith("validation_r2_")]
     text = f"member {row['member']}  " if members > 1 else ""
-    text += f"epoch {row['epoch']:>3}/{epochs}  train {row['train_total']:.3f}  "
+    text += f"epoch {row['epoch']:>3}/{epochs}  " if row["epoch"] else "the start    "
+    text += f"train {row['train_total']:.3f}  "
     text += f"validation {row['validation_total']:.3f}"
     if r2s:
         text += f"  R² {' / '.join(f'{value:.2f}' for value in r2s)}"
     if "validation_auroc" in row:
         text += f"  AUROC {row['validation_auroc']:.2f}"
-    return text + f"  {wells / row['seconds']:.0f} wells/s" + ("  *" if row["is_best"] else "")
+    rate = f"  {wells / row['seconds']:.0f} wells/s" if row["epoch"] else ""
+    return text + rate + ("  *" if row["is_best"] else "")
 
 
 def draw_loss_curve(history: pl.DataFrame, best_epochs: list[int], path: Path) -> None:
@@ -61,13 +63,14 @@ def draw_loss_curve(history: pl.DataFrame, best_epochs: list[int], path: Path) -
     from dpf.figures.style import save
 
     names = {"total": "total", "mse": "scores (MSE)", "bce": "label (BCE)", "reg": "activation (MSE)"}
-    epochs = int(history.get_column("epoch").max() or 0)  # type: ignore[arg-type]
+    epoch = history.get_column("epoch").to_numpy()
+    first, last = int(epoch.min()), int(epoch.max())  # the first is 0 where the network had a start
     members = history.get_column("member").n_unique()
-    rows = (history.get_column("member").to_numpy(), history.get_column("epoch").to_numpy() - 1)
+    rows = (history.get_column("member").to_numpy(), epoch - first)
 
     def curves(column: str) -> NDArray[np.float64]:
         """(M, E), NaN where a member had stopped."""
-        values = np.full((members, epochs), np.nan)
+        values = np.full((members, last - first + 1), np.nan)
         values[rows] = history.get_column(column).to_numpy()
         return values
 
@@ -79,5 +82,5 @@ def draw_loss_curve(history: pl.DataFrame, best_epochs: list[int], path: Path) -
         }
         for side in _SIDES
     }
-    figure = loss_curve(np.arange(1, epochs + 1), sides["train"], sides["validation"], best_epochs=best_epochs)
+    figure = loss_curve(np.arange(first, last + 1), sides["train"], sides["validation"], best_epochs=best_epochs)
     save(figure, path, formats=("png",))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from dpf.files import canonical_json, write_text
 from dpf.model.checkpoint import save_model
 from dpf.model.losses import TargetBatch
-from dpf.model.network import TargetLayout, build_network
+from dpf.model.network import PerturbFormer, TargetLayout, build_network
 from dpf.project.directory import ModelFolder, Project
 from dpf.project.lock import writing
 from dpf.tables.normalisation_table import read_normalisation
@@ -25,10 +25,10 @@ from dpf.tensors.targets import TargetArrays, fit_scaling, scaled_targets
 from dpf.training.device import resolve_compute
 from dpf.training.distributed import Team, joined
 from dpf.training.divergence import DivergedError
-from dpf.training.linear_start import start_from_ridge
-from dpf.training.member import MemberData, MemberTraining
+from dpf.training.member import EpochRecord, MemberData, MemberTraining
 from dpf.training.probe import probe
 from dpf.training.resume import RunState, load_run, run_identity, save_run
+from dpf.training.start import set_start
 from dpf.workflows.history import draw_loss_curve, epoch_line, history_row, history_table
 from dpf.workflows.inputs import read_inputs, read_measured
 from dpf.workflows.progress import Progress, Silent
@@ -179,14 +179,31 @@ def _begin_member(run: _Run, member: int) -> MemberTraining:
         TargetBatch(*(part.to(device) for part in scaled)),
         torch.from_numpy(np.flatnonzero(rows == Part.TRAIN)).to(device),
         torch.from_numpy(np.flatnonzero(rows == Part.VALIDATION)).to(device),
-        tuple(run.inputs.well_ids),
+        names=tuple(run.inputs.well_ids),
     )
-    if network.linear is not None:
-        learned = rows == Part.TRAIN
-        groups = group_wells("compound", run.inputs.texts("compound") or [], run.inputs.is_control, None)[learned]
-        kept = torch.from_numpy(np.flatnonzero(learned))
-        start_from_ridge(network, expression.cpu()[kept], TargetBatch(*scaled).rows(kept), torch.from_numpy(groups))
+    if run.settings.model.start != "none":
+        data = _with_start(run, network, data, member)
     return MemberTraining(network, data, train, run.compute, (train.seed, member), run.team)
+
+
+def _with_start(run: _Run, network: PerturbFormer, data: MemberData, member: int) -> MemberData:
+    """Fit the start to all that the member may learn from or choose by.
+
+    Its validation wells are among these where it has held-out wells to be measured on: the start's values for them are
+    out of fold, so they still choose the epoch fairly. Without held-out wells they are what is measured.
+    """
+    rows = run.parts[member]
+    learned = rows != Part.HELD_OUT if (rows == Part.HELD_OUT).any() else rows == Part.TRAIN
+    rule = "well" if run.settings.train.split == "well" else "compound"
+    groups = group_wells(rule, run.inputs.texts("compound") or [], run.inputs.is_control, None)
+    targets = TargetBatch(*(part.cpu() for part in data.targets))
+    start, parts = set_start(
+        network, data.expression.cpu(), targets, groups, np.flatnonzero(learned), run.settings.train.seed + member
+    )
+    names = [*run.layout.scores, *(name for name in (run.layout.label, run.layout.activation) if name)]
+    mixtures = "; ".join(f"{name}: {text}" for name, text in zip(names, parts, strict=True))
+    run.progress.log(f"member {member} starts as {mixtures}")
+    return replace(data, start=start.to(run.compute.device), groups=torch.from_numpy(groups))
 
 
 def _plan(run: _Run, training: MemberTraining) -> None:
@@ -214,14 +231,14 @@ def duration(seconds: float) -> str:
 
 def _run_member(run: _Run, state: RunState, training: MemberTraining, member: int) -> None:
     saved_at = time.monotonic()
+    if training.data.start is not None and training.epoch == 0:
+        _note(run, state, training, member, training.look_at_start())
     while not training.finished:
         try:
             record = training.run_epoch(run.progress.advance)
         except DivergedError as error:
             raise keep_best(run, state, training, error) from error
-        row = history_row(run.layout, training, member, record)
-        state.history.append(row)
-        run.progress.log(epoch_line(row, len(run.parts), run.settings.train.epochs, len(training.data.train)))
+        _note(run, state, training, member, record)
         if run.team.leads and time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES:
             save_run(run.folder.resume, state, training, run.identity)
             saved_at = time.monotonic()
@@ -229,7 +246,18 @@ def _run_member(run: _Run, state: RunState, training: MemberTraining, member: in
             run.progress.log(
                 f"member {member} stops after epoch {training.epoch}: its share of train.max_minutes is used"
             )
-            return
+            break
+    if training.data.start is not None and training.best_epoch == 0:
+        run.progress.log(
+            f"member {member} stays as it started: no epoch was better on its validation wells by more than the "
+            "standard error"
+        )
+
+
+def _note(run: _Run, state: RunState, training: MemberTraining, member: int, record: EpochRecord) -> None:
+    row = history_row(run.layout, training, member, record)
+    state.history.append(row)
+    run.progress.log(epoch_line(row, len(run.parts), run.settings.train.epochs, len(training.data.train)))
 
 
 def _time_is_up(run: _Run, member: int) -> bool:

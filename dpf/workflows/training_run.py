@@ -14,6 +14,7 @@ from dpf.config import Settings
 from dpf.errors import listed
 from dpf.model.checkpoint import ControlWells, TrainedModel, gene_fingerprint, save_model
 from dpf.model.network import TargetLayout, empty_network
+from dpf.model.start import StartShape
 from dpf.project.directory import ModelFolder
 from dpf.tables.normalise import Normalisation
 from dpf.tensors.splits import PART_NAMES, Parts, split_fingerprint
@@ -68,7 +69,9 @@ def trained_model(run: TrainingRun, members: Sequence[Weights], about: dict[str,
     controls = np.flatnonzero(run.inputs.is_control)
     networks, latents = [], []
     for weights in members:
-        network = empty_network(len(run.inputs.genes), run.layout, run.settings.model, run.settings.train.zscore)
+        network = empty_network(
+            len(run.inputs.genes), run.layout, run.settings.model, run.settings.train.zscore, StartShape.of(weights)
+        )
         network.load_state_dict(weights)
         networks.append(network)
         latents.append(predict_wells(network, run.inputs.expression[controls], run.compute).latent)

@@ -31,6 +31,7 @@ ORDER = (
     ("project",),
     ("tables",),
     ("tensors",),
+    ("regression",),
     ("model",),
     ("training", "analysis", "figures"),
     ("workflows",),
@@ -43,6 +44,7 @@ RANK = {layer: rank for rank, layers in enumerate(ORDER) for layer in layers}
 THIRD_PARTY = {
     "tables": {"polars", "pyarrow", "numpy", "scipy", "anndata", "pydeseq2", "h5py", "pandas", "fastexcel"},
     "tensors": {"torch", "numpy"},
+    "regression": {"numpy", "scipy", "threadpoolctl"},
     "model": {"torch", "safetensors", "numpy"},
     "training": {"torch", "safetensors", "numpy"},
     "analysis": {"numpy", "scipy", "sklearn"},

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.preprocessing import KernelCenterer
 
-from dpf.analysis import linear_models as lm
+from dpf.regression import linear_models as lm
 
 
 def draw(n=40, t=15, genes=90, seed=0):

@@ -1,0 +1,151 @@
+"""What a stack is made of: ridge, PLS and kernel ridge of one target on wells in their principal coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from dpf.regression.linear_models import Floats, Spectrum, centre_kernel, pls_path, ridge_path, squared_distances
+from dpf.tensors.grouping import Index
+
+#: Ridge penalties as multiples of the mean diagonal of the centred kernel, largest first: a tie shrinks more.
+PENALTIES: Floats = np.logspace(3, -5, 17)
+PLS_COMPONENTS = 15
+#: Widths γ of the kernel exp(−γ d²), as multiples of 1 / median d²; 0.02 is nearly a straight line.
+WIDTHS = (0.02, 0.1, 0.4)
+
+
+class Kernel(NamedTuple):
+    """``exp(−width · |p − p'|²)`` of the first `components` principal components p."""
+
+    components: int
+    width: float
+
+
+class Solution(NamedTuple):
+    """A fitted regression: linear in the components, or a kernel with a weight for each well."""
+
+    bias: float
+    slope: Floats | None  # (r,)
+    kernel: Kernel | None = None
+    alpha: Floats | None = None  # (n,), 0 for wells it has not seen
+
+
+class Learner(Protocol):
+    """A family of regressions, one a setting, on wells in principal coordinates F of shape (n, r)."""
+
+    @property
+    def settings(self) -> int:
+        """How many settings there are, the safest first."""
+
+    def short(self, setting: int) -> str:
+        """The setting in a word."""
+
+    def path(self, F: Floats, fit: Index, wells: Index, y: Floats) -> Floats:
+        """What every setting, fitted to wells `fit` with targets y (fit, T), says of `wells`; (settings, wells, T)."""
+
+    def solve(self, F: Floats, fit: Index, y: Floats, setting: int) -> Solution:
+        """One setting fitted to the wells `fit` with the target y, shape (fit,)."""
+
+
+class Ridge:
+    """``min |y − b − Fw|² + λ|w|²``, a setting for each λ."""
+
+    settings = len(PENALTIES)
+
+    def short(self, setting: int) -> str:  # noqa: ARG002
+        """`ridge`."""
+        return "ridge"
+
+    def path(self, F: Floats, fit: Index, wells: Index, y: Floats) -> Floats:
+        """As `Learner.path`."""
+        train, cross = centre_kernel(F[fit] @ F[fit].T, F[wells] @ F[fit].T)
+        return ridge_path(Spectrum.of(train), cross, y, PENALTIES * _diagonal(train))
+
+    def solve(self, F: Floats, fit: Index, y: Floats, setting: int) -> Solution:
+        """As `Learner.solve`."""
+        centre = F[fit].mean(axis=0)
+        centred = F[fit] - centre
+        slope = centred.T @ _dual(centred @ centred.T, y, PENALTIES[setting])
+        return Solution(float(y.mean() - centre @ slope), slope)
+
+
+class Pls:
+    """PLS1 regression (Wold 1975), a setting for each number of components."""
+
+    settings = PLS_COMPONENTS
+
+    def short(self, setting: int) -> str:
+        """Such as `PLS(2)`: its components."""
+        return f"PLS({setting + 1})"
+
+    def path(self, F: Floats, fit: Index, wells: Index, y: Floats) -> Floats:
+        """As `Learner.path`."""
+        centre = F[fit].mean(axis=0)
+        columns = [pls_path(F[fit] - centre, F[wells] - centre, column, PLS_COMPONENTS) for column in y.T]
+        return np.stack(columns, axis=2)
+
+    def solve(self, F: Floats, fit: Index, y: Floats, setting: int) -> Solution:
+        """As `Learner.solve`."""
+        centre = F[fit].mean(axis=0)
+        # PLS is linear: what it says of the unit vectors is its slope.
+        slope = pls_path(F[fit] - centre, np.eye(F.shape[1]), y, setting + 1)[-1] - y.mean()
+        return Solution(float(y.mean() - centre @ slope), slope)
+
+
+class KernelRidge:
+    """Ridge regression with Gaussian kernels on leading principal components, a setting for each kernel and λ.
+
+    Widths are chosen by the median distance between the wells of `selection`.
+    """
+
+    def __init__(self, F: Floats, components: Sequence[int], selection: Index) -> None:
+        self.kernels: list[Kernel] = []
+        for k in dict.fromkeys(min(k, F.shape[1]) for k in components):
+            distances, _ = squared_distances(F[selection, :k], F[:0, :k])
+            median = float(np.median(distances[np.triu_indices(len(distances), 1)])) or 1.0
+            self.kernels += [Kernel(k, width / median) for width in WIDTHS]
+
+        self.settings = len(self.kernels) * len(PENALTIES)
+
+    def short(self, setting: int) -> str:
+        """Such as `kernel(8)`: its components."""
+        return f"kernel({self.kernels[setting // len(PENALTIES)].components})"
+
+    def path(self, F: Floats, fit: Index, wells: Index, y: Floats) -> Floats:
+        """As `Learner.path`."""
+        paths = []
+        for kernel in self.kernels:
+            train, cross = centre_kernel(gaussian(F[fit], F[fit], kernel), gaussian(F[wells], F[fit], kernel))
+            paths.append(ridge_path(Spectrum.of(train), cross, y, PENALTIES * _diagonal(train)))
+        return np.concatenate(paths)
+
+    def solve(self, F: Floats, fit: Index, y: Floats, setting: int) -> Solution:
+        """As `Learner.solve`."""
+        which, penalty = divmod(setting, len(PENALTIES))
+        kernel = self.kernels[which]
+        raw = gaussian(F[fit], F[fit], kernel)
+        train, _ = centre_kernel(raw, raw[:0])
+        alpha = np.zeros(len(F))
+        alpha[fit] = _dual(train, y, PENALTIES[penalty])
+        # The alphas of a centred kernel sum to 0, so of its centring only the columns' means remain.
+        return Solution(float(y.mean() - raw.mean(axis=0) @ alpha[fit]), None, kernel, alpha)
+
+
+def gaussian(a: Floats, b: Floats, kernel: Kernel) -> Floats:
+    """The kernel between wells in principal coordinates, shapes (a, r) and (b, r); shape (a, b)."""
+    _, across = squared_distances(b[:, : kernel.components], a[:, : kernel.components])
+    return np.asarray(np.exp(-kernel.width * across))
+
+
+def _dual(kernel: Floats, y: Floats, penalty: float) -> Floats:
+    """``(K + λI)⁻¹ (y − ȳ)`` for a centred kernel K, λ = `penalty` times its mean diagonal."""
+    factor = cho_factor(kernel + penalty * _diagonal(kernel) * np.eye(len(y)), lower=True, check_finite=False)
+    return np.asarray(cho_solve(factor, y - y.mean(), check_finite=False))
+
+
+def _diagonal(kernel: Floats) -> float:
+    return float(np.trace(kernel)) / len(kernel) or 1.0

@@ -1,0 +1,242 @@
+"""Ridge, PLS and two kernel ridges on principal components, stacked: a strong regression that is one function of x.
+
+What a screen has to give to a regression differs: a target that follows one large program is predicted best by PLS or
+by a smooth function of a few principal components, one that hangs on a handful of genes by ridge. Each target gets the
+non-negative mixture that predicts whole compounds best which the parts have not seen (Wolpert 1992; Breiman 1996,
+Stacked regressions; van der Laan, Polley & Hubbard 2007).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import nnls
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from dpf.regression.learners import Kernel, KernelRidge, Learner, Pls, Ridge, Solution, gaussian
+from dpf.regression.linear_models import Floats, Spectrum
+from dpf.tensors.grouping import Index, deal
+
+#: Leading components that a smooth function is sought of; few of them find what few programs do together.
+FEW = (8, 16, 32, 64)
+MANY = (256,)
+FOLDS = 5
+SHRINKAGE = 0.05
+#: Settings are chosen on no more wells than this (whole compounds at random); the fit itself takes all.
+SELECTION_WELLS = 1500
+#: Below so many wells, products of wells are too small for threads: they wait for each other longer than they work.
+_THREADS_FROM = 2_000
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """One function of a well's G genes for each of T targets, and what it said of the wells it was made from.
+
+    With ``p = x @ projection − offset`` it is ``f_t(x) = weight_t·x + bias_t + Σ_j Σ_i alpha[j, i, t]·k_j(p,
+    landmarks_i)``.
+
+    Attributes
+    ----------
+    weight, bias
+        Shapes (T, G) and (T,).
+    projection, offset
+        Shapes (G, R) and (R,): principal axes; R is 0 where no target uses a kernel.
+    landmarks
+        Shape (n, R): the components of the wells it was made from.
+    kernels
+        J of them.
+    alpha
+        Shape (J, n, T).
+    out_of_fold
+        Shape (n, T): what a fit without the well's own compound says of it; where the target is missing, the fit.
+    parts
+        One text a target: what it is made of.
+    """
+
+    weight: Floats
+    bias: Floats
+    projection: Floats
+    offset: Floats
+    landmarks: Floats
+    kernels: tuple[Kernel, ...]
+    alpha: Floats
+    out_of_fold: Floats
+    parts: tuple[str, ...]
+
+    def __call__(self, x: Floats) -> Floats:
+        """The T values of wells of shape (N, G); shape (N, T)."""
+        values = x @ self.weight.T + self.bias
+        p = x @ self.projection - self.offset
+        for kernel, alpha in zip(self.kernels, self.alpha, strict=True):
+            values = values + gaussian(p, self.landmarks, kernel) @ alpha
+        return np.asarray(values)
+
+
+def stack(x: Floats, targets: Floats, groups: Index, seed: int, *, only_ridge: bool = False) -> Stacked:
+    """Fit the mixture to n wells.
+
+    Parameters
+    ----------
+    x
+        Shape (n, G), finite, every gene on a comparable scale.
+    targets
+        Shape (n, T), nan where missing. One that is constant, or measured in a single group, is its mean.
+    groups
+        Shape (n,): wells of one group are never parted by a fold.
+    seed
+        Deals the folds.
+    only_ridge
+        A plain ridge regression, nothing else.
+    """
+    with threadpool_limits(1 if len(x) < _THREADS_FROM else None):
+        return _Fitting.of(x, groups, seed, only_ridge).fit(targets)
+
+
+class _Mixture(NamedTuple):
+    """A constant plus parts, each times its weight."""
+
+    bias: float
+    parts: list[tuple[float, Solution]]
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """The n wells in their principal coordinates F (n, r), ``F = (x − centre) @ axes``."""
+
+    F: Floats
+    axes: Floats
+    centre: Floats
+    folds: Index
+    selection: Index
+    learners: tuple[Learner, ...]
+
+    @classmethod
+    def of(cls, x: Floats, groups: Index, seed: int, only_ridge: bool) -> _Fitting:
+        centre = x.mean(axis=0)
+        centred = x - centre
+        spectrum = Spectrum.of(centred @ centred.T)
+        axes = centred.T @ spectrum.vectors / np.sqrt(spectrum.values)
+        rng = np.random.default_rng(seed)
+        folds = deal(groups, np.zeros(len(groups), dtype=np.intp), FOLDS, rng)
+        selection = _some_groups(groups, rng)
+        F = spectrum.vectors * np.sqrt(spectrum.values)
+        learners: tuple[Learner, ...] = (Ridge(),)
+        if not only_ridge and F.shape[1]:
+            few = KernelRidge(F, FEW, selection)
+            many = KernelRidge(F, MANY, selection)
+            learners = (Ridge(), Pls(), few, many)
+        return cls(F, axes, centre, folds, selection, learners)
+
+    def fit(self, targets: Floats) -> Stacked:
+        width = targets.shape[1]
+        mixed = [_Mixture(0.0, [])] * width
+        inner = np.zeros(targets.shape)
+        texts = ["nothing: it is constant, or measured in a single group"] * width
+        for wells, columns in _patterns(targets):
+            choices = self._choose(wells, targets[:, columns]) if self._can_choose(wells) else None
+            for place, column in enumerate(columns):
+                y = targets[:, column]
+                mean = float(y[wells].mean())
+                mixed[column], inner[:, column] = _Mixture(mean, []), mean
+                if choices is not None and np.ptp(y[wells]) > 0:
+                    mixed[column], inner[:, column], texts[column] = self._mix(wells, y, choices[:, place])
+        return self._assemble(mixed, inner, tuple(texts))
+
+    def _can_choose(self, wells: Index) -> bool:
+        return len(np.unique(self.folds[np.intersect1d(wells, self.selection)])) > 1
+
+    def _choose(self, wells: Index, targets: Floats) -> Index:
+        """The best setting of every learner for every target, by cross-validation; shape (learners, T)."""
+        chooses = np.intersect1d(wells, self.selection)
+        chosen = []
+        for learner in self.learners:
+            error = np.zeros((learner.settings, targets.shape[1]))
+            for fold in np.unique(self.folds[chooses]):
+                fit, out = chooses[self.folds[chooses] != fold], chooses[self.folds[chooses] == fold]
+                error += np.square(learner.path(self.F, fit, out, targets[fit]) - targets[out]).sum(axis=1)
+            chosen.append(error.argmin(axis=0))
+        return np.array(chosen)
+
+    def _mix(self, wells: Index, y: Floats, settings: Index) -> tuple[_Mixture, Floats, str]:
+        """The mixture for one target, its out-of-fold values (n,), and in words."""
+        inner = np.full((len(y), len(self.learners)), np.nan)
+        for fold in np.unique(self.folds[wells]):
+            fit, out = wells[self.folds[wells] != fold], wells[self.folds[wells] == fold]
+            if not len(fit):
+                continue
+            for place, learner in enumerate(self.learners):
+                inner[out, place] = self._predict(learner.solve(self.F, fit, y[fit], int(settings[place])), out)
+        mean = float(y[wells].mean())
+        weights = mixture(inner[wells] - mean, y[wells] - mean)
+        final = [learner.solve(self.F, wells, y[wells], int(settings[i])) for i, learner in enumerate(self.learners)]
+        parts = [(float(weight), part) for weight, part in zip(weights, final, strict=True) if weight > 0]
+        missing = np.setdiff1d(np.arange(len(y)), wells)
+        if len(missing):
+            inner[missing] = np.column_stack([self._predict(part, missing) for part in final])
+        words = [
+            f"{weight:.2f} {learner.short(int(setting))}"
+            for weight, learner, setting in zip(weights, self.learners, settings, strict=True)
+            if weight > 0
+        ]
+        out_of_fold = mean + (inner - mean) @ weights
+        mixed = _Mixture(mean * (1 - float(weights.sum())), parts)
+        return mixed, out_of_fold, " + ".join(words) or "nothing: its mean is best"
+
+    def _predict(self, part: Solution, wells: Index) -> Floats:
+        if part.slope is not None:
+            return np.asarray(part.bias + self.F[wells] @ part.slope)
+        assert part.kernel is not None
+        assert part.alpha is not None
+        return np.asarray(part.bias + gaussian(self.F[wells], self.F, part.kernel) @ part.alpha)
+
+    def _assemble(self, mixed: list[_Mixture], inner: Floats, texts: tuple[str, ...]) -> Stacked:
+        n, r = self.F.shape
+        slopes, bias = np.zeros((len(mixed), r)), np.zeros(len(mixed))
+        used = sorted({part.kernel for _, parts in mixed for _, part in parts if part.kernel is not None})
+        alpha = np.zeros((len(used), n, len(mixed)))
+        for target, (level, parts) in enumerate(mixed):
+            bias[target] = level + sum(share * part.bias for share, part in parts)
+            for share, part in parts:
+                if part.slope is not None:
+                    slopes[target] += share * part.slope
+                elif part.kernel is not None and part.alpha is not None:
+                    alpha[used.index(part.kernel), :, target] += share * part.alpha
+        weight = slopes @ self.axes.T
+        width = max((kernel.components for kernel in used), default=0)
+        projection = self.axes[:, :width]
+        return Stacked(
+            weight, bias - weight @ self.centre, projection, self.centre @ projection,
+            self.F[:, :width] if used else self.F[:0, :0], tuple(used), alpha if used else alpha[:, :0], inner, texts,
+        )  # fmt: skip
+
+
+def mixture(parts: Floats, y: Floats) -> Floats:
+    """Weights w ≥ 0, shape (K,), for the centred out-of-fold values of K parts, shape (n, K).
+
+    Minimises ``|y − parts w|² + λ·|w − 1/K|²``, λ = `SHRINKAGE` times the mean of ``|part|²``: parts that say nearly
+    the same share the weight, which chance would else give to one of them.
+    """
+    count = parts.shape[1]
+    root = np.sqrt(SHRINKAGE * np.square(parts).sum() / count)
+    weights, _ = nnls(np.vstack([parts, root * np.eye(count)]), np.append(y, np.full(count, root / count)))
+    return np.asarray(weights)
+
+
+def _some_groups(groups: Index, rng: np.random.Generator) -> Index:
+    """Wells of whole groups at random, at most `SELECTION_WELLS` of them but two groups at least, in order."""
+    _, place, size = np.unique(groups, return_inverse=True, return_counts=True)
+    order = rng.permutation(size.size)
+    used = np.zeros(size.size, dtype=bool)
+    used[order] = np.cumsum(size[order]) <= max(SELECTION_WELLS, size[order[:2]].sum())
+    return np.flatnonzero(used[place])
+
+
+def _patterns(targets: Floats) -> Iterator[tuple[Index, Index]]:
+    """The wells and the columns of every set of targets that are measured on the same wells."""
+    masks, place = np.unique(~np.isnan(targets), axis=1, return_inverse=True)
+    for pattern in range(masks.shape[1]):
+        if masks[:, pattern].any():
+            yield np.flatnonzero(masks[:, pattern]), np.flatnonzero(place == pattern)
