@@ -126,7 +126,15 @@ class PerturbFormer(nn.Module):
         self, x: Tensor, dtype: torch.dtype = torch.float32, attention: Attention = torch_attention
     ) -> Prediction:
         """Prediction from expression `x` as it stands in the project; targets on the scale of the user's tables."""
-        latent, scores, logit, activation = self(self.scale(x), dtype, attention=attention)
+        return self._on_table_scale(self(self.scale(x), dtype, attention=attention))
+
+    def predict_start(self, x: Tensor) -> Prediction:
+        """As `predict`, of a network with a start: what it would say without its Transformer."""
+        assert self.start is not None
+        return self._on_table_scale(self.read(self.in_latent(self.start(self.scale(x)))))
+
+    def _on_table_scale(self, prediction: Prediction) -> Prediction:
+        latent, scores, logit, activation = prediction
         scores = scores * self.target_std[:-1] + self.target_mean[:-1]
         if activation is not None:
             activation = activation * self.target_std[-1] + self.target_mean[-1]

@@ -12,6 +12,9 @@ from torch import Tensor
 from dpf.model.network import PerturbFormer, Prediction
 from dpf.training.device import Compute, memory_errors
 
+#: Without a Transformer a pass is small: kernels of these wells with the landmarks.
+_WELLS_OF_START = 1024
+
 
 def predict_wells(
     network: PerturbFormer,
@@ -46,6 +49,16 @@ def empty_prediction(network: PerturbFormer, wells: int, device: torch.device) -
         torch.zeros(wells, device=device) if layout.label else None,
         torch.zeros(wells, device=device) if layout.activation else None,
     )
+
+
+def predict_starts(network: PerturbFormer, expression: NDArray[np.float32], compute: Compute) -> Prediction | None:
+    """What the network would say of N wells without its Transformer; None where it has no start. As `predict_wells`."""
+    if network.start is None:
+        return None
+    network = network.to(compute.device).eval()
+    with torch.inference_mode(), memory_errors(compute, expression.shape[1]):
+        rows = torch.from_numpy(expression).split(_WELLS_OF_START)
+        return concatenate([network.predict_start(part.to(compute.device)).cpu() for part in rows])
 
 
 def concatenate(passes: list[Prediction]) -> Prediction:

@@ -15,13 +15,15 @@ from dpf.tensors.splits import Part
 from dpf.workflows.evaluated_wells import Basis, EvaluatedWells
 from dpf.workflows.geometry import Speakers
 from dpf.workflows.inputs import Inputs, Measured
-from dpf.workflows.outputs import Outputs
+from dpf.workflows.outputs import Outputs, Said
 from dpf.workflows.progress import Progress
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 MODEL, UNCALIBRATED, IN_SAMPLE = "model", "model, uncalibrated", "model, IN SAMPLE"
+#: What a model with a start says without its Transformer: what that adds is the difference.
+START = "start alone"
 ENSEMBLE = "ensemble"
 #: Below so many wells, products of wells are too small for threads: they wait for each other longer than they work.
 _THREADS_FROM = 2_000
@@ -51,7 +53,7 @@ class Method:
     Attributes
     ----------
     name
-        "model", "model, uncalibrated", "model, IN SAMPLE", or one of `dpf.analysis.baselines.BASELINES`.
+        "model", "model, uncalibrated", "model, IN SAMPLE", "start alone", or one of `dpf.analysis.baselines.BASELINES`.
     member
         "ensemble", or the number of one member of the model.
     basis
@@ -120,7 +122,7 @@ def model_methods(
         Shape (N,): the ensemble's calibrated probabilities, each at a temperature fitted without its own compound; None
         where there is no calibration. The members' own are as trained.
     """
-    values, logits = _model_values(outputs, truth)
+    values, logits = _model_values(outputs, outputs, truth)
     raw = None if logits is None else probability_of(logits)
     found: list[Method] = []
     if wells.tested.any():
@@ -131,22 +133,26 @@ def model_methods(
         for member in range(len(outputs.parts) if len(outputs.parts) > 1 else 0):
             only = wells.member_test & (np.arange(len(outputs.parts)) == member)[:, None]
             found.append(Method(MODEL, str(member), wells.basis, *_said(only, values, raw)))
+        if outputs.start is not None:
+            began, began_logits = _model_values(outputs, outputs.start, truth)
+            chance = None if began_logits is None else probability_of(began_logits)
+            found.append(Method(START, ENSEMBLE, wells.basis, *_said(wells.member_test, began, chance)))
     if in_sample:
         found.append(Method(IN_SAMPLE, ENSEMBLE, "train", *_said(outputs.parts == Part.TRAIN, values, raw)))
     return found
 
 
-def _model_values(outputs: Outputs, truth: Truth) -> tuple[Floats, Floats | None]:
+def _model_values(outputs: Outputs, said: Outputs | Said, truth: Truth) -> tuple[Floats, Floats | None]:
     """What the members say, (M, N, T) and the label's logits (M, N); nan for targets that the model does not know."""
     targets = outputs.header["targets"]
     values = np.full((*outputs.parts.shape, len(truth.names)), np.nan)
     for place, name in enumerate(truth.names):
         if name in outputs.score_names:
-            values[:, :, place] = outputs.scores[:, :, outputs.score_names.index(name)]
-        elif outputs.activation is not None and name == targets["activation"]:
-            values[:, :, place] = outputs.activation
+            values[:, :, place] = said.scores[:, :, outputs.score_names.index(name)]
+        elif said.activation is not None and name == targets["activation"]:
+            values[:, :, place] = said.activation
     known = truth.label_name is not None and truth.label_name == targets["label"]
-    return values, outputs.label_logit if known else None
+    return values, said.label_logit if known else None
 
 
 def _said(used: Mask, values: Floats, probability: Floats | None) -> tuple[Floats, Floats]:

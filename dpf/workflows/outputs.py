@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,32 @@ from dpf.workflows.inputs import Inputs
 from dpf.workflows.progress import Progress, Silent
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dpf.model.checkpoint import TrainedModel
+    from dpf.model.network import Prediction
 
 Floats = NDArray[np.float64]
+
+#: What the columns of what members would say without their Transformer begin with.
+_START = "start_"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What M members say of N wells' targets, on the scale of the user's tables.
+
+    Attributes
+    ----------
+    scores
+        (M, N, S).
+    label_logit, activation
+        (M, N), or None where the model has no such head.
+    """
+
+    scores: Floats
+    label_logit: Floats | None
+    activation: Floats | None
 
 
 @dataclass(frozen=True)
@@ -41,6 +65,8 @@ class Outputs:
         (M, N, S).
     label_logit, activation
         (M, N), or None where the model has no such head.
+    start
+        What the members would say without their Transformer, or None where they have no start (`dpf.model.start`).
     axis
         (M, L): each member's activation axis, or None; `axis_name` says what it is the axis of.
     header
@@ -55,6 +81,7 @@ class Outputs:
     scores: Floats
     label_logit: Floats | None
     activation: Floats | None
+    start: Said | None
     axis: Floats | None
     axis_name: str | None
     header: dict[str, Any]
@@ -179,33 +206,42 @@ def run_members(
     `missing`, of shape (G,), marks genes that were not measured: each member puts its own training mean there.
     """
     from dpf.training.device import resolve_compute
-    from dpf.training.inference import predict_wells
+    from dpf.training.inference import predict_starts, predict_wells
 
     compute = resolve_compute(project.settings.compute)
     progress.plan(
         f"{len(trained.members)} x {len(well_ids):,} wells x {len(trained.genes):,} genes on {compute.describe()}"
     )
     progress.start("predicting", len(trained.members) * len(well_ids), "wells")
-    passes = []
+    passes, starts = [], []
     for network in trained.members:
         if missing is not None and missing.any():
             expression = expression.copy()
             expression[:, missing] = network.gene_mean.numpy()[missing]
         passes.append(predict_wells(network, expression, compute, progress.advance))
+        starts.append(predict_starts(network, expression, compute))
         network.cpu()
     axis, axis_name = activation_axes(trained)
-
-    def stack(name: str) -> Floats | None:
-        members = [getattr(prediction, name) for prediction in passes]
-        return None if members[0] is None else np.stack([member.numpy() for member in members]).astype(np.float64)
-
-    latent, scores = stack("latent"), stack("scores")
+    said, latent = _said(passes), _stacked([prediction.latent for prediction in passes])
     assert latent is not None
-    assert scores is not None
+    there = [start for start in starts if start is not None]
+    start = _said(there) if there else None
     return Outputs(
-        well_ids, parts, latent, scores, stack("label_logit"), stack("activation"), axis, axis_name,
+        well_ids, parts, latent, said.scores, said.label_logit, said.activation, start, axis, axis_name,
         model.header, model.sha256,
     )  # fmt: skip
+
+
+def _said(passes: Sequence[Prediction]) -> Said:
+    scores = _stacked([prediction.scores for prediction in passes])
+    assert scores is not None
+    logits = _stacked([prediction.label_logit for prediction in passes])
+    return Said(scores, logits, _stacked([prediction.activation for prediction in passes]))
+
+
+def _stacked(members: Sequence[Tensor | None]) -> Floats | None:
+    there = [member.numpy() for member in members if member is not None]
+    return np.stack(there).astype(np.float64) if there else None
 
 
 def activation_axes(trained: TrainedModel) -> tuple[Floats | None, str | None]:
@@ -234,15 +270,21 @@ def _to_table(outputs: Outputs) -> pl.DataFrame:
         "member": np.repeat(np.arange(members), wells),
         "part": [PART_NAMES[code] for code in outputs.parts.ravel()],
     }
-    for index, name in enumerate(outputs.score_names):
-        columns[f"score:{name}"] = outputs.scores[:, :, index].ravel().astype(np.float32)
-    if outputs.label_logit is not None:
-        columns["label_logit"] = outputs.label_logit.ravel().astype(np.float32)
-    if outputs.activation is not None:
-        columns["activation"] = outputs.activation.ravel().astype(np.float32)
+    columns |= _said_columns("", outputs.score_names, outputs)
+    if outputs.start is not None:
+        columns |= _said_columns(_START, outputs.score_names, outputs.start)
     for index in range(width):
         columns[f"latent_{index}"] = outputs.latent[:, :, index].ravel().astype(np.float32)
     return pl.DataFrame(columns)
+
+
+def _said_columns(prefix: str, names: list[str], said: Said | Outputs) -> dict[str, NDArray[np.float32]]:
+    columns = {f"{prefix}score:{name}": said.scores[:, :, index] for index, name in enumerate(names)}
+    if said.label_logit is not None:
+        columns[f"{prefix}label_logit"] = said.label_logit
+    if said.activation is not None:
+        columns[f"{prefix}activation"] = said.activation
+    return {name: values.ravel().astype(np.float32) for name, values in columns.items()}
 
 
 def _from_table(table: pl.DataFrame, about: dict[str, Any], model: ModelFile) -> Outputs:
@@ -253,16 +295,24 @@ def _from_table(table: pl.DataFrame, about: dict[str, Any], model: ModelFile) ->
         return table.get_column(name).to_numpy().astype(np.float64).reshape(members, wells)
 
     latent = np.stack([column(name) for name in table.columns if name.startswith("latent_")], axis=-1)
-    names = [f"score:{name}" for name in model.header["targets"]["scores"]]
-    scores = np.stack([column(name) for name in names], axis=-1) if names else np.empty((members, wells, 0))
+    names = model.header["targets"]["scores"]
+
+    def said(prefix: str) -> Said:
+        columns = [column(f"{prefix}score:{name}") for name in names]
+        scores = np.stack(columns, axis=-1) if names else np.empty((members, wells, 0))
+        others = [f"{prefix}{name}" for name in ("label_logit", "activation")]
+        return Said(scores, *(column(name) if name in table.columns else None for name in others))
+
+    ours = said("")
     codes = np.array([PART_NAMES.index(part) for part in table.get_column("part")], dtype=np.int8)
     return Outputs(
         well_ids=table.get_column("well_id").to_list()[:wells],
         parts=codes.reshape(members, wells),
         latent=latent,
-        scores=scores,
-        label_logit=column("label_logit") if "label_logit" in table.columns else None,
-        activation=column("activation") if "activation" in table.columns else None,
+        scores=ours.scores,
+        label_logit=ours.label_logit,
+        activation=ours.activation,
+        start=said(_START) if any(name.startswith(_START) for name in table.columns) else None,
         axis=None if about["axis"] is None else np.array(about["axis"]),
         axis_name=about["axis_name"],
         header=model.header,

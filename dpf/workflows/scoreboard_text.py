@@ -8,7 +8,7 @@ import polars as pl
 
 from dpf.analysis.baselines import BASELINES
 from dpf.analysis.metrics import LABEL_METRICS, SCORE_METRICS
-from dpf.workflows.methods import CEILING, ENSEMBLE, MODEL
+from dpf.workflows.methods import CEILING, ENSEMBLE, MODEL, START
 from dpf.workflows.scoreboard import OVERALL, WITHIN, Scoreboard
 
 #: Each kind of target's first metric: the one that verdicts are given on.
@@ -49,7 +49,9 @@ def summary_table(board: Scoreboard) -> pl.DataFrame:
 
 
 def verdict_lines(board: Scoreboard) -> list[str]:
-    """One sentence or two a target: the reference against the best baseline, then position alone and the ceiling."""
+    """One sentence or two a target: the reference against the best baseline, then what its start, position alone and
+    the other replicate reach.
+    """
     targets = board.values.get_column("target").unique(maintain_order=True)
     return [_verdict_line(board, target) for target in targets if board.reference]
 
@@ -65,7 +67,11 @@ def _verdict_line(board: Scoreboard, target: str) -> str:
     rows = {row["method"]: row for row in main.iter_rows(named=True)}
     beside = [
         f"{what} {rows[name]['value']:.2f}"
-        for name, what in (("position", "position alone reaches"), (CEILING, "the other replicate"))
+        for name, what in (
+            (START, "without its Transformer it reaches"),
+            ("position", "position alone reaches"),
+            (CEILING, "the other replicate"),
+        )
         if name in rows and rows[name]["value"] is not None
     ]
     text = f"{target}: " + (_against_best(board, target, rows) if MODEL in rows else _best_alone(rows))

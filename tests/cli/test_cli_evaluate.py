@@ -90,6 +90,24 @@ def test_a_second_run_writes_the_same(evaluated, copy, ok, drawn):
         assert (project / name).read_bytes() == (evaluated[0] / name).read_bytes(), name
 
 
+def test_a_model_with_a_start_is_measured_without_its_transformer_too(demo, copy, ok):
+    project = copy(demo)
+    # At such a rate the Transformer adds nothing that could be seen.
+    ran = ok("train", project, "--preset", "recommended", "--folds", 3, "--epochs", 1, "--learning-rate", 1e-9)
+    assert "starts as Tscore: " in ran.err
+    assert ran.err.count("the start ") == 3
+    ran = ok("evaluate", project)
+    rows = ran.rows.filter(pl.col("method").is_in(["model", "start alone"])).select("target", "method", "value")
+    targets = rows.pivot("method", index="target", values="value")
+    assert targets.height == 5
+    assert targets.filter(pl.col("start alone").is_null()).is_empty()
+    assert "without its Transformer it reaches" in ran.err
+    # Nothing is computed anew, and what was kept says the same.
+    assert ok("evaluate", project).rows.equals(ran.rows)
+    scores = targets.filter(pl.col("target") != "activated")
+    np.testing.assert_allclose(scores["model"], scores["start alone"], rtol=1e-4)
+
+
 def test_predict_uses_the_calibration_from_then_on(evaluated, folded, copy, ok):
     project = copy(evaluated[0])
     before, after = ok("predict", folded).rows, ok("predict", project).rows

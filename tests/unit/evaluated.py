@@ -66,7 +66,7 @@ def outputs_of(parts, scores, logit, latent=None, label="label", names=("first",
     }
     latent = np.zeros((*parts.shape, 3)) if latent is None else latent
     ids = [f"w{i}" for i in range(parts.shape[1])]
-    return Outputs(ids, parts, latent, scores, logit, None, None, None, told | header, "m" * 64)
+    return Outputs(ids, parts, latent, scores, logit, None, None, None, None, told | header, "m" * 64)
 
 
 def folds_of(groups, folds, seed=0):

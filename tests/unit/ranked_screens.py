@@ -85,7 +85,17 @@ def make_screen(planted: Planted) -> tuple[Inputs, Outputs]:
     told = {"targets": {"scores": ["size"], "label": None, "activation": None}}
     scores = shift[None, :, :1].repeat(planted.members, 0)
     outputs = Outputs(
-        wells["well_id"].to_list(), parts, np.stack(latent), scores, None, None, np.stack(axes), "size", told, "m" * 64
+        wells["well_id"].to_list(),
+        parts,
+        np.stack(latent),
+        scores,
+        None,
+        None,
+        None,
+        np.stack(axes),
+        "size",
+        told,
+        "m" * 64,
     )
     return inputs, outputs
 

@@ -1,0 +1,110 @@
+"""Masked-gene pretraining: the encoder learns what a gene's expression says of another's before it sees any target.
+
+Of every well some genes are hidden and predicted from the others (BERT, Devlin et al. 2019; for expression scGPT, Cui
+et al. 2024, and Geneformer, Theodoris et al. 2023). No target is needed, so wells without one teach too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dpf.model.dropout import Noise
+from dpf.model.network import PerturbFormer
+from dpf.training.device import Compute, memory_errors
+from dpf.training.schedule import learning_rate
+
+#: The share of a well's genes that is hidden.
+HIDDEN = 0.15
+_RATE = 1e-3
+# Keeps the draws of pretraining apart from those of training, which begin at epoch 0.
+_EPOCHS_FROM = 1 << 20
+
+
+class MaskedGenes(nn.Module):
+    """What pretraining needs beside the encoder: the token of a hidden value, and a reader of tokens.
+
+    A hidden gene's token is ``m + b + E[g]`` in the place of ``x·w + b + E[g]``; its expression is predicted as
+    ``u·H[g] + c[g]`` from its token H[g] after the last layer.
+    """
+
+    def __init__(self, genes: int, width: int) -> None:
+        super().__init__()
+        self.mask = nn.Parameter(torch.zeros(width))
+        self.read = nn.Parameter(torch.zeros(width))
+        self.level = nn.Parameter(torch.zeros(genes))
+
+    def forward(self, network: PerturbFormer, x: Tensor, hidden: Tensor, compute: Compute, noise: Noise) -> Tensor:
+        """Predicted expression (B, G), float32, of wells `x` (B, G) of which `hidden` (B, G, bool) is not seen."""
+        tokens: Tensor = network.encoder.tokens(x.masked_fill(hidden, 0.0), compute.dtype)
+        tokens = tokens + hidden[..., None].to(compute.dtype) * self.mask.to(compute.dtype)
+        for layer in network.encoder.layers:
+            tokens = layer(tokens, noise, compute.attention)
+        values: Tensor = (tokens @ self.read.to(compute.dtype)).float()
+        return values + self.level
+
+
+def pretrain(
+    network: PerturbFormer,
+    expression: Tensor,
+    wells: Tensor,
+    epochs: int,
+    batch_size: int,
+    compute: Compute,
+    key: tuple[int, int],
+    report: Callable[[int, float], None] | None = None,
+) -> None:
+    """Train the network's encoder to fill in hidden genes; everything else of the network stays as it is.
+
+    Parameters
+    ----------
+    network
+        On the device.
+    expression
+        Scaled, float32 (N, G), on the device.
+    wells
+        Indices of the wells to learn from: the member's training wells, with or without targets. Never others: a
+        held-out well has to be one that the member has not seen in any way.
+    key
+        Names the run, as in training: order, hidden genes and dropout are functions of it.
+    report
+        Called after each epoch with its number and its loss: the mean squared error of hidden genes, of which the
+        genes' own variance is about 1.
+    """
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([*key, _EPOCHS_FROM]).generate_state(1)[0]))
+    head = MaskedGenes(expression.shape[1], network.settings.width).to(compute.device)
+    bound = network.settings.width**-0.5
+    with torch.no_grad():
+        for weight in (head.mask, head.read):
+            weight.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))
+    weights = [*network.encoder.parameters(), *head.parameters()]
+    fused = compute.device.type in ("cpu", "cuda")
+    optimizer = torch.optim.AdamW(weights, lr=_RATE, weight_decay=0.01, fused=fused)
+    network.train()
+    size = compute.wells_at_once(expression.shape[1])
+    for epoch in range(epochs):
+        rng = np.random.default_rng([*key, _EPOCHS_FROM + epoch])
+        batches = wells[torch.from_numpy(rng.permutation(len(wells))).to(wells.device)].split(batch_size)
+        total = torch.zeros((), device=compute.device)
+        count = 0
+        for step, batch in enumerate(batches):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(_RATE, "one-cycle", 0.0, (epoch + step / len(batches)) / epochs)
+            hidden = torch.from_numpy(rng.random((len(batch), expression.shape[1])) < HIDDEN).to(compute.device)
+            hidden[:, 0] |= ~hidden.any(1)
+            optimizer.zero_grad(set_to_none=True)
+            for part, (some, out) in enumerate(zip(batch.split(size), hidden.split(size), strict=True)):
+                noise = Noise(network.settings.dropout, (*key, _EPOCHS_FROM + epoch, step, part), compute.device)
+                with memory_errors(compute, expression.shape[1]):
+                    x = expression[some]
+                    error = (head(network, x, out, compute, noise) - x)[out].square().sum()
+                    (error / hidden.sum()).backward()
+                total += error.detach()
+            count += int(hidden.sum())
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+        if report:
+            report(epoch + 1, float(total) / count)
