@@ -42,6 +42,11 @@ class ModelFolder:
         return self.path / "history.parquet"
 
     @property
+    def running_history(self) -> Path:
+        """The same of a run that has not finished; removed when it has."""
+        return self.path / "history.running.parquet"
+
+    @property
     def splits(self) -> Path:
         """Which member used which well for what."""
         return self.path / "splits.parquet"
@@ -138,6 +143,10 @@ class Project:
     def model_names(self) -> list[str]:
         """The names of the trained models."""
         return sorted(path.parent.name for path in (self.path / "models").glob("*/model.safetensors"))
+
+    def unfinished_names(self) -> list[str]:
+        """The names of the models that a run has begun to train and not finished."""
+        return sorted(path.parent.name for path in (self.path / "models").glob("*/history.running.parquet"))
 
     def trained_model(self, name: str = "default") -> ModelFolder:
         """The folder of a model that has been trained.

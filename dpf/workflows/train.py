@@ -31,10 +31,12 @@ from dpf.training.linear_start import start_from_ridge
 from dpf.training.member import MemberData, MemberTraining
 from dpf.training.probe import probe
 from dpf.training.resume import RunState, Weights, load_run, run_identity, save_run
-from dpf.workflows.history import draw_loss_curve, epoch_line, history_row, history_table
+from dpf.workflows.history import draw_loss_curve, history_row, history_table
 from dpf.workflows.inputs import Inputs, Measured, read_inputs, read_measured
 from dpf.workflows.progress import Progress, Silent
+from dpf.workflows.run_log import RunLog
 from dpf.workflows.splitting import split_wells
+from dpf.workflows.time_left import duration
 
 # Writing the state of a run costs some tens of milliseconds; a power cut may cost this much work.
 _SECONDS_BETWEEN_SAVES = 5.0
@@ -132,22 +134,26 @@ def _train_members(run: _Run, resume: bool) -> RunState:
             f"an interrupted run of this model is discarded: {run.folder.resume} (--resume continues one)"
         )
         run.folder.resume.unlink()
+    if not resume:
+        run.folder.running_history.unlink(missing_ok=True)  # of a run that is over: it must not look like this one's
     state = saved.state if saved else RunState.fresh()
-    epochs, members = run.settings.train.epochs, len(run.parts)
+    wells = [int((row == Part.TRAIN).sum()) for row in run.parts]
+    log = RunLog(run.folder, run.layout, run.settings.train, wells, state.history, run.progress, run.started)
     first = True
-    for member in range(len(state.best), members):
-        training = _begin_member(run, member)
-        if first:
-            _plan(run, training)
-            run.progress.start("training", members * epochs * int((run.parts[0] == Part.TRAIN).sum()), "wells")
-            if saved:
+    with log:
+        for member in range(len(state.best), len(run.parts)):
+            training = _begin_member(run, member)
+            if first:
+                _plan(run, training)
+                log.begin(member)
+            if first and saved:
                 saved.restore(training)
-                done = member * epochs + training.epoch
+                epochs = run.settings.train.epochs
                 run.progress.log(f"resuming after epoch {training.epoch} of {epochs}, member {member}")
-                run.progress.advance(done * int((run.parts[0] == Part.TRAIN).sum()))
             first = False
-        _run_member(run, state, training, member)
-        state.finish_member(training)
+            _run_member(run, state, training, member, log)
+            log.member_ended(member)
+            state.finish_member(training)
     return state
 
 
@@ -195,21 +201,12 @@ def _plan(run: _Run, training: MemberTraining) -> None:
     )
 
 
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min` or `3 h 20 min`."""
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _run_member(run: _Run, state: RunState, training: MemberTraining, member: int) -> None:
+def _run_member(run: _Run, state: RunState, training: MemberTraining, member: int, log: RunLog) -> None:
     saved_at = time.monotonic()
     while not training.finished:
         record = training.run_epoch(run.progress.advance)
-        row = history_row(run.layout, training, member, record)
-        state.history.append(row)
-        run.progress.log(epoch_line(row, len(run.parts), run.settings.train.epochs, len(training.data.train)))
+        state.history.append(history_row(run.layout, training, member, record))
+        log.epoch(state.history[-1])
         if time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES:
             save_run(run.folder.resume, state, training, run.identity)
             saved_at = time.monotonic()
@@ -239,7 +236,8 @@ def _write_model(run: _Run, state: RunState) -> TrainResult:
     metrics = _metrics(run, state)
     write_text(folder.metrics, canonical_json(metrics) + "\n")
     draw_loss_curve(history, state.best_epochs, folder.loss_curve)
-    folder.resume.unlink(missing_ok=True)
+    for path in (folder.resume, folder.running_history):
+        path.unlink(missing_ok=True)
     return TrainResult(folder, metrics)
 
 

@@ -95,7 +95,14 @@ def test_a_run_is_resumed_bit_for_bit(demo, copy, dpf, ok, monkeypatch):
     ran = dpf("train", cut, "--folds", 2, "--epochs", 4)
     monkeypatch.undo()
     assert ran.code == 130
-    assert files(cut / "models/default") == [".lock", "resume.safetensors"]
+    assert files(cut / "models/default") == [".lock", "history.running.parquet", "resume.safetensors"]
+    # Who watches sees every finished epoch: four of the first member, two of the second.
+    running = pl.read_parquet(cut / "models/default/history.running.parquet")
+    assert running["epoch"].to_list() == [1, 2, 3, 4, 1, 2]
+    said = ok("info", cut).out
+    assert "run      default: not finished; member 1 of 0-1, epoch 2 of 4, validation total " in said
+    assert "--resume goes on" in said
+    assert "none yet" not in said
     ran = dpf("train", cut, "--resume", "--folds", 2, "--epochs", 5)
     assert ran.code == 5
     assert "train.epochs was 4, is 5" in ran.err
@@ -116,6 +123,30 @@ def test_an_interrupted_run_is_told_of_and_discarded_only_on_request(trained, co
     assert dpf("train", project, "--resume").code == 5
     assert "an interrupted run of this model is discarded" in ok("train", project, "--epochs", 1).err
     assert not (project / "models/default/resume.safetensors").exists()
+
+
+def test_the_history_of_a_run_is_its_own_until_it_has_finished(trained, copy, dpf, ok, monkeypatch):
+    """While a model is trained anew its old history stays; a fresh start begins a fresh one."""
+    project = copy(trained)
+    folder = project / "models/default"
+    before = {name: (folder / name).read_bytes() for name in files(folder)}
+    assert dpf("train", project, "--epochs", 5, "--learning-rate", "1e30").code == 4
+    after = files(folder)
+    for name, content in before.items():
+        assert name == ".lock" or (folder / name).read_bytes() == content
+    assert set(after) - set(before) <= {"history.running.parquet"}
+    (folder / "history.running.parquet").write_bytes(before["history.parquet"])  # 3 epochs of a run long gone
+    from dpf.workflows import run_log
+
+    monkeypatch.setattr(run_log, "_SECONDS_BETWEEN_WRITES", 0.0)
+    real, seen = run_log.write_table, []
+    monkeypatch.setattr(
+        run_log, "write_table", lambda path, table, *rest: (seen.append(table), real(path, table, *rest))
+    )
+    ok("train", project, "--epochs", 2)
+    assert [table["epoch"].to_list() for table in seen] == [[1], [1, 2]]
+    assert files(folder) == sorted(before)
+    assert pl.read_parquet(folder / "history.parquet").equals(seen[-1])
 
 
 def wait_for(path: Path, running: subprocess.Popen[str], log: Path, seconds: float = 120.0) -> None:
