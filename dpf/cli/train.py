@@ -55,6 +55,10 @@ def command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run, given the command it was started with.")
     ] = False,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Write TensorBoard events to models/NAME/tensorboard (extra: tensorboard)."),
+    ] = False,
     set_: SetOption = None,
     output: FormatOption = None,
 ) -> None:
@@ -71,7 +75,9 @@ def command(
             train__zscore=zscore, train__folds=folds, train__split=split, train__seed=seed,
             compute__threads=threads, compute__device=device, compute__precision=precision,
         )  # fmt: skip
-        result = train_project(open_project(project, changed), model, resume=resume, progress=run.progress)
+        result = train_project(
+            open_project(project, changed), model, resume=resume, tensorboard=tensorboard, progress=run.progress
+        )
         run.show(result.table, title="Validation at the best epoch (these wells chose it)", **result.metrics)
         run.say(f"model: {result.folder.path}")
 

@@ -47,6 +47,11 @@ class ModelFolder:
         return self.path / "history.running.parquet"
 
     @property
+    def tensorboard(self) -> Path:
+        """TensorBoard events, a folder for each start of a training; where they were asked for."""
+        return self.path / "tensorboard"
+
+    @property
     def splits(self) -> Path:
         """Which member used which well for what."""
         return self.path / "splits.parquet"

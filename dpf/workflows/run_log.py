@@ -14,6 +14,7 @@ from dpf.project.directory import ModelFolder
 from dpf.tables.storage import write_table
 from dpf.workflows.history import epoch_line, history_table
 from dpf.workflows.progress import Progress
+from dpf.workflows.tensorboard_events import TensorBoardEvents
 from dpf.workflows.time_left import Pace, duration, seconds_left
 
 # A write is synced to the disk, some ten milliseconds; who watches looks less often than this.
@@ -35,6 +36,8 @@ class RunLog:
         run is resumed.
     started
         `time.monotonic()` when the training began.
+    events
+        TensorBoard events, where they were asked for.
     """
 
     def __init__(
@@ -46,9 +49,11 @@ class RunLog:
         rows: list[dict[str, Any]],
         progress: Progress,
         started: float,
+        events: TensorBoardEvents | None = None,
     ) -> None:
         self._folder, self._layout, self._train, self._progress = folder, layout, train, progress
         self._wells, self._rows, self._started = list(wells), rows, started
+        self._events = events
         self._pace = Pace()
         self._written_at = float("-inf")
         self._unwritten = False
@@ -59,6 +64,8 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._events:
+            self._events.close()
         if not self._unwritten:
             return
         try:
@@ -73,6 +80,8 @@ class RunLog:
         self._progress.start("training", sum(self._wells) * self._train.epochs - skipped, "wells")
         if self._rows:
             self._progress.advance(sum(self._wells[row["member"]] for row in self._rows))
+        for row in self._rows:
+            self._tell(row)
         self._pace = Pace()
 
     def epoch(self, row: dict[str, Any]) -> None:
@@ -82,6 +91,7 @@ class RunLog:
         wells = self._wells[member]
         line = epoch_line(row, len(self._wells), self._train.epochs, wells, self._time_left(member, row["epoch"]))
         self._progress.log(line)
+        self._tell(row)
         self._unwritten = True
         if time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
             self._write()
@@ -90,6 +100,10 @@ class RunLog:
         """A member has run its last epoch, perhaps before it had run all it might."""
         if left := self._left(member):
             self._progress.shorten(left)
+
+    def _tell(self, row: dict[str, Any]) -> None:
+        if self._events:
+            self._events.epoch(row)
 
     def _left(self, member: int) -> int:
         """Wells in the epochs that a member has not run."""

@@ -36,6 +36,7 @@ from dpf.workflows.inputs import Inputs, Measured, read_inputs, read_measured
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.run_log import RunLog
 from dpf.workflows.splitting import split_wells
+from dpf.workflows.tensorboard_events import TensorBoardEvents
 from dpf.workflows.time_left import duration
 
 # Writing the state of a run costs some tens of milliseconds; a power cut may cost this much work.
@@ -71,15 +72,22 @@ class _Run:
     started: float
     progress: Progress
     normalisation: Normalisation
+    events: TensorBoardEvents | None
 
 
 def train_project(
-    project: Project, model: str = "default", *, resume: bool = False, progress: Progress | None = None
+    project: Project,
+    model: str = "default",
+    *,
+    resume: bool = False,
+    tensorboard: bool = False,
+    progress: Progress | None = None,
 ) -> TrainResult:
     """Train every member of a model and write it into the project.
 
     The model's files are replaced only when the whole training has finished. An interrupted run goes on with
-    `resume=True` and ends, on the same device in the same precision, with the same weights bit for bit.
+    `resume=True` and ends, on the same device in the same precision, with the same weights bit for bit. With
+    `tensorboard` the numbers of every epoch are written as TensorBoard events too.
 
     Raises
     ------
@@ -94,14 +102,16 @@ def train_project(
     compute = resolve_compute(settings.compute)
     layout = TargetLayout(measured.score_names, measured.label_name, measured.activation_name)
     folder = project.model(model)
+    events = TensorBoardEvents(folder.tensorboard) if tensorboard else None
     identity = run_identity(
         settings.as_dict(), inputs.fingerprint, split_fingerprint(parts, inputs.well_ids), compute.device,
         precision=compute.precision, tokens_at_once=compute.tokens_at_once, attention=compute.attention_kernel,
     )  # fmt: skip
     normalisation = read_normalisation(project.normalisation)
     run = _Run(
-        settings, inputs, measured, parts, compute, layout, folder, identity, time.monotonic(), progress, normalisation
-    )
+        settings, inputs, measured, parts, compute, layout, folder, identity, time.monotonic(), progress, normalisation,
+        events,
+    )  # fmt: skip
     _warn(run)
     with writing(folder.path):
         state = _train_members(run, resume)
@@ -138,7 +148,9 @@ def _train_members(run: _Run, resume: bool) -> RunState:
         run.folder.running_history.unlink(missing_ok=True)  # of a run that is over: it must not look like this one's
     state = saved.state if saved else RunState.fresh()
     wells = [int((row == Part.TRAIN).sum()) for row in run.parts]
-    log = RunLog(run.folder, run.layout, run.settings.train, wells, state.history, run.progress, run.started)
+    log = RunLog(
+        run.folder, run.layout, run.settings.train, wells, state.history, run.progress, run.started, run.events
+    )
     first = True
     with log:
         for member in range(len(state.best), len(run.parts)):

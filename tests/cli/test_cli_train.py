@@ -149,6 +149,33 @@ def test_the_history_of_a_run_is_its_own_until_it_has_finished(trained, copy, dp
     assert pl.read_parquet(folder / "history.parquet").equals(seen[-1])
 
 
+def test_tensorboard_is_loaded_when_asked_for_only(demo, copy, dpf, monkeypatch):
+    project = copy(demo)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    ran = dpf("train", project, "--tensorboard")
+    assert ran.code == 2
+    assert "the extra 'tensorboard'" in ran.err
+    assert not (project / "models").exists()
+    assert dpf("train", project, "--epochs", 1).code == 0
+
+
+def test_a_resumed_run_tells_tensorboard_from_its_first_epoch_on(demo, copy, dpf, monkeypatch):
+    pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from dpf.training.member import MemberTraining
+
+    project = copy(demo)
+    monkeypatch.setattr("dpf.workflows.train._SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(MemberTraining, "finished", property(lambda self: 1 / (2 - self.epoch) > 9))  # fails after 2
+    assert dpf("train", project, "--epochs", 4).code == 1
+    monkeypatch.undo()
+    assert dpf("train", project, "--epochs", 4, "--resume", "--tensorboard").code == 0
+    (start,) = (project / "models/default/tensorboard").iterdir()
+    read = EventAccumulator(str(start / "member-0")).Reload()
+    assert [event.step for event in read.Scalars("validation/total")] == [1, 2, 3, 4]
+
+
 def wait_for(path: Path, running: subprocess.Popen[str], log: Path, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
