@@ -52,6 +52,9 @@ def command(
     threads: ThreadsOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    deterministic: Annotated[
+        bool | None, setting_option("compute.deterministic", "--deterministic/--no-deterministic")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run, given the command it was started with.")
     ] = False,
@@ -74,6 +77,7 @@ def command(
             train__epochs=epochs, train__batch_size=batch_size, train__learning_rate=learning_rate,
             train__zscore=zscore, train__folds=folds, train__split=split, train__seed=seed,
             compute__threads=threads, compute__device=device, compute__precision=precision,
+            compute__deterministic=deterministic,
         )  # fmt: skip
         result = train_project(
             open_project(project, changed), model, resume=resume, tensorboard=tensorboard, progress=run.progress

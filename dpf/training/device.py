@@ -14,6 +14,7 @@ from dpf.errors import DeviceError
 from dpf.model.encoder import Attention, torch_attention
 from dpf.model.native_attention import NativeAttention
 from dpf.model.native_build import CannotBuildError, cpu_flags
+from dpf.training.determinism import not_deterministic, set_determinism
 
 # Wells x genes in one pass. On a CPU a few wells already keep every core at work, in little memory (eight wells of
 # 2,541 genes take a quarter of a GiB); a GPU wants to be filled.
@@ -68,7 +69,7 @@ class Compute:
 
 
 def resolve_compute(settings: ComputeSettings) -> Compute:
-    """Turn settings into a device and a precision, and set the thread count and the matrix-product precision.
+    """Turn settings into a device and a precision; set threads, matrix-product precision and determinism.
 
     Raises
     ------
@@ -82,6 +83,7 @@ def resolve_compute(settings: ComputeSettings) -> Compute:
     device = _device(settings.device)
     precision = _precision(settings.precision, device)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    set_determinism(settings.deterministic, device)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     default = _TOKENS_CPU if device.type == "cpu" else _TOKENS_GPU
     attention, note = _attention(settings.attention_kernel, device, dtype)
@@ -157,13 +159,15 @@ def memory_errors(compute: Compute, genes: int) -> Iterator[None]:
     Raises
     ------
     DeviceError
-        The device's memory did not suffice.
+        The device's memory did not suffice, or an operation has no deterministic form.
     """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _out_of_memory(compute, genes) from error
     except RuntimeError as error:
+        if told := not_deterministic(error, compute.device):
+            raise told from error
         if "allocate memory" not in str(error):  # what PyTorch's CPU allocator says
             raise
         raise _out_of_memory(compute, genes) from error

@@ -106,6 +106,7 @@ def train_project(
     identity = run_identity(
         settings.as_dict(), inputs.fingerprint, split_fingerprint(parts, inputs.well_ids), compute.device,
         precision=compute.precision, tokens_at_once=compute.tokens_at_once, attention=compute.attention_kernel,
+        deterministic=settings.compute.deterministic,
     )  # fmt: skip
     normalisation = read_normalisation(project.normalisation)
     run = _Run(

@@ -76,6 +76,32 @@ def test_the_same_training_gives_the_same_bytes(trained, copy, demo, ok):
     assert (again / MODEL).read_bytes() != (trained / MODEL).read_bytes()
 
 
+def test_another_process_writes_the_same_bytes(trained, copy, demo, process, monkeypatch):
+    """Not even what differs from one start of Python to the next, such as the order of sets, reaches the file."""
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    again = copy(demo)
+    ran = process("train", again, "--deterministic")
+    assert ran.code == 0, ran.err
+    for name in ("model.safetensors", "last.safetensors", "splits.parquet"):
+        assert (again / "models/default" / name).read_bytes() == (trained / "models/default" / name).read_bytes()
+
+
+def test_determinism_is_on_and_can_be_left_to_the_device(demo, copy, ok, trained):
+    import torch
+    from safetensors.numpy import load_file
+
+    project = copy(demo)
+    ok("train", project, "--epochs", 1)
+    assert torch.are_deterministic_algorithms_enabled()
+    ok("train", project, "--no-deterministic")
+    assert not torch.are_deterministic_algorithms_enabled()
+    for name in ("model.safetensors", "last.safetensors"):  # on a CPU the weights are the same bits either way
+        one, other = (load_file(path / "models/default" / name) for path in (project, trained))
+        assert all((one[key] == other[key]).all() for key in one)
+    ok("predict", project)
+    assert torch.are_deterministic_algorithms_enabled()
+
+
 def test_a_run_is_resumed_bit_for_bit(demo, copy, dpf, ok, monkeypatch):
     """Interrupted in the second member, resumed, and compared with a run that was not interrupted."""
     whole, cut = copy(demo, "whole"), copy(demo, "cut")

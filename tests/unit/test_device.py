@@ -19,7 +19,15 @@ CPU = Compute(torch.device("cpu"), "fp32", torch.float32, 1000)
 @pytest.fixture(autouse=True)
 def _as_it_was():
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    mode, fill = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    cudnn = torch.backends.cudnn.deterministic
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     yield
+    torch.set_deterministic_debug_mode(mode)
+    torch.utils.deterministic.fill_uninitialized_memory = fill
+    torch.backends.cudnn.deterministic = cudnn
+    if workspace is None:
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
 
@@ -157,3 +165,46 @@ def test_other_errors_pass_through():
 
 def test_what_is_available_is_named():
     assert device._available()[0] == "cpu"
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_determinism_is_set_as_asked(monkeypatch, on):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    resolve_compute(ComputeSettings(device="cpu", deterministic=on))
+    assert torch.are_deterministic_algorithms_enabled() == on
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ  # there is no cuBLAS here
+    assert not torch.utils.deterministic.fill_uninitialized_memory
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    resolve_compute(ComputeSettings(device="cuda", deterministic=on))
+    assert torch.backends.cudnn.deterministic == on
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if on else None)
+
+
+def test_an_operation_without_a_deterministic_form_is_named():
+    resolve_compute(ComputeSettings(device="cpu", deterministic=True))
+    with pytest.raises(DeviceError) as caught, memory_errors(CPU, 10):
+        torch.zeros(3).put_(torch.tensor([0]), torch.ones(1))
+    assert caught.value.what == "the computation has no deterministic form on cpu"
+    assert caught.value.found == "put_ does not have a deterministic implementation"
+    assert caught.value.hint.startswith("--no-deterministic")
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    resolve_compute(ComputeSettings(device="cpu", deterministic=False))
+    with memory_errors(CPU, 10):
+        torch.zeros(3).put_(torch.tensor([0]), torch.ones(1))
+
+
+def test_a_workspace_of_the_users_that_is_not_deterministic_is_named(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    text = (  # PyTorch's own words
+        "Deterministic behavior was enabled with either `torch.use_deterministic_algorithms(True)` or "
+        "`at::Context::setDeterministicAlgorithms(true)`, but this operation is not deterministic because it uses "
+        "CuBLAS and you have CUDA >= 10.2. To enable deterministic behavior in this case, you must set an environment "
+        "variable before running your PyTorch application: CUBLAS_WORKSPACE_CONFIG=:4096:8 or "
+        "CUBLAS_WORKSPACE_CONFIG=:16:8."
+    )
+    with pytest.raises(DeviceError) as caught, memory_errors(CPU, 10):
+        raise RuntimeError(text)
+    assert caught.value.found == ":0:0"
+    assert caught.value.hint == "unset CUBLAS_WORKSPACE_CONFIG, or use --no-deterministic"
