@@ -37,6 +37,11 @@ class ModelFolder:
         return self.path / "resume.safetensors"
 
     @property
+    def resumable(self) -> bool:
+        """Whether there is an interrupted run to go on with."""
+        return self.resume.is_file() or previous_state(self.resume).is_file()
+
+    @property
     def history(self) -> Path:
         """One row an epoch and member."""
         return self.path / "history.parquet"
@@ -75,6 +80,11 @@ class ModelFolder:
     def loss_curve(self) -> Path:
         """The training and validation losses, drawn."""
         return self.path / "loss_curve.png"
+
+
+def previous_state(resume: Path) -> Path:
+    """Where the state of a run before the one in `resume` is kept, in case that one is damaged."""
+    return resume.with_suffix(f".previous{resume.suffix}")
 
 
 @dataclass(frozen=True)

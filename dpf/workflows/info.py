@@ -141,7 +141,7 @@ def _model(project: Project, name: str, fingerprint: str) -> ModelInfo:
         header["settings"],
         metrics,
         header["inputs_sha256"] != fingerprint,
-        folder.resume.is_file(),
+        folder.resumable,
     )
 
 
@@ -157,7 +157,7 @@ def _run(folder: ModelFolder) -> RunInfo:
         about["epochs"],
         last["validation_total"],
         time.time() - written,
-        folder.resume.is_file(),
+        folder.resumable,
     )
 
 

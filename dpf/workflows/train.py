@@ -23,14 +23,14 @@ from dpf.tables.normalisation_table import read_normalisation
 from dpf.tables.normalise import Normalisation
 from dpf.tables.storage import write_table
 from dpf.tensors.grouping import group_wells
-from dpf.tensors.splits import PART_NAMES, Part, Parts, describe_leaks, split_fingerprint, table_from_splits
+from dpf.tensors.splits import PART_NAMES, Part, Parts, split_fingerprint, table_from_splits
 from dpf.tensors.targets import TargetArrays, fit_scaling, scaled_targets
 from dpf.training.device import Compute, resolve_compute
 from dpf.training.inference import predict_wells
 from dpf.training.linear_start import start_from_ridge
 from dpf.training.member import MemberData, MemberTraining
 from dpf.training.probe import probe
-from dpf.training.resume import RunState, Weights, load_run, run_identity, save_run
+from dpf.training.resume import RunState, Weights, discard_run, load_run, run_identity, save_run
 from dpf.workflows.history import draw_loss_curve, history_row, history_table
 from dpf.workflows.inputs import Inputs, Measured, read_inputs, read_measured
 from dpf.workflows.progress import Progress, Silent
@@ -38,6 +38,7 @@ from dpf.workflows.run_log import RunLog
 from dpf.workflows.splitting import split_wells
 from dpf.workflows.tensorboard_events import TensorBoardEvents
 from dpf.workflows.time_left import duration
+from dpf.workflows.training_warnings import warn_before_training
 
 # Writing the state of a run costs some tens of milliseconds; a power cut may cost this much work.
 _SECONDS_BETWEEN_SAVES = 5.0
@@ -120,32 +121,20 @@ def train_project(
 
 
 def _warn(run: _Run) -> None:
-    """Say what a user should know before hours are spent."""
-    inputs, train = run.inputs, run.settings.train
-    leaks = describe_leaks(run.parts, inputs.texts("compound") or [], inputs.is_control)
-    if leaks:
-        run.progress.warn(
-            f"{leaks} compounds have replicates on both sides of the split (train.split = {train.split}): "
-            "held-out figures will look better than they are"
-        )
-    mean = np.abs(inputs.expression.mean(0, dtype=np.float64))
-    spread = inputs.expression.std(0, dtype=np.float64)
-    ratio = float(np.median(mean[spread > 0] / spread[spread > 0])) if (spread > 0).any() else 0.0
-    if not train.zscore and ratio > 2:
-        run.progress.warn(
-            f"the expression is not centred (the median gene's mean is {ratio:.1f} times its standard deviation) and "
-            "z-score is off: the network will see little but the mean. Use --zscore"
-        )
+    warn_before_training(run.inputs, run.parts, run.settings.train, run.progress)
 
 
 def _train_members(run: _Run, resume: bool) -> RunState:
     saved = load_run(run.folder.resume, run.identity) if resume else None
-    if run.folder.resume.exists() and not resume:
-        run.progress.warn(
-            f"an interrupted run of this model is discarded: {run.folder.resume} (--resume continues one)"
-        )
-        run.folder.resume.unlink()
-    if not resume:
+    if saved:
+        if saved.note:
+            run.progress.warn(saved.note)
+        saved.adopt(run.folder.resume)
+    else:
+        if discard_run(run.folder.resume):
+            run.progress.warn(
+                f"an interrupted run of this model is discarded: {run.folder.resume} (--resume continues one)"
+            )
         run.folder.running_history.unlink(missing_ok=True)  # of a run that is over: it must not look like this one's
     state = saved.state if saved else RunState.fresh()
     wells = [int((row == Part.TRAIN).sum()) for row in run.parts]
@@ -249,8 +238,8 @@ def _write_model(run: _Run, state: RunState) -> TrainResult:
     metrics = _metrics(run, state)
     write_text(folder.metrics, canonical_json(metrics) + "\n")
     draw_loss_curve(history, state.best_epochs, folder.loss_curve)
-    for path in (folder.resume, folder.running_history):
-        path.unlink(missing_ok=True)
+    discard_run(folder.resume)
+    folder.running_history.unlink(missing_ok=True)
     return TrainResult(folder, metrics)
 
 

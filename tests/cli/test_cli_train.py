@@ -102,7 +102,8 @@ def test_determinism_is_on_and_can_be_left_to_the_device(demo, copy, ok, trained
     assert torch.are_deterministic_algorithms_enabled()
 
 
-def test_a_run_is_resumed_bit_for_bit(demo, copy, dpf, ok, monkeypatch):
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_run_is_resumed_bit_for_bit(demo, copy, dpf, ok, monkeypatch, torn):
     """Interrupted in the second member, resumed, and compared with a run that was not interrupted."""
     whole, cut = copy(demo, "whole"), copy(demo, "cut")
     ok("train", whole, "--folds", 2, "--epochs", 4)
@@ -121,7 +122,9 @@ def test_a_run_is_resumed_bit_for_bit(demo, copy, dpf, ok, monkeypatch):
     ran = dpf("train", cut, "--folds", 2, "--epochs", 4)
     monkeypatch.undo()
     assert ran.code == 130
-    assert files(cut / "models/default") == [".lock", "history.running.parquet", "resume.safetensors"]
+    assert files(cut / "models/default") == [
+        ".lock", "history.running.parquet", "resume.previous.safetensors", "resume.safetensors",
+    ]  # fmt: skip
     # Who watches sees every finished epoch: four of the first member, two of the second.
     running = pl.read_parquet(cut / "models/default/history.running.parquet")
     assert running["epoch"].to_list() == [1, 2, 3, 4, 1, 2]
@@ -129,11 +132,23 @@ def test_a_run_is_resumed_bit_for_bit(demo, copy, dpf, ok, monkeypatch):
     assert "run      default: not finished; member 1 of 0-1, epoch 2 of 4, validation total " in said
     assert "--resume goes on" in said
     assert "none yet" not in said
-    ran = dpf("train", cut, "--resume", "--folds", 2, "--epochs", 5)
-    assert ran.code == 5
-    assert "train.epochs was 4, is 5" in ran.err
+    for words, text in (
+        (["--epochs", 5], "train.epochs was 4, is 5"),
+        (["--precision", "bf16"], 'precision was "fp32", is "bf16"'),
+        (["--no-deterministic"], "deterministic was true, is false"),
+        (["--threads", 2], "threads was 1, is 2"),
+        (["--set", "compute.tokens_at_once=48"], "tokens_at_once was 20480, is 48"),
+        (["--set", "train.schedule=cosine"], 'train.schedule was "constant", is "cosine"'),
+    ):
+        ran = dpf("train", cut, "--resume", "--folds", 2, "--epochs", 4, *words)
+        assert ran.code == 5
+        assert text in ran.err
+    if torn:
+        resume = cut / "models/default/resume.safetensors"
+        resume.write_bytes(resume.read_bytes()[:-100])
     ran = ok("train", cut, "--resume", "--folds", 2, "--epochs", 4)
-    assert "resuming after epoch 2 of 4, member 1" in ran.err
+    assert f"resuming after epoch {1 if torn else 2} of 4, member 1" in ran.err
+    assert ("going on from the one before, in resume.previous.safetensors" in ran.err) == torn
     assert files(cut / "models/default") == files(whole / "models/default")
     for name in ("model.safetensors", "last.safetensors"):
         assert (cut / "models/default" / name).read_bytes() == (whole / "models/default" / name).read_bytes()
@@ -146,7 +161,10 @@ def test_an_interrupted_run_is_told_of_and_discarded_only_on_request(trained, co
     project = copy(trained)
     (project / "models/default/resume.safetensors").write_bytes(b"cut short")
     assert "an interrupted run waits (--resume)" in ok("info", project).out
-    assert dpf("train", project, "--resume").code == 5
+    ran = dpf("train", project, "--resume")
+    assert ran.code == 5
+    assert "the interrupted run is damaged" in ran.err
+    assert "start anew" in ran.err
     assert "an interrupted run of this model is discarded" in ok("train", project, "--epochs", 1).err
     assert not (project / "models/default/resume.safetensors").exists()
 
