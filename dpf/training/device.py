@@ -125,15 +125,42 @@ def _device(name: str) -> torch.device:
             f"there is no device {name!r} here" if known else f"{name!r} is not a device",
             found=f"available: {', '.join(available)}",
             expected="auto, cpu, cuda, cuda:N or mps",
-            hint="choose one of those with --device, or install a PyTorch build for your GPU: https://pytorch.org",
+            hint=_how_to_get(full.split(":")[0]),
         )
     return torch.device(full)
 
 
+def _how_to_get(kind: str) -> str:
+    """What is in the way of a device of that kind, and what to do."""
+    choose = "choose one of those with --device"
+    if kind == "cuda" and torch.cuda.device_count() == 0:
+        if torch.version.cuda is None and torch.version.hip is None:
+            built = f"this PyTorch ({torch.__version__}) is built without CUDA"
+            return f"{built}: install one with it (https://pytorch.org/get-started/locally), or use --device cpu"
+        limit = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hidden = "" if limit is None else f"; CUDA_VISIBLE_DEVICES is {limit!r}"
+        return f"PyTorch sees no GPU: does nvidia-smi, and has the job been given one{hidden}? Or use --device cpu"
+    if kind == "mps" and not torch.backends.mps.is_available():
+        return "mps is there on Macs with Apple silicon only; use --device auto or cpu"
+    return choose
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    try:
+        return torch.cuda.get_device_capability(device)
+    except (RuntimeError, AssertionError) as error:  # CUDA starts here: the driver may be too old, the GPU taken
+        raise DeviceError(
+            f"{device} is there but cannot be used",
+            found=str(error).splitlines()[0],
+            hint="look at nvidia-smi; update the driver or install a PyTorch for it; or use --device cpu",
+        ) from error
+
+
 def _precision(name: str, device: torch.device) -> str:
+    ampere = device.type == "cuda" and _capability(device) >= (8, 0)
     if name == "auto":
-        return "bf16" if _fast_bf16(device) else "fp32"
-    if name == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)):
+        return "bf16" if ampere or _fast_bf16(device) else "fp32"
+    if name == "tf32" and not ampere:
         raise DeviceError(
             "tf32 exists on NVIDIA GPUs from Ampere on only", found=str(device), hint="use --precision fp32 or auto"
         )
@@ -143,9 +170,7 @@ def _precision(name: str, device: torch.device) -> str:
 
 
 def _fast_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bf16 matrices faster than float32 ones."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+    """Whether a CPU multiplies bf16 matrices faster than float32 ones."""
     if device.type != "cpu":
         return False
     # Empty where it is not Linux: PyTorch's CPU kernels have no fast bf16 path there that we have measured.

@@ -208,3 +208,69 @@ def test_a_workspace_of_the_users_that_is_not_deterministic_is_named(monkeypatch
         raise RuntimeError(text)
     assert caught.value.found == ":0:0"
     assert caught.value.hint == "unset CUBLAS_WORKSPACE_CONFIG, or use --no-deterministic"
+
+
+def refused(name):
+    with pytest.raises(DeviceError) as caught:
+        resolve_compute(ComputeSettings(device=name))
+    assert caught.value.exit_code == 6
+    return caught.value
+
+
+def test_without_cuda_it_is_said_how_to_get_it(without_gpu, monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", None)
+    assert refused("cuda").hint == (
+        f"this PyTorch ({torch.__version__}) is built without CUDA: install one with it "
+        "(https://pytorch.org/get-started/locally), or use --device cpu"
+    )
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    expected = "PyTorch sees no GPU: does nvidia-smi, and has the job been given one? Or use --device cpu"
+    assert refused("cuda:0").hint == expected
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "given one; CUDA_VISIBLE_DEVICES is ''?" in refused("cuda").hint
+    assert refused("mps").hint == "mps is there on Macs with Apple silicon only; use --device auto or cpu"
+    assert refused("cpu:1").hint == refused("gpu").hint == "choose one of those with --device"
+
+
+def test_a_gpu_too_many_names_those_there_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    error = refused("cuda:2")
+    assert (error.what, error.found) == ("there is no device 'cuda:2' here", "available: cpu, cuda:0, cuda:1")
+    assert error.hint == "choose one of those with --device"
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32", "bf16", "tf32"])
+def test_a_gpu_that_does_not_start_is_an_error_of_the_device(monkeypatch, precision):
+    def fail(_):
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).\nPlease update")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", fail)
+    with pytest.raises(DeviceError) as caught:
+        resolve_compute(ComputeSettings(device="cuda", precision=precision))
+    assert caught.value.what == "cuda:0 is there but cannot be used"
+    assert caught.value.found == "The NVIDIA driver on your system is too old (found version 11040)."
+    assert "update the driver" in caught.value.hint
+
+
+@pytest.mark.parametrize("capability", [(7, 0), (7, 5), (8, 0), (8, 9), (9, 0), (12, 0)])
+@pytest.mark.parametrize("asked", ["auto", "fp32", "tf32", "bf16"])
+def test_what_a_gpu_computes_in(monkeypatch, asked, capability):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H200")
+    settings = ComputeSettings(device="cuda", precision=asked)
+    if asked == "tf32" and capability < (8, 0):
+        with pytest.raises(DeviceError, match="from Ampere on only"):
+            resolve_compute(settings)
+        return
+    compute = resolve_compute(settings)
+    expected = asked if asked != "auto" else "bf16" if capability >= (8, 0) else "fp32"
+    assert compute.precision == expected
+    assert compute.dtype == (torch.bfloat16 if expected == "bf16" else torch.float32)
+    assert torch.get_float32_matmul_precision() == ("high" if expected == "tf32" else "highest")
+    assert compute.describe().startswith(f"NVIDIA H200, {expected}")
+    assert compute.attention_kernel == "torch"
