@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from dpf.config import ModelSettings
 from dpf.model.dropout import Noise, drop
 from dpf.model.encoder import Attention, Encoder, reset_parameters, torch_attention
+
+#: What calls the encoder: of its forward's arguments, its result (`dpf.model.compiled`).
+Encode = Callable[[Tensor, torch.dtype, Noise | None, Attention], Tensor]
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class PerturbFormer(nn.Module):
     def __init__(self, genes: int, layout: TargetLayout, settings: ModelSettings, zscore: bool) -> None:
         super().__init__()
         self.layout, self.settings, self.zscore = layout, settings, zscore
+        self.encode: Encode | None = None  # stands in for the encoder, where it has been compiled
         width, latent = settings.width, settings.latent
         self.encoder = Encoder(genes, width, settings.heads, settings.layers, settings.feed_forward)
         self.latent_in = nn.Linear(width, width)
@@ -90,7 +95,7 @@ class PerturbFormer(nn.Module):
         attention: Attention = torch_attention,
     ) -> Prediction:
         """Prediction from *scaled* expression `x` of shape (B, G); the encoder runs in `dtype`, the rest in float32."""
-        pooled = self.encoder(x, dtype, noise, attention)  # (B, D)
+        pooled = (self.encode or self.encoder)(x, dtype, noise, attention)  # (B, D)
         hidden = drop(F.relu(self.latent_in(pooled)), noise)  # (B, D)
         latent = self.latent_out(hidden)  # (B, L)
         if self.linear is not None:

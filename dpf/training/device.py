@@ -40,6 +40,8 @@ class Compute:
         Computes the encoder's attention.
     attention_note
         Why it is not the native kernel, where that was left to us.
+    compiled
+        Whether the encoder is compiled for training.
     """
 
     device: torch.device
@@ -48,6 +50,7 @@ class Compute:
     tokens_at_once: int
     attention: Attention = torch_attention
     attention_note: str = ""
+    compiled: bool = False
 
     @property
     def attention_kernel(self) -> str:
@@ -61,11 +64,13 @@ class Compute:
     def describe(self) -> str:
         """One phrase for the line before a long task."""
         if self.device.type == "cuda":
-            return f"{torch.cuda.get_device_name(self.device)}, {self.precision}"
+            name = f"{torch.cuda.get_device_name(self.device)}, {self.precision}"
+            return f"{name}, compiled" if self.compiled else name
         threads = torch.get_num_threads()
         words = [self.device.type, f"{threads} thread{'s' if threads > 1 else ''}", self.precision]
         note = f" ({self.attention_note})" if self.attention_note else ""
-        return ", ".join([*words, f"{self.attention_kernel} attention{note}"])
+        words += [f"{self.attention_kernel} attention{note}", *(["compiled"] if self.compiled else [])]
+        return ", ".join(words)
 
 
 def resolve_compute(settings: ComputeSettings) -> Compute:
@@ -86,12 +91,23 @@ def resolve_compute(settings: ComputeSettings) -> Compute:
     set_determinism(settings.deterministic, device)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     default = _TOKENS_CPU if device.type == "cpu" else _TOKENS_GPU
-    attention, note = _attention(settings.attention_kernel, device, dtype)
-    return Compute(device, precision, dtype, settings.tokens_at_once or default, attention, note)
+    attention, note = _attention(settings, device, dtype)
+    return Compute(
+        device, precision, dtype, settings.tokens_at_once or default, attention, note, compiled=settings.compile
+    )
 
 
-def _attention(name: str, device: torch.device, dtype: torch.dtype) -> tuple[Attention, str]:
+def _attention(settings: ComputeSettings, device: torch.device, dtype: torch.dtype) -> tuple[Attention, str]:
     """The attention asked for, and why not the native one where that was left to us."""
+    name = settings.attention_kernel
+    if settings.compile:
+        if name == "native":
+            raise DeviceError(
+                "the native attention kernel cannot be part of a compiled encoder",
+                found="compute.compile = true, compute.attention_kernel = native",
+                hint="choose one: on CPUs that can run it the native kernel is the faster",
+            )
+        return torch_attention, ""
     if name == "torch" or (name == "auto" and device.type != "cpu"):
         return torch_attention, ""
     try:

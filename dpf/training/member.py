@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dpf.config import TrainSettings
 from dpf.errors import DataError
+from dpf.model.compiled import CompiledEncoder
 from dpf.model.dropout import Noise
 from dpf.model.losses import LossSums, TargetBatch, loss_sums, observed_counts, part_weights
 from dpf.model.network import PerturbFormer, Prediction
@@ -68,6 +69,8 @@ class MemberTraining:
         self, network: PerturbFormer, data: MemberData, settings: TrainSettings, compute: Compute, key: tuple[int, int]
     ) -> None:
         self.network = network.to(compute.device)
+        if compute.compiled:
+            self.network.encode = CompiledEncoder(self.network)
         self.data, self.settings, self.compute, self.key = data, settings, compute, key
         self.optimizer = torch.optim.AdamW(
             [weight for weight in self.network.parameters() if weight.requires_grad],

@@ -107,7 +107,7 @@ def train_project(
     identity = run_identity(
         settings.as_dict(), inputs.fingerprint, split_fingerprint(parts, inputs.well_ids), compute.device,
         precision=compute.precision, tokens_at_once=compute.tokens_at_once, attention=compute.attention_kernel,
-        deterministic=settings.compute.deterministic,
+        deterministic=settings.compute.deterministic, compiled=compute.compiled,
     )  # fmt: skip
     normalisation = read_normalisation(project.normalisation)
     run = _Run(
