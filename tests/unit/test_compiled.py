@@ -17,8 +17,8 @@ from dpf.model.compiled import CompiledEncoder
 from dpf.model.dropout import Noise
 from dpf.training.device import memory_errors, resolve_compute
 
-# PyTorch's own tracing of an autograd function warns of itself.
-pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+# PyTorch's compiler warns of what PyTorch itself does.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 BF16, FP32 = torch.bfloat16, torch.float32
 
