@@ -116,5 +116,5 @@ def test_what_the_compiler_makes_of_it_is_the_encoder():
         one, other = exact.run_epoch(), member.run_epoch()
         assert other.train_total == pytest.approx(one.train_total, rel=1e-4)
         assert other.validation_total == pytest.approx(one.validation_total, rel=1e-4)
-    for name, weight in exact.network.state_dict().items():
-        torch.testing.assert_close(member.network.state_dict()[name], weight, rtol=1e-3, atol=1e-4, msg=name)
+    # Not weight by weight: the keys' bias has no gradient but rounding, which AdamW makes a step of.
+    torch.testing.assert_close(other.prediction.latent, one.prediction.latent, rtol=1e-3, atol=1e-3)
