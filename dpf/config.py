@@ -119,6 +119,12 @@ class ComputeSettings:
         " auto = native where it can run",
         choices=("auto", "torch", "native"),
     )
+    deterministic: bool = setting(
+        True, "the same seed gives the same bits; false may be faster on a GPU and changes results by rounding"
+    )
+    compile: bool = setting(
+        False, "train through torch.compile, with PyTorch's attention: for GPUs; compiling takes a minute or more"
+    )
     threads: int = setting(0, "CPU threads; 0 = OMP_NUM_THREADS, else all cores this process may use", minimum=0)
     tokens_at_once: int = setting(
         0,

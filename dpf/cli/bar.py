@@ -35,6 +35,12 @@ class Bar:
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, amount)
 
+    def shorten(self, amount: int) -> None:
+        """Bring the end of the bar nearer."""
+        if self._progress is not None and self._task is not None:
+            total = self._progress.tasks[self._task].total
+            self._progress.update(self._task, total=None if total is None else total - amount)
+
     def log(self, text: str) -> None:
         """A line above the bar."""
         self._console.print(text, markup=False)

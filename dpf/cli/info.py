@@ -13,7 +13,7 @@ from dpf.cli.summaries import summary_lines
 
 if TYPE_CHECKING:
     from dpf.config import Settings
-    from dpf.workflows.info import ProjectInfo
+    from dpf.workflows.info import ProjectInfo, RunInfo
 
 
 def command(
@@ -62,7 +62,15 @@ def _lines(found: ProjectInfo, design: list[str]) -> list[str]:
                 if key.startswith("validation_") and value is not None
             ]
             lines.append(f"  member {row['member']}: best epoch {row['best_epoch']}; validation {', '.join(numbers)}")
-    if not found.models:
+    lines += [_run_line(run) for run in found.runs]
+    if not found.models and not found.runs:
         lines.append(f"model    none yet; train one: dpf train {found.path}")
     lines += [f"result   {r.path}{f'  STALE: {r.stale}' if r.stale else ''}" for r in found.results]
     return [*lines, *(f"PROBLEM  {problem}" for problem in found.problems)]
+
+
+def _run_line(run: RunInfo) -> str:
+    member = f"member {run.member} of 0-{run.members - 1}, " if run.members > 1 else ""
+    text = f"run      {run.model}: not finished; {member}epoch {run.epoch} of {run.epochs}, "
+    text += f"validation total {run.validation_total:.3f}, {max(0, round(run.seconds_ago)):,} s ago"
+    return text + ("; if it was interrupted, --resume goes on" if run.resumable else "")

@@ -60,8 +60,15 @@ def command(
     threads: ThreadsOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    deterministic: Annotated[
+        bool | None, setting_option("compute.deterministic", "--deterministic/--no-deterministic")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run, given the command it was started with.")
+    ] = False,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Write TensorBoard events to models/NAME/tensorboard (extra: tensorboard)."),
     ] = False,
     set_: SetOption = None,
     output: FormatOption = None,
@@ -81,11 +88,14 @@ def command(
             train__epochs=epochs, train__batch_size=batch_size, train__learning_rate=learning_rate,
             train__zscore=zscore, train__folds=folds, train__split=split, train__seed=seed,
             compute__threads=threads, compute__device=device, compute__precision=precision,
+            compute__deterministic=deterministic,
         )  # fmt: skip
         with joined() as team:
             run.speaks = _speaking(team)
-            opened = open_project(project, changed)
-            result = train_project(opened, model, resume=resume, progress=run.progress, team=team)
+            result = train_project(
+                open_project(project, changed), model, resume=resume, tensorboard=tensorboard, progress=run.progress,
+                team=team,
+            )  # fmt: skip
         run.show(result.table, title="Validation at the best epoch (these wells chose it)", **result.metrics)
         run.say(f"model: {result.folder.path}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +14,9 @@ from dpf.config import ModelSettings
 from dpf.model.dropout import Noise, drop
 from dpf.model.encoder import Attention, Encoder, reset_parameters, torch_attention
 from dpf.model.start import Start, StartShape
+
+#: What calls the encoder: of its forward's arguments, its result (`dpf.model.compiled`).
+Encode = Callable[[Tensor, torch.dtype, Noise | None, Attention], Tensor]
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class PerturbFormer(nn.Module):
     ) -> None:
         super().__init__()
         self.layout, self.settings, self.zscore = layout, settings, zscore
+        self.encode: Encode | None = None  # stands in for the encoder, where it has been compiled
         width, latent = settings.width, settings.latent
         self.encoder = Encoder(genes, width, settings.heads, settings.layers, settings.feed_forward)
         self.latent_in = nn.Linear(width, width)
@@ -100,7 +105,7 @@ class PerturbFormer(nn.Module):
 
         `start`, of shape (B, L), is added to the latent in the place of what the network's own start says of `x`.
         """
-        pooled = self.encoder(x, dtype, noise, attention)  # (B, D)
+        pooled = (self.encode or self.encoder)(x, dtype, noise, attention)  # (B, D)
         hidden = drop(F.relu(self.latent_in(pooled)), noise)  # (B, D)
         latent = self.latent_out(hidden)  # (B, L)
         if start is not None:

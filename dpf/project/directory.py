@@ -42,9 +42,24 @@ class ModelFolder:
         return self.path / "diverged.safetensors"
 
     @property
+    def resumable(self) -> bool:
+        """Whether there is an interrupted run to go on with."""
+        return self.resume.is_file() or previous_state(self.resume).is_file()
+
+    @property
     def history(self) -> Path:
         """One row an epoch and member."""
         return self.path / "history.parquet"
+
+    @property
+    def running_history(self) -> Path:
+        """The same of a run that has not finished; removed when it has."""
+        return self.path / "history.running.parquet"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard events, a folder for each start of a training; where they were asked for."""
+        return self.path / "tensorboard"
 
     @property
     def splits(self) -> Path:
@@ -70,6 +85,11 @@ class ModelFolder:
     def loss_curve(self) -> Path:
         """The training and validation losses, drawn."""
         return self.path / "loss_curve.png"
+
+
+def previous_state(resume: Path) -> Path:
+    """Where the state of a run before the one in `resume` is kept, in case that one is damaged."""
+    return resume.with_suffix(f".previous{resume.suffix}")
 
 
 @dataclass(frozen=True)
@@ -143,6 +163,10 @@ class Project:
     def model_names(self) -> list[str]:
         """The names of the trained models."""
         return sorted(path.parent.name for path in (self.path / "models").glob("*/model.safetensors"))
+
+    def unfinished_names(self) -> list[str]:
+        """The names of the models that a run has begun to train and not finished."""
+        return sorted(path.parent.name for path in (self.path / "models").glob("*/history.running.parquet"))
 
     def trained_model(self, name: str = "default") -> ModelFolder:
         """The folder of a model that has been trained.

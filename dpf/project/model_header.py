@@ -14,13 +14,19 @@ from dpf.errors import ModelError
 KEY = "dpf"
 
 
+class DamagedModelError(ModelError):
+    """The file is truncated, or what it says of itself is garbled: it is not what dpf wrote (exit code 5)."""
+
+
 def read_model_header(path: Path) -> dict[str, Any]:
     """The canonical JSON that a dpf model file carries, checked for kind and format.
 
     Raises
     ------
     ModelError
-        The file is missing, truncated, not a safetensors file, not of dpf, or of a later format.
+        The file is missing, not of dpf, or of a later format.
+    DamagedModelError
+        It is truncated or not a safetensors file.
     """
     metadata = _metadata(path)
     if KEY not in metadata:
@@ -68,8 +74,8 @@ def _metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-def _damaged(path: Path, found: str) -> ModelError:
-    return ModelError(
+def _damaged(path: Path, found: str) -> DamagedModelError:
+    return DamagedModelError(
         "the model file is truncated or is not a safetensors file",
         where=path,
         found=found,

@@ -16,6 +16,7 @@ from dpf.model.encoder import Attention, torch_attention
 from dpf.model.native_attention import NativeAttention
 from dpf.model.native_build import CannotBuildError, cpu_flags
 from dpf.project.ranks import ALONE, Ranks
+from dpf.training.determinism import not_deterministic, set_determinism
 
 # Wells x genes in one pass. On a CPU a few wells already keep every core at work, in little memory (eight wells of
 # 2,541 genes take a quarter of a GiB); a GPU wants to be filled.
@@ -41,6 +42,8 @@ class Compute:
         Computes the encoder's attention.
     attention_note
         Why it is not the native kernel, where that was left to us.
+    compiled
+        Whether the encoder is compiled for training.
     """
 
     device: torch.device
@@ -49,6 +52,7 @@ class Compute:
     tokens_at_once: int
     attention: Attention = torch_attention
     attention_note: str = ""
+    compiled: bool = False
 
     @property
     def attention_kernel(self) -> str:
@@ -62,15 +66,17 @@ class Compute:
     def describe(self) -> str:
         """One phrase for the line before a long task."""
         if self.device.type == "cuda":
-            return f"{torch.cuda.get_device_name(self.device)}, {self.precision}"
+            name = f"{torch.cuda.get_device_name(self.device)}, {self.precision}"
+            return f"{name}, compiled" if self.compiled else name
         threads = torch.get_num_threads()
         words = [self.device.type, f"{threads} thread{'s' if threads > 1 else ''}", self.precision]
         note = f" ({self.attention_note})" if self.attention_note else ""
-        return ", ".join([*words, f"{self.attention_kernel} attention{note}"])
+        words += [f"{self.attention_kernel} attention{note}", *(["compiled"] if self.compiled else [])]
+        return ", ".join(words)
 
 
 def resolve_compute(settings: ComputeSettings, ranks: Ranks = ALONE) -> Compute:
-    """Turn settings into a device and a precision, and set the thread count and the matrix-product precision.
+    """Turn settings into a device and a precision; set threads, matrix-product precision and determinism.
 
     Of several processes on one machine each takes a GPU of its own, or its share of the CPU's cores.
 
@@ -86,14 +92,26 @@ def resolve_compute(settings: ComputeSettings, ranks: Ranks = ALONE) -> Compute:
     device = _device(settings.device) if ranks.alone else _own_device(settings.device, ranks)
     precision = _precision(settings.precision, device)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    set_determinism(settings.deterministic, device)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     default = _TOKENS_CPU if device.type == "cpu" else _TOKENS_GPU
-    attention, note = _attention(settings.attention_kernel, device, dtype)
-    return Compute(device, precision, dtype, settings.tokens_at_once or default, attention, note)
+    attention, note = _attention(settings, device, dtype)
+    return Compute(
+        device, precision, dtype, settings.tokens_at_once or default, attention, note, compiled=settings.compile
+    )
 
 
-def _attention(name: str, device: torch.device, dtype: torch.dtype) -> tuple[Attention, str]:
+def _attention(settings: ComputeSettings, device: torch.device, dtype: torch.dtype) -> tuple[Attention, str]:
     """The attention asked for, and why not the native one where that was left to us."""
+    name = settings.attention_kernel
+    if settings.compile:
+        if name == "native":
+            raise DeviceError(
+                "the native attention kernel cannot be part of a compiled encoder",
+                found="compute.compile = true, compute.attention_kernel = native",
+                hint="choose one: on CPUs that can run it the native kernel is the faster",
+            )
+        return torch_attention, ""
     if name == "torch" or (name == "auto" and device.type != "cpu"):
         return torch_attention, ""
     try:
@@ -127,7 +145,7 @@ def _device(name: str) -> torch.device:
             f"there is no device {name!r} here" if known else f"{name!r} is not a device",
             found=f"available: {', '.join(available)}",
             expected="auto, cpu, cuda, cuda:N or mps",
-            hint="choose one of those with --device, or install a PyTorch build for your GPU: https://pytorch.org",
+            hint=_how_to_get(full.split(":")[0]),
         )
     return torch.device(full)
 
@@ -154,10 +172,37 @@ def _own_device(name: str, ranks: Ranks) -> torch.device:
     return device
 
 
+def _how_to_get(kind: str) -> str:
+    """What is in the way of a device of that kind, and what to do."""
+    choose = "choose one of those with --device"
+    if kind == "cuda" and torch.cuda.device_count() == 0:
+        if torch.version.cuda is None and torch.version.hip is None:
+            built = f"this PyTorch ({torch.__version__}) is built without CUDA"
+            return f"{built}: install one with it (https://pytorch.org/get-started/locally), or use --device cpu"
+        limit = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hidden = "" if limit is None else f"; CUDA_VISIBLE_DEVICES is {limit!r}"
+        return f"PyTorch sees no GPU: does nvidia-smi, and has the job been given one{hidden}? Or use --device cpu"
+    if kind == "mps" and not torch.backends.mps.is_available():
+        return "mps is there on Macs with Apple silicon only; use --device auto or cpu"
+    return choose
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    try:
+        return torch.cuda.get_device_capability(device)
+    except (RuntimeError, AssertionError) as error:  # CUDA starts here: the driver may be too old, the GPU taken
+        raise DeviceError(
+            f"{device} is there but cannot be used",
+            found=str(error).splitlines()[0],
+            hint="look at nvidia-smi; update the driver or install a PyTorch for it; or use --device cpu",
+        ) from error
+
+
 def _precision(name: str, device: torch.device) -> str:
+    ampere = device.type == "cuda" and _capability(device) >= (8, 0)
     if name == "auto":
-        return "bf16" if _fast_bf16(device) else "fp32"
-    if name == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)):
+        return "bf16" if ampere or _fast_bf16(device) else "fp32"
+    if name == "tf32" and not ampere:
         raise DeviceError(
             "tf32 exists on NVIDIA GPUs from Ampere on only", found=str(device), hint="use --precision fp32 or auto"
         )
@@ -173,9 +218,7 @@ def _precision(name: str, device: torch.device) -> str:
 
 
 def _fast_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bf16 matrices faster than float32 ones."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+    """Whether a CPU multiplies bf16 matrices faster than float32 ones."""
     if device.type != "cpu":
         return False
     # Empty where it is not Linux: PyTorch's CPU kernels have no fast bf16 path there that we have measured.
@@ -209,13 +252,15 @@ def memory_errors(
     Raises
     ------
     DeviceError
-        The device's memory did not suffice.
+        The device's memory did not suffice, or an operation has no deterministic form.
     """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _out_of_memory(compute, genes, wells, measured) from error
     except RuntimeError as error:
+        if told := not_deterministic(error, compute.device):
+            raise told from error
         if "allocate memory" not in str(error):  # what PyTorch's CPU allocator says
             raise
         raise _out_of_memory(compute, genes, wells, measured) from error

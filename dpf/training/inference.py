@@ -33,11 +33,17 @@ def predict_wells(
     passes: list[Prediction] = []
     with torch.inference_mode(), memory_errors(compute, genes):
         for start in range(0, len(expression), size):
-            rows = torch.from_numpy(expression[start : start + size]).to(compute.device)
-            passes.append(network.predict(rows, compute.dtype, compute.attention).cpu())
+            rows = _on_device(torch.from_numpy(expression[start : start + size]), compute.device)
+            passes.append(network.predict(rows, compute.dtype, compute.attention))
             if progress:
                 progress(len(rows))
-    return concatenate(passes)
+        # At the end: fetching each pass would have a GPU wait for us, and us for it, once a pass.
+        return concatenate(passes).cpu()
+
+
+def _on_device(rows: Tensor, device: torch.device) -> Tensor:
+    """The rows on the device; out of pinned memory a GPU fetches them while it computes."""
+    return rows.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else rows.to(device)
 
 
 def empty_prediction(network: PerturbFormer, wells: int, device: torch.device) -> Prediction:

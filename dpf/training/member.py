@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dpf.config import TrainSettings
+from dpf.model.compiled import CompiledEncoder
 from dpf.model.dropout import Noise, Rows
 from dpf.model.losses import LossSums, TargetBatch, loss_sums, observed_counts, part_weights, well_losses
 from dpf.model.network import PerturbFormer, Prediction
@@ -97,6 +98,8 @@ class MemberTraining:
         team: Team = Team(),
     ) -> None:
         self.network = network.to(compute.device)
+        if compute.compiled:
+            self.network.encode = CompiledEncoder(self.network)
         self.data, self.settings, self.compute, self.key, self.team = data, settings, compute, key, team
         self.optimizer = torch.optim.AdamW(
             [weight for weight in self.network.parameters() if weight.requires_grad],

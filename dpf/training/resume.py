@@ -7,7 +7,9 @@ There is no generator state to keep: order and noise are functions of (seed, mem
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,9 @@ from torch import Tensor
 from dpf import __version__
 from dpf.config import FORMAT
 from dpf.errors import ModelError, listed
-from dpf.files import canonical_json, write_bytes
-from dpf.project.model_header import KEY, read_model_header
+from dpf.files import atomic_path, canonical_json
+from dpf.project.directory import previous_state
+from dpf.project.model_header import KEY, DamagedModelError, read_model_header
 from dpf.training.differences import differences
 from dpf.training.member import MemberTraining
 
@@ -60,7 +63,7 @@ class RunState:
 
 
 def save_run(path: Path, state: RunState, current: MemberTraining, identity: dict[str, Any]) -> None:
-    """Write the run, with its current member after a finished epoch, atomically.
+    """Write the run, with its current member after a finished epoch, atomically; the state before it is kept too.
 
     `identity` is what must be the same for the run to go on: settings, inputs, splits, device, precision.
     """
@@ -85,7 +88,39 @@ def save_run(path: Path, state: RunState, current: MemberTraining, identity: dic
         "scaler": current.scaler.state_dict(),
     }
     tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    write_bytes(path, save(tensors, {KEY: canonical_json(header)}))
+    header["sha256"] = _digest(header, tensors)
+    with atomic_path(path) as part:
+        part.write_bytes(save(tensors, {KEY: canonical_json(header)}))
+        _keep_as_previous(path)
+
+
+def _keep_as_previous(path: Path) -> None:
+    if not path.exists():
+        return
+    previous = previous_state(path)
+    previous.unlink(missing_ok=True)
+    try:
+        os.link(path, previous)  # a second name: at no moment is there no good state
+    except OSError:  # a file system without links: for a moment the good state has its second name only
+        path.replace(previous)
+
+
+def discard_run(path: Path) -> bool:
+    """Remove what `save_run` wrote; whether there was anything."""
+    there = [file for file in (path, previous_state(path)) if file.exists()]
+    for file in there:
+        file.unlink()
+    return bool(there)
+
+
+def _digest(header: dict[str, Any], tensors: Weights) -> str:
+    """The SHA-256 of everything that the file says: a safetensors file has no checksum of its own."""
+    total = hashlib.sha256(canonical_json(header).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
@@ -99,11 +134,21 @@ def _with_nan(row: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run read back: the state, and how to put the current member where it stood."""
+    """A run read back: the state, and how to put the current member where it stood.
+
+    `file` is where it was read, `note` says why it is not the last state that was written, empty where it is.
+    """
 
     state: RunState
     header: dict[str, Any]
     tensors: Weights
+    file: Path
+    note: str
+
+    def adopt(self, path: Path) -> None:
+        """Put the state that was read in the place of a damaged later one."""
+        if self.file != path:
+            self.file.replace(path)
 
     def restore(self, training: MemberTraining) -> None:
         """Put a freshly built member where the saved one stood."""
@@ -127,22 +172,56 @@ class SavedRun:
 
 
 def load_run(path: Path, identity: dict[str, Any]) -> SavedRun:
-    """Read a run that `save_run` wrote.
+    """Read a run that `save_run` wrote: its last state or, where that is damaged, the state before it.
 
     Raises
     ------
     ModelError
-        There is none, it is damaged, or it is a run of other settings, inputs, device or precision: the
+        There is none, both states are damaged, or it is a run of other settings, inputs, device or precision: the
         message says which differ.
     """
-    if not path.is_file():
+    files = [file for file in (path, previous_state(path)) if file.is_file()]
+    if not files:
         raise ModelError(
             "there is no interrupted run to resume", where=path, hint="start one: the same command without --resume"
         )
+    damages = []
+    for file in files:
+        try:
+            header, tensors = _read(file)
+        except DamagedModelError as error:
+            damages.append(f"{file.name}: {error.found}")
+            continue
+        _require_same(file, header["identity"], identity)
+        note = ""
+        if file != path:
+            why = damages[0] if damages else f"{path.name} is missing"
+            note = f"the last state of the run cannot be read ({why}); going on from the one before, in {file.name}"
+        return _saved_run(header, tensors, file, note)
+    raise ModelError(
+        "the interrupted run is damaged",
+        where=path.parent,
+        found="; ".join(damages),
+        hint="it cannot be continued: start anew, with the same command without --resume",
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Weights]:
     header = read_model_header(path)
     if header.get("kind") != "resume":
         raise ModelError("the file is not an interrupted run", where=path, found=header.get("kind"), expected="resume")
-    if different := differences(header["identity"], identity):
+    try:
+        # Copies: the file is mapped into memory, and this run will write it anew.
+        tensors = {name: value.clone() for name, value in load_file(path).items()}
+    except SafetensorError as error:
+        raise DamagedModelError("the interrupted run is damaged", where=path, found=error) from error
+    if header.pop("sha256", None) != _digest(header, tensors):
+        raise DamagedModelError("the interrupted run is damaged", where=path, found="its content is not what was saved")
+    return header, tensors
+
+
+def _require_same(path: Path, saved: dict[str, Any], now: dict[str, Any]) -> None:
+    if different := differences(saved, now):
         raise ModelError(
             "the interrupted run is not this one",
             where=path,
@@ -150,11 +229,9 @@ def load_run(path: Path, identity: dict[str, Any]) -> SavedRun:
             expected="the settings, inputs, device and precision it was started with",
             hint="repeat the original command with --resume, or start anew without --resume",
         )
-    try:
-        # Copies: the file is mapped into memory, and this run will write it anew.
-        tensors = {name: value.clone() for name, value in load_file(path).items()}
-    except SafetensorError as error:
-        raise ModelError("the file of the interrupted run is damaged", where=path, found=error) from error
+
+
+def _saved_run(header: dict[str, Any], tensors: Weights, file: Path, note: str) -> SavedRun:
     members = len(header["best_epochs"])
 
     def weights(kind: str, number: int) -> Weights:
@@ -167,7 +244,7 @@ def load_run(path: Path, identity: dict[str, Any]) -> SavedRun:
         header["best_epochs"],
         [_with_nan(row) for row in header["history"]],
     )
-    return SavedRun(state, header, tensors)
+    return SavedRun(state, header, tensors, file, note)
 
 
 def run_identity(
@@ -180,6 +257,7 @@ def run_identity(
         "inputs": inputs,
         "split": split,
         "device": device.type,
+        "dpf": __version__,
         "torch": torch.__version__,
         "threads": torch.get_num_threads() if device.type == "cpu" else None,
         **compute,

@@ -42,8 +42,11 @@ def history_table(layout: TargetLayout, rows: Sequence[dict[str, Any]]) -> pl.Da
     return pl.DataFrame(rows, infer_schema_length=None).select(*names, "seconds", "learning_rate", "is_best")
 
 
-def epoch_line(row: dict[str, Any], members: int, epochs: int, wells: int) -> str:
-    """The row as a line to read; `wells` were trained on. A star marks the best epoch so far."""
+def epoch_line(row: dict[str, Any], members: int, epochs: int, wells: int, left: str = "") -> str:
+    """The row as a line to read; `wells` were trained on, `left` says how long the run will take still.
+
+    A star marks the best epoch so far.
+    """
     r2s = [value for name, value in row.items() if name.startswith("validation_r2_")]
     text = f"member {row['member']}  " if members > 1 else ""
     text += f"epoch {row['epoch']:>3}/{epochs}  " if row["epoch"] else "the start    "
@@ -53,8 +56,9 @@ def epoch_line(row: dict[str, Any], members: int, epochs: int, wells: int) -> st
         text += f"  R² {' / '.join(f'{value:.2f}' for value in r2s)}"
     if "validation_auroc" in row:
         text += f"  AUROC {row['validation_auroc']:.2f}"
-    rate = f"  {wells / row['seconds']:.0f} wells/s" if row["epoch"] else ""
-    return text + rate + ("  *" if row["is_best"] else "")
+    text += f"  {wells / row['seconds']:.0f} wells/s" if row["epoch"] else ""
+    text += f"  {left}" if left else ""
+    return text + ("  *" if row["is_best"] else "")
 
 
 def draw_loss_curve(history: pl.DataFrame, best_epochs: list[int], path: Path) -> None:

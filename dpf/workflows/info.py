@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from dpf.errors import DpfError
 from dpf.files import sha256_file
-from dpf.project.directory import Project, ResultsFolder
+from dpf.project.directory import ModelFolder, Project, ResultsFolder
 from dpf.project.model_header import read_model_header
 from dpf.tables.screen import Note, Screen, Targets
 from dpf.tables.storage import inputs_fingerprint, read_about, read_table
@@ -37,6 +38,24 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
+class RunInfo:
+    """A training that has not finished, as its running history tells: at work, or interrupted.
+
+    `epoch` of `epochs` is the last finished one of `member` (of `members`, counted from 0), `validation_total` its
+    loss, and the file was written `seconds_ago`. `resumable`: there is a state that `--resume` can go on from.
+    """
+
+    model: str
+    member: int
+    members: int
+    epoch: int
+    epochs: int
+    validation_total: float
+    seconds_ago: float
+    resumable: bool
+
+
+@dataclass(frozen=True)
 class ResultInfo:
     """A result table: whether the model or the inputs have changed since."""
 
@@ -51,6 +70,7 @@ class ProjectInfo:
     path: str
     summary: Summary
     models: list[ModelInfo]
+    runs: list[RunInfo]
     results: list[ResultInfo]
     problems: list[str]
     design: StoredCheck | None
@@ -72,6 +92,14 @@ def project_info(project: Project) -> ProjectInfo:
             models.append(_model(project, name, fingerprint))
         except DpfError as error:
             problems.append(str(error))
+    runs = []
+    for name in project.unfinished_names():
+        try:
+            runs.append(_run(project.model(name)))
+        except FileNotFoundError:  # it has finished in the meantime
+            continue
+        except DpfError as error:
+            problems.append(str(error))
     results = []
     current = {"inputs_sha256": fingerprint, "expression_sha256": sha256_file(project.expression)}
     for folder in sorted((project.path / "results").glob("*/")):
@@ -85,7 +113,7 @@ def project_info(project: Project) -> ProjectInfo:
         design = stored_check(project, fingerprint)
     except DpfError as error:
         problems.append(str(error))
-    return ProjectInfo(str(project.path), _summary(project), models, results, problems, design)
+    return ProjectInfo(str(project.path), _summary(project), models, runs, results, problems, design)
 
 
 def _summary(project: Project) -> Summary:
@@ -113,7 +141,23 @@ def _model(project: Project, name: str, fingerprint: str) -> ModelInfo:
         header["settings"],
         metrics,
         header["inputs_sha256"] != fingerprint,
-        folder.resume.is_file(),
+        folder.resumable,
+    )
+
+
+def _run(folder: ModelFolder) -> RunInfo:
+    path = folder.running_history
+    written = path.stat().st_mtime
+    about, last = read_about(path, "history"), read_table(path, "history").row(-1, named=True)
+    return RunInfo(
+        folder.path.name,
+        last["member"],
+        about["members"],
+        last["epoch"],
+        about["epochs"],
+        last["validation_total"],
+        time.time() - written,
+        folder.resumable,
     )
 
 

@@ -17,6 +17,9 @@ class Progress(Protocol):
     def advance(self, amount: int) -> None:
         """So many units more are done."""
 
+    def shorten(self, amount: int) -> None:
+        """So many units of the task will not be needed."""
+
     def log(self, text: str) -> None:
         """A line worth keeping, such as an epoch's losses."""
 
@@ -34,6 +37,9 @@ class Silent:
         """Ignore it."""
 
     def advance(self, amount: int) -> None:
+        """Ignore it."""
+
+    def shorten(self, amount: int) -> None:
         """Ignore it."""
 
     def log(self, text: str) -> None:

@@ -23,9 +23,10 @@ from dpf.training.distributed import Team
 from dpf.training.divergence import DivergedError
 from dpf.training.inference import predict_wells
 from dpf.training.member import MemberTraining
-from dpf.training.resume import RunState, Weights
+from dpf.training.resume import RunState, Weights, discard_run
 from dpf.workflows.inputs import Inputs, Measured
 from dpf.workflows.progress import Progress
+from dpf.workflows.tensorboard_events import TensorBoardEvents
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class TrainingRun:
     progress: Progress
     normalisation: Normalisation
     team: Team
+    events: TensorBoardEvents | None
 
 
 def about_model(run: TrainingRun, best_epochs: list[int]) -> dict[str, Any]:
@@ -105,6 +107,6 @@ def keep_best(run: TrainingRun, state: RunState, training: MemberTraining, error
         if best:
             so_far = replace(run, parts=run.parts[: len(best)])
             save_model(path, trained_model(so_far, best, about_model(so_far, epochs)))
-        run.folder.resume.unlink(missing_ok=True)
+        discard_run(run.folder.resume)
     run.team.told(True)  # nobody ends the run before it is written
     return DivergedError(error.what, where=where, found=error.found, hint=f"{error.hint}; {kept}")

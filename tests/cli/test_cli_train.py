@@ -76,7 +76,34 @@ def test_the_same_training_gives_the_same_bytes(trained, copy, demo, ok):
     assert (again / MODEL).read_bytes() != (trained / MODEL).read_bytes()
 
 
-def test_a_run_is_resumed_bit_for_bit(demo, copy, dpf, ok, monkeypatch):
+def test_another_process_writes_the_same_bytes(trained, copy, demo, process, monkeypatch):
+    """Not even what differs from one start of Python to the next, such as the order of sets, reaches the file."""
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    again = copy(demo)
+    ran = process("train", again, "--deterministic")
+    assert ran.code == 0, ran.err
+    for name in ("model.safetensors", "last.safetensors", "splits.parquet"):
+        assert (again / "models/default" / name).read_bytes() == (trained / "models/default" / name).read_bytes()
+
+
+def test_determinism_is_on_and_can_be_left_to_the_device(demo, copy, ok, trained):
+    import torch
+    from safetensors.numpy import load_file
+
+    project = copy(demo)
+    ok("train", project, "--epochs", 1)
+    assert torch.are_deterministic_algorithms_enabled()
+    ok("train", project, "--no-deterministic")
+    assert not torch.are_deterministic_algorithms_enabled()
+    for name in ("model.safetensors", "last.safetensors"):  # on a CPU the weights are the same bits either way
+        one, other = (load_file(path / "models/default" / name) for path in (project, trained))
+        assert all((one[key] == other[key]).all() for key in one)
+    ok("predict", project)
+    assert torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_run_is_resumed_bit_for_bit(demo, copy, dpf, ok, monkeypatch, torn):
     """Interrupted in the second member, resumed, and compared with a run that was not interrupted."""
     whole, cut = copy(demo, "whole"), copy(demo, "cut")
     ok("train", whole, "--folds", 2, "--epochs", 4)
@@ -95,12 +122,33 @@ def test_a_run_is_resumed_bit_for_bit(demo, copy, dpf, ok, monkeypatch):
     ran = dpf("train", cut, "--folds", 2, "--epochs", 4)
     monkeypatch.undo()
     assert ran.code == 130
-    assert files(cut / "models/default") == [".lock", "resume.safetensors"]
-    ran = dpf("train", cut, "--resume", "--folds", 2, "--epochs", 5)
-    assert ran.code == 5
-    assert "train.epochs was 4, is 5" in ran.err
+    assert files(cut / "models/default") == [
+        ".lock", "history.running.parquet", "resume.previous.safetensors", "resume.safetensors",
+    ]  # fmt: skip
+    # Who watches sees every finished epoch: four of the first member, two of the second.
+    running = pl.read_parquet(cut / "models/default/history.running.parquet")
+    assert running["epoch"].to_list() == [1, 2, 3, 4, 1, 2]
+    said = ok("info", cut).out
+    assert "run      default: not finished; member 1 of 0-1, epoch 2 of 4, validation total " in said
+    assert "--resume goes on" in said
+    assert "none yet" not in said
+    for words, text in (
+        (["--epochs", 5], "train.epochs was 4, is 5"),
+        (["--precision", "bf16"], 'precision was "fp32", is "bf16"'),
+        (["--no-deterministic"], "deterministic was true, is false"),
+        (["--threads", 2], "threads was 1, is 2"),
+        (["--set", "compute.tokens_at_once=48"], "tokens_at_once was 20480, is 48"),
+        (["--set", "train.schedule=cosine"], 'train.schedule was "constant", is "cosine"'),
+    ):
+        ran = dpf("train", cut, "--resume", "--folds", 2, "--epochs", 4, *words)
+        assert ran.code == 5
+        assert text in ran.err
+    if torn:
+        resume = cut / "models/default/resume.safetensors"
+        resume.write_bytes(resume.read_bytes()[:-100])
     ran = ok("train", cut, "--resume", "--folds", 2, "--epochs", 4)
-    assert "resuming after epoch 2 of 4, member 1" in ran.err
+    assert f"resuming after epoch {1 if torn else 2} of 4, member 1" in ran.err
+    assert ("going on from the one before, in resume.previous.safetensors" in ran.err) == torn
     assert files(cut / "models/default") == files(whole / "models/default")
     for name in ("model.safetensors", "last.safetensors"):
         assert (cut / "models/default" / name).read_bytes() == (whole / "models/default" / name).read_bytes()
@@ -113,9 +161,63 @@ def test_an_interrupted_run_is_told_of_and_discarded_only_on_request(trained, co
     project = copy(trained)
     (project / "models/default/resume.safetensors").write_bytes(b"cut short")
     assert "an interrupted run waits (--resume)" in ok("info", project).out
-    assert dpf("train", project, "--resume").code == 5
+    ran = dpf("train", project, "--resume")
+    assert ran.code == 5
+    assert "the interrupted run is damaged" in ran.err
+    assert "start anew" in ran.err
     assert "an interrupted run of this model is discarded" in ok("train", project, "--epochs", 1).err
     assert not (project / "models/default/resume.safetensors").exists()
+
+
+def test_the_history_of_a_run_is_its_own_until_it_has_finished(trained, copy, dpf, ok, monkeypatch):
+    """While a model is trained anew its old history stays; a fresh start begins a fresh one."""
+    project = copy(trained)
+    folder = project / "models/default"
+    before = {name: (folder / name).read_bytes() for name in files(folder)}
+    assert dpf("train", project, "--epochs", 5, "--learning-rate", "1e30").code == 4
+    after = files(folder)
+    for name, content in before.items():
+        assert name == ".lock" or (folder / name).read_bytes() == content
+    assert set(after) - set(before) <= {"history.running.parquet"}
+    (folder / "history.running.parquet").write_bytes(before["history.parquet"])  # 3 epochs of a run long gone
+    from dpf.workflows import run_log
+
+    monkeypatch.setattr(run_log, "_SECONDS_BETWEEN_WRITES", 0.0)
+    real, seen = run_log.write_table, []
+    monkeypatch.setattr(
+        run_log, "write_table", lambda path, table, *rest: (seen.append(table), real(path, table, *rest))
+    )
+    ok("train", project, "--epochs", 2)
+    assert [table["epoch"].to_list() for table in seen] == [[1], [1, 2]]
+    assert files(folder) == sorted(before)
+    assert pl.read_parquet(folder / "history.parquet").equals(seen[-1])
+
+
+def test_tensorboard_is_loaded_when_asked_for_only(demo, copy, dpf, monkeypatch):
+    project = copy(demo)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    ran = dpf("train", project, "--tensorboard")
+    assert ran.code == 2
+    assert "the extra 'tensorboard'" in ran.err
+    assert not (project / "models").exists()
+    assert dpf("train", project, "--epochs", 1).code == 0
+
+
+def test_a_resumed_run_tells_tensorboard_from_its_first_epoch_on(demo, copy, dpf, monkeypatch):
+    pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from dpf.training.member import MemberTraining
+
+    project = copy(demo)
+    monkeypatch.setattr("dpf.workflows.train._SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(MemberTraining, "finished", property(lambda self: 1 / (2 - self.epoch) > 9))  # fails after 2
+    assert dpf("train", project, "--epochs", 4).code == 1
+    monkeypatch.undo()
+    assert dpf("train", project, "--epochs", 4, "--resume", "--tensorboard").code == 0
+    (start,) = (project / "models/default/tensorboard").iterdir()
+    read = EventAccumulator(str(start / "member-0")).Reload()
+    assert [event.step for event in read.Scalars("validation/total")] == [1, 2, 3, 4]
 
 
 def wait_for(path: Path, running: subprocess.Popen[str], log: Path, seconds: float = 120.0) -> None:

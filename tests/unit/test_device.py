@@ -19,7 +19,15 @@ CPU = Compute(torch.device("cpu"), "fp32", torch.float32, 1000)
 @pytest.fixture(autouse=True)
 def _as_it_was():
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    mode, fill = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    cudnn = torch.backends.cudnn.deterministic
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     yield
+    torch.set_deterministic_debug_mode(mode)
+    torch.utils.deterministic.fill_uninitialized_memory = fill
+    torch.backends.cudnn.deterministic = cudnn
+    if workspace is None:
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
 
@@ -105,6 +113,7 @@ def test_fp16_is_for_gpus(monkeypatch):
     with pytest.raises(DeviceError, match=r"fp16 is offered on NVIDIA GPUs only[\s\S]*found: cpu[\s\S]*bf16 or fp32"):
         resolve_compute(ComputeSettings(device="cpu", precision="fp16"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (8, 0))
     compute = resolve_compute(ComputeSettings(device="cuda", precision="fp16"))
     assert (compute.precision, compute.dtype) == ("fp16", torch.float16)
 
@@ -192,3 +201,112 @@ def test_other_errors_pass_through():
 
 def test_what_is_available_is_named():
     assert device._available()[0] == "cpu"
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_determinism_is_set_as_asked(monkeypatch, on):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    resolve_compute(ComputeSettings(device="cpu", deterministic=on))
+    assert torch.are_deterministic_algorithms_enabled() == on
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ  # there is no cuBLAS here
+    assert not torch.utils.deterministic.fill_uninitialized_memory
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    resolve_compute(ComputeSettings(device="cuda", deterministic=on))
+    assert torch.backends.cudnn.deterministic == on
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if on else None)
+
+
+def test_an_operation_without_a_deterministic_form_is_named():
+    resolve_compute(ComputeSettings(device="cpu", deterministic=True))
+    with pytest.raises(DeviceError) as caught, memory_errors(CPU, 10):
+        torch.zeros(3).put_(torch.tensor([0]), torch.ones(1))
+    assert caught.value.what == "the computation has no deterministic form on cpu"
+    assert caught.value.found == "put_ does not have a deterministic implementation"
+    assert caught.value.hint.startswith("--no-deterministic")
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    resolve_compute(ComputeSettings(device="cpu", deterministic=False))
+    with memory_errors(CPU, 10):
+        torch.zeros(3).put_(torch.tensor([0]), torch.ones(1))
+
+
+def test_a_workspace_of_the_users_that_is_not_deterministic_is_named(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    text = (  # PyTorch's own words
+        "Deterministic behavior was enabled with either `torch.use_deterministic_algorithms(True)` or "
+        "`at::Context::setDeterministicAlgorithms(true)`, but this operation is not deterministic because it uses "
+        "CuBLAS and you have CUDA >= 10.2. To enable deterministic behavior in this case, you must set an environment "
+        "variable before running your PyTorch application: CUBLAS_WORKSPACE_CONFIG=:4096:8 or "
+        "CUBLAS_WORKSPACE_CONFIG=:16:8."
+    )
+    with pytest.raises(DeviceError) as caught, memory_errors(CPU, 10):
+        raise RuntimeError(text)
+    assert caught.value.found == ":0:0"
+    assert caught.value.hint == "unset CUBLAS_WORKSPACE_CONFIG, or use --no-deterministic"
+
+
+def refused(name):
+    with pytest.raises(DeviceError) as caught:
+        resolve_compute(ComputeSettings(device=name))
+    assert caught.value.exit_code == 6
+    return caught.value
+
+
+def test_without_cuda_it_is_said_how_to_get_it(without_gpu, monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", None)
+    assert refused("cuda").hint == (
+        f"this PyTorch ({torch.__version__}) is built without CUDA: install one with it "
+        "(https://pytorch.org/get-started/locally), or use --device cpu"
+    )
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    expected = "PyTorch sees no GPU: does nvidia-smi, and has the job been given one? Or use --device cpu"
+    assert refused("cuda:0").hint == expected
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "given one; CUDA_VISIBLE_DEVICES is ''?" in refused("cuda").hint
+    assert refused("mps").hint == "mps is there on Macs with Apple silicon only; use --device auto or cpu"
+    assert refused("cpu:1").hint == refused("gpu").hint == "choose one of those with --device"
+
+
+def test_a_gpu_too_many_names_those_there_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    error = refused("cuda:2")
+    assert (error.what, error.found) == ("there is no device 'cuda:2' here", "available: cpu, cuda:0, cuda:1")
+    assert error.hint == "choose one of those with --device"
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32", "bf16", "tf32"])
+def test_a_gpu_that_does_not_start_is_an_error_of_the_device(monkeypatch, precision):
+    def fail(_):
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).\nPlease update")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", fail)
+    with pytest.raises(DeviceError) as caught:
+        resolve_compute(ComputeSettings(device="cuda", precision=precision))
+    assert caught.value.what == "cuda:0 is there but cannot be used"
+    assert caught.value.found == "The NVIDIA driver on your system is too old (found version 11040)."
+    assert "update the driver" in caught.value.hint
+
+
+@pytest.mark.parametrize("capability", [(7, 0), (7, 5), (8, 0), (8, 9), (9, 0), (12, 0)])
+@pytest.mark.parametrize("asked", ["auto", "fp32", "tf32", "bf16"])
+def test_what_a_gpu_computes_in(monkeypatch, asked, capability):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H200")
+    settings = ComputeSettings(device="cuda", precision=asked)
+    if asked == "tf32" and capability < (8, 0):
+        with pytest.raises(DeviceError, match="from Ampere on only"):
+            resolve_compute(settings)
+        return
+    compute = resolve_compute(settings)
+    expected = asked if asked != "auto" else "bf16" if capability >= (8, 0) else "fp32"
+    assert compute.precision == expected
+    assert compute.dtype == (torch.bfloat16 if expected == "bf16" else torch.float32)
+    assert torch.get_float32_matmul_precision() == ("high" if expected == "tf32" else "highest")
+    assert compute.describe().startswith(f"NVIDIA H200, {expected}")
+    assert compute.attention_kernel == "torch"

@@ -201,6 +201,7 @@ def test_an_environment_that_is_not_whole_is_refused(changes, text):
 @pytest.mark.parametrize(("name", "rank", "device"), [("auto", 1, "cuda:1"), ("cuda", 0, "cuda:0"), ("cpu", 1, "cpu")])
 def test_each_process_takes_a_gpu_of_its_own(monkeypatch, name, rank, device):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
     compute = resolve_compute(ComputeSettings(device=name, precision="fp32"), Ranks(rank + 2, 4, rank, 2))
     assert str(compute.device) == device
 
@@ -215,12 +216,14 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch, name, rank, device):
 )
 def test_processes_that_would_share_a_gpu_are_refused(monkeypatch, name, ranks, text):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
     with pytest.raises(DeviceError, match=text):
         resolve_compute(ComputeSettings(device=name), ranks)
 
 
 def test_one_process_a_machine_may_name_its_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
     compute = resolve_compute(ComputeSettings(device="cuda:1", precision="fp32"), Ranks(1, 2, 0, 1))
     assert str(compute.device) == "cuda:1"
 

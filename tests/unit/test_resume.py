@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from dpf.config import Settings
 from dpf.errors import ModelError, ProjectError
+from dpf.project.directory import previous_state
 from dpf.project.model_header import read_model_header
-from dpf.training.resume import RunState, load_run, run_identity, save_run
+from dpf.training.resume import RunState, discard_run, load_run, run_identity, save_run
 
 EPOCHS, MEMBERS = 4, 2
 IDENTITY = run_identity(Settings().as_dict(), "abc", "def", torch.device("cpu"), precision="fp32", tokens_at_once=4096)
@@ -124,6 +125,9 @@ def test_the_same_state_gives_the_same_bytes(tmp_path):
         ({}, {"precision": "bf16"}, 'precision was "fp32", is "bf16"'),
         ({}, {"tokens_at_once": 1}, "tokens_at_once was 4096, is 1"),
         ({}, {"device": torch.device("meta")}, 'device was "cpu", is "meta"'),
+        ({}, {"attention": "native"}, 'attention was null, is "native"'),
+        ({"model": {"width": 64}}, {}, "model.width was 128, is 64"),
+        ({"train": {"folds": 5, "seed": 1}}, {}, "train.folds was 1, is 5, train.seed was 614, is 1"),
     ],
 )
 def test_a_run_of_something_else_is_refused_by_what_differs(tmp_path, settings, changes, text):
@@ -148,13 +152,24 @@ def test_a_run_of_something_else_is_refused_by_what_differs(tmp_path, settings, 
     assert caught.value.hint == "repeat the original command with --resume, or start anew without --resume"
 
 
+@pytest.mark.parametrize("name", ["threads", "torch", "dpf"])
+def test_other_threads_and_versions_are_refused(tmp_path, name):
+    path = tmp_path / "r.safetensors"
+    interrupted(path)
+    with pytest.raises(ModelError) as caught:
+        load_run(path, IDENTITY | {name: "another"})
+    assert caught.value.found == f'{name} was {json.dumps(IDENTITY[name])}, is "another"'
+
+
 def test_settings_of_the_machine_are_not_part_of_what_a_run_is():
     settings = Settings().as_dict()
     settings["compute"]["threads"] = 7
     settings["latent"]["center"] = "plate"
     device = torch.device("cpu")
-    again = run_identity(settings, "abc", "def", device, precision="fp32", tokens_at_once=4096)
-    assert again == IDENTITY
+    now, again = (  # both now: an earlier test may have set this process's threads
+        run_identity(content, "abc", "def", device, precision="fp32") for content in (Settings().as_dict(), settings)
+    )
+    assert again == now
 
 
 def test_nothing_to_resume_is_said(tmp_path):
@@ -169,8 +184,119 @@ def test_a_truncated_run_is_refused(tmp_path, keep):
     path = tmp_path / "r.safetensors"
     interrupted(path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ModelError, match="truncated or is not a safetensors file"):
+    with pytest.raises(
+        ModelError, match=r"the interrupted run is damaged[\s\S]*found: r.safetensors: .*\n.*start anew"
+    ):
         load_run(path, IDENTITY)
+
+
+def flip(path, where):
+    """Another bit at that place, such as a bad cable or a bad disk makes."""
+    content = bytearray(path.read_bytes())
+    content[where] ^= 1
+    path.write_bytes(content)
+
+
+def rewrite(path, change):
+    """The same file but for a change of its header or its tensors, as a whole safetensors file."""
+    header, tensors = read_model_header(path), load_file(path)
+    change(header, tensors)
+    save_file(tensors, path, {"dpf": json.dumps(header)})
+
+
+def damage_of_the_header(header, _):
+    header["epoch"] = 1
+
+
+def lost_history(header, _):
+    del header["history"]
+
+
+def lost_tensor(_, tensors):
+    del tensors["moments.0.exp_avg"]
+
+
+def other_shape(_, tensors):
+    tensors["current.latent_in.weight"] = tensors["current.latent_in.weight"][:-1].contiguous()
+
+
+def other_order(_, tensors):
+    tensors["current.latent_in.weight"] = tensors["current.latent_in.weight"].reshape(-1)
+
+
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut in its header": lambda path: path.write_bytes(path.read_bytes()[:300]),
+    "cut in its weights": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"x"),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "text": lambda path: path.write_text("<html>quota exceeded</html>" * 100),
+    "a bit of a weight": lambda path: flip(path, -5),
+    "a bit of its length": lambda path: flip(path, 1),
+    "a bit of its header": lambda path: flip(path, 9),
+    "another epoch": lambda path: rewrite(path, damage_of_the_header),
+    "no history": lambda path: rewrite(path, lost_history),
+    "no moments": lambda path: rewrite(path, lost_tensor),
+    "a row less": lambda path: rewrite(path, other_shape),
+    "another shape": lambda path: rewrite(path, other_order),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_damage_is_noticed_and_the_state_before_it_taken(tmp_path, damage):
+    path = tmp_path / "resume.safetensors"
+    training, state = interrupted(path, epochs=1)
+    state.history.append(row(0, training.run_epoch()))
+    save_run(path, state, training, IDENTITY)
+    assert load_run(path, IDENTITY).note == ""
+    DAMAGES[damage](path)
+    saved = load_run(path, IDENTITY)
+    assert saved.header["epoch"] == 1
+    assert saved.note.startswith("the last state of the run cannot be read (resume.safetensors: ")
+    assert saved.note.endswith("going on from the one before, in resume.previous.safetensors")
+    # What goes on from there does what the run did, and does not take the damaged state for the one before.
+    saved.adopt(path)
+    again = tiny.training()
+    saved.restore(again)
+    saved.state.history.append(row(0, again.run_epoch()))
+    save_run(path, saved.state, again, IDENTITY)
+    assert tiny.digest(again.network.state_dict()) == tiny.digest(training.network.state_dict())
+    assert load_run(path, IDENTITY).header["epoch"] == 2
+    path.unlink()
+    assert load_run(path, IDENTITY).header["epoch"] == 1
+    assert "(resume.safetensors is missing)" in load_run(path, IDENTITY).note
+
+
+def test_two_damaged_states_are_one_error(tmp_path):
+    path = tmp_path / "resume.safetensors"
+    training, state = interrupted(path)
+    save_run(path, state, training, IDENTITY)
+    flip(path, -1)
+    flip(previous_state(path), -1)
+    with pytest.raises(ModelError) as caught:
+        load_run(path, IDENTITY)
+    assert caught.value.what == "the interrupted run is damaged"
+    assert caught.value.found == (
+        "resume.safetensors: its content is not what was saved; "
+        "resume.previous.safetensors: its content is not what was saved"
+    )
+    assert caught.value.hint == "it cannot be continued: start anew, with the same command without --resume"
+    assert discard_run(path)
+    assert not discard_run(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_links_the_state_before_is_kept_too(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("os.link", refuse)
+    path = tmp_path / "resume.safetensors"
+    training, state = interrupted(path, epochs=1)
+    training.run_epoch()
+    save_run(path, state, training, IDENTITY)
+    assert load_run(path, IDENTITY).header["epoch"] == 2
+    assert load_run(previous_state(path), IDENTITY).header["epoch"] == 1
 
 
 def test_a_model_is_not_a_run(tmp_path):
@@ -205,4 +331,5 @@ def test_a_write_that_fails_leaves_the_run_before_it(tmp_path, monkeypatch):
     with pytest.raises(ProjectError, match="No space left on device"):
         save_run(path, state, training, IDENTITY)
     assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
+    assert sorted(tmp_path.iterdir()) == sorted([path, previous_state(path)])
+    assert load_run(path, IDENTITY).header["epoch"] == 2

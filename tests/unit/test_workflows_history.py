@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from dpf.model.network import TargetLayout
 from dpf.workflows.history import draw_loss_curve, epoch_line, history_table
-from dpf.workflows.train import duration
 
 LAYOUT = TargetLayout(("b", "a"), "hit", None)
 
@@ -34,16 +31,10 @@ def test_a_line_an_epoch():
     line = epoch_line(row(1, 2), members=3, epochs=10, wells=50)
     assert line == ("member 1  epoch   2/10  train 0.500  validation 0.500  R² 0.50 / -0.25  AUROC 0.75  25 wells/s  *")
     assert epoch_line(row(0, 2) | {"is_best": False}, members=1, epochs=10, wells=50).startswith("epoch   2/10")
+    assert epoch_line(row(0, 2), 1, 10, 50, "3 min left").endswith("25 wells/s  3 min left  *")
 
 
 def test_the_curve_is_drawn_without_the_parts_that_there_are_not(tmp_path):
     table = history_table(LAYOUT, [row(member, epoch) for member in range(2) for epoch in (1, 2, 3)])
     draw_loss_curve(table, [3, 3], tmp_path / "loss_curve.png")
     assert (tmp_path / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.2, "1 s"), (45, "45 s"), (720, "12 min"), (12_000, "3 h 20 min"), (99.4, "99 s")]
-)
-def test_durations_are_said_as_one_says_them(seconds, text):
-    assert duration(seconds) == text

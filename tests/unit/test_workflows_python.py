@@ -43,6 +43,9 @@ class Listener:
     def advance(self, amount: int) -> None:
         self.done += amount
 
+    def shorten(self, amount: int) -> None:
+        self.total -= amount
+
     def log(self, text: str) -> None:
         self.said.append(text)
 
