@@ -42,6 +42,7 @@ def command(
             show_default=False,
         ),
     ] = None,
+    attention: Annotated[str | None, setting_option("model.attention", "--attention")] = None,
     epochs: Annotated[int | None, setting_option("train.epochs", "--epochs")] = None,
     batch_size: Annotated[int | None, setting_option("train.batch_size", "--batch-size")] = None,
     learning_rate: Annotated[float | None, setting_option("train.learning_rate", "--learning-rate")] = None,
@@ -67,6 +68,7 @@ def command(
         chosen = [f"{name}={json.dumps(value)}" for name, value in PRESETS[preset].items()] if preset else []
         changed = overrides(
             [*chosen, *(set_ or [])],
+            model__attention=attention,
             train__epochs=epochs, train__batch_size=batch_size, train__learning_rate=learning_rate,
             train__zscore=zscore, train__folds=folds, train__split=split, train__seed=seed,
             compute__threads=threads, compute__device=device, compute__precision=precision,

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from dpf.config import ModelSettings
 from dpf.model.dropout import Noise, drop
-from dpf.model.encoder import Attention, Encoder, reset_parameters, torch_attention
+from dpf.model.encoder import Attention, reset_parameters, torch_attention
+from dpf.model.induced import build_encoder
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class PerturbFormer(nn.Module):
         super().__init__()
         self.layout, self.settings, self.zscore = layout, settings, zscore
         width, latent = settings.width, settings.latent
-        self.encoder = Encoder(genes, width, settings.heads, settings.layers, settings.feed_forward)
+        self.encoder = build_encoder(genes, settings)
         self.latent_in = nn.Linear(width, width)
         self.latent_out = nn.Linear(width, latent)
         self.linear = nn.Linear(genes, latent, bias=False) if settings.linear_path else None
