@@ -12,7 +12,7 @@ Dropping attention weights would need the G x G matrix, which at 2,541 genes and
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +61,40 @@ def affine_rows(x: Tensor, layer: nn.Linear, rows: slice) -> Tensor:
 
 def normalise(x: Tensor, layer: nn.LayerNorm) -> Tensor:
     """`layer(x)` in x's precision; the mean and the variance are taken in float32 inside the kernel."""
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        found: Tensor = _Bf16LayerNorm.apply(x, layer.weight, layer.bias, layer.eps)  # type: ignore[no-untyped-call]
+        return found
     return F.layer_norm(x, layer.normalized_shape, layer.weight.to(x.dtype), layer.bias.to(x.dtype), layer.eps)
+
+
+class _Bf16LayerNorm(torch.autograd.Function):
+    """Layer norm of bf16 rows on the CPU, with float32 sums where PyTorch's kernel has bf16 ones.
+
+    That kernel adds up the gradients of weight and bias row by row in bf16, where a sum stops growing at 256 times its
+    terms: over eight wells of 2,541 genes, 97% of the bias's gradient was missing.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        out, mean, scale = torch.native_layer_norm(x, x.shape[-1:], weight, bias, eps)
+        ctx.save_for_backward(x, weight, bias, mean, scale)
+        ctx.eps = eps
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        x, weight, bias, mean, scale = ctx.saved_tensors
+        grad, shape = grads[0].contiguous(), x.shape[-1:]
+        grad_x, _, _ = torch.ops.aten.native_layer_norm_backward(
+            grad, x, shape, mean, scale, weight, bias, [True, False, False]
+        )
+        if not ctx.needs_input_grad[1]:
+            return grad_x, None, None, None
+        normal = F.layer_norm(x, shape, eps=ctx.eps)
+        rows = list(range(x.ndim - 1))
+        grad_weight = normal.mul_(grad).sum(rows, dtype=torch.float32)
+        return grad_x, grad_weight, grad.sum(rows, dtype=torch.float32), None
 
 
 class GeneTokens(nn.Module):
