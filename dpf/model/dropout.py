@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 _LEVELS = 1 << 16
@@ -49,12 +50,23 @@ class Noise:
         """A tensor of `like`'s shape and type, 1 where an element is kept, 0 where it is not."""
         if self._generator is not None:
             return torch.empty_like(like).bernoulli_(1.0 - self.p, generator=self._generator)
-        words = self._bits.random_raw(-(-like.numel() // 4)).view(np.uint16)[: like.numel()]
-        kept = words >= round(self.p * _LEVELS)
+        kept = self._words(like.numel()) >= self.threshold
         if like.dtype != torch.bfloat16:
             return torch.from_numpy(kept).to(like.dtype).view(like.shape)
         # A 1 in bf16 by its bits: PyTorch's conversion from bool takes twice the time of everything else here.
         return torch.from_numpy(kept * _BF16_ONE).view(torch.bfloat16).view(like.shape)
+
+    @property
+    def threshold(self) -> int:
+        """An element is kept where its `words` are at or above this."""
+        return round(self.p * _LEVELS)
+
+    def words(self, like: Tensor) -> Tensor:
+        """On the CPU, what the mask of `like` is made from: 16 bits an element, as a flat tensor of uint16."""
+        return torch.from_numpy(self._words(like.numel()))
+
+    def _words(self, count: int) -> NDArray[np.uint16]:
+        return self._bits.random_raw(-(-count // 4)).view(np.uint16)[:count]
 
 
 def drop(x: Tensor, noise: Noise | None) -> Tensor:

@@ -22,13 +22,22 @@ from dpf.model.dropout import Noise, drop_and_add, drop_relu
 
 
 class Attention(Protocol):
-    """A program that computes softmax attention: `torch_attention`, or `dpf.model.native_attention`."""
+    """A program that computes softmax attention, and what stands between the products around it.
+
+    `torch_attention`, or `dpf.model.native_attention`.
+    """
 
     def __call__(self, qkv: Tensor) -> Tensor:
         """Of every gene over all genes: queries, keys and values (B, G, 3, H, K) to (B, G, H, K)."""
 
     def cross(self, q: Tensor, kv: Tensor) -> Tensor:
         """Of queries (B, Q, H, K) over the keys and values (B, P, 2, H, K) of others, to (B, Q, H, K)."""
+
+    def add_norm(self, residual: Tensor, mixed: Tensor, layer: nn.LayerNorm, noise: Noise | None) -> Tensor:
+        """``layer(residual + drop(mixed))`` of a `mixed` that has its gain already."""
+
+    def drop_relu(self, x: Tensor, noise: Noise | None) -> Tensor:
+        """``drop(relu(x))`` of an `x` that has its gain already and may be written over."""
 
 
 class _TorchAttention:
@@ -39,6 +48,12 @@ class _TorchAttention:
     def cross(self, q: Tensor, kv: Tensor) -> Tensor:
         k, v = kv.permute(2, 0, 3, 1, 4)  # each (B, H, P, K)
         return F.scaled_dot_product_attention(q.transpose(1, 2), k, v).transpose(1, 2)  # (B, Q, H, K)
+
+    def add_norm(self, residual: Tensor, mixed: Tensor, layer: nn.LayerNorm, noise: Noise | None) -> Tensor:
+        return normalise(drop_and_add(residual, mixed, noise), layer)
+
+    def drop_relu(self, x: Tensor, noise: Noise | None) -> Tensor:
+        return drop_relu(x, noise)
 
 
 #: Attention as PyTorch ships it, on every device.
@@ -148,15 +163,15 @@ class EncoderLayer(nn.Module):
 
     def forward(self, tokens: Tensor, noise: Noise | None = None, attention: Attention = torch_attention) -> Tensor:
         """(B, G, D) to (B, G, D); dropout is on exactly when `noise` is given."""
-        return self.finish(tokens, self.attend(tokens, attention, noise.gain if noise else 1.0), noise)
+        return self.finish(tokens, self.attend(tokens, attention, noise.gain if noise else 1.0), noise, attention)
 
-    def finish(self, tokens: Tensor, mixed: Tensor, noise: Noise | None) -> Tensor:
+    def finish(self, tokens: Tensor, mixed: Tensor, noise: Noise | None, program: Attention) -> Tensor:
         """What follows attention: residual and norm, then feed-forward, residual and norm; `mixed` has its gain."""
         gain = noise.gain if noise else 1.0
-        tokens = normalise(drop_and_add(tokens, mixed, noise), self.attention_norm)
-        hidden = drop_relu(affine(tokens, self.feed_forward_in, gain), noise)  # (B, G, F)
+        tokens = program.add_norm(tokens, mixed, self.attention_norm, noise)
+        hidden = program.drop_relu(affine(tokens, self.feed_forward_in, gain), noise)  # (B, G, F)
         out = affine(hidden, self.feed_forward_out, gain)  # (B, G, D)
-        return normalise(drop_and_add(tokens, out, noise), self.feed_forward_norm)
+        return program.add_norm(tokens, out, self.feed_forward_norm, noise)
 
 
 class Encoder(nn.Module):

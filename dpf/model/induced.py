@@ -42,9 +42,9 @@ class InducedLayer(EncoderLayer):
         gain = noise.gain if noise else 1.0
         points = self.points.to(tokens.dtype).expand(len(tokens), -1, -1)  # (B, P, D)
         found = attention.cross(self.point_layer.queries(points), self.keys_and_values(tokens))  # (B, P, H, K)
-        points = self.point_layer.finish(points, self.point_layer.join(found, gain), noise)  # (B, P, D)
+        points = self.point_layer.finish(points, self.point_layer.join(found, gain), noise, attention)  # (B, P, D)
         found = attention.cross(self.queries(tokens), self.point_layer.keys_and_values(points))  # (B, G, H, K)
-        return self.finish(tokens, self.join(found, gain), noise)
+        return self.finish(tokens, self.join(found, gain), noise, attention)
 
 
 class InducedEncoder(Encoder):

@@ -12,10 +12,13 @@ import ctypes
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpf.errors import DeviceError
+from dpf.model.dropout import Noise
+from dpf.model.encoder import torch_attention
 from dpf.model.native_build import load_library
+from dpf.model.native_rows import WIDEST_ROW, NativeRows
 
 #: The widest head the kernel has been built for.
 WIDEST = 128
@@ -47,6 +50,7 @@ class NativeAttention:
         self._forward.argtypes = [*_SIZES, *_FLAGS, *[pointer] * 5]
         self._backward = library.dpf_attention_backward
         self._backward.argtypes = [*_SIZES, *_FLAGS, *[pointer] * 9]
+        self._rows = NativeRows(library) if dtype == torch.bfloat16 else None
 
     def __call__(self, qkv: Tensor) -> Tensor:
         """Attention of queries, keys and values that lie side by side, as the joint projection leaves them.
@@ -71,6 +75,18 @@ class NativeAttention:
         """
         mixed: Tensor = _CrossAttention.apply(_fitting(q), kv, self)  # type: ignore[no-untyped-call]
         return mixed
+
+    def add_norm(self, residual: Tensor, mixed: Tensor, layer: nn.LayerNorm, noise: Noise | None) -> Tensor:
+        """``layer(residual + drop(mixed))`` of a `mixed` that has its gain already."""
+        if self._rows is None or residual.dtype != torch.bfloat16 or residual.shape[-1] > WIDEST_ROW:
+            return torch_attention.add_norm(residual, mixed, layer, noise)
+        return self._rows.add_norm(residual, mixed, layer, noise)
+
+    def drop_relu(self, x: Tensor, noise: Noise | None) -> Tensor:
+        """``drop(relu(x))`` of an `x` that has its gain already; in bf16 written over it."""
+        if self._rows is None or x.dtype != torch.bfloat16:
+            return torch_attention.drop_relu(x, noise)
+        return self._rows.drop_relu(x, noise)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The output, and the scores' log-sum-exp to base 2, float32 of shape (B, H, Q).

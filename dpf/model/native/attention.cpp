@@ -19,9 +19,8 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <dlfcn.h>
-#include <thread>
-#include <vector>
+
+#include "threads.h"
 
 #define INLINE inline __attribute__((always_inline))
 
@@ -620,23 +619,6 @@ void work(void* data) {
   }
   Pass pass(shared.call, scratch);
   for (long unit = shared.next++; unit < shared.call.wells * shared.call.heads; unit = shared.next++) pass.run(unit);
-}
-
-// On the OpenMP threads that PyTorch keeps, where its runtime is found: a second set of threads would fight with them
-// for the cores while they wait for work.
-void run_on_threads(int threads, void (*body)(void*), void* data) {
-  using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
-  static const auto parallel = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
-  if (threads <= 1) {
-    body(data);
-  } else if (parallel) {
-    parallel(body, data, static_cast<unsigned>(threads), 0);
-  } else {
-    std::vector<std::thread> others;
-    for (int i = 1; i < threads; ++i) others.emplace_back(body, data);
-    body(data);
-    for (std::thread& other : others) other.join();
-  }
 }
 
 template <class E, template <class, int> class Pass>
