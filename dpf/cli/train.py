@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from dpf.cli.memory import keep_freed_memory
 from dpf.cli.options import (
     DeviceOption,
     FormatOption,
@@ -62,6 +63,7 @@ def command(
     """Train the model; its weights, splits, history and loss curve go to models/NAME."""
     with session("train", output, f"go on with: dpf train {project} --resume (and the same options)") as run:
         signal.signal(signal.SIGTERM, _as_interrupt)
+        keep_freed_memory()
         from dpf.project.directory import open_project
         from dpf.workflows.train import train_project
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dpf.cli.memory import keep_freed_memory
 from tests.bench import engine, program
 
 RESULTS = Path(__file__).parent / "results"
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--genes", type=int, nargs="+", default=[500, 1000, 2541, 5000])
     parser.add_argument("--induced", type=int, nargs="*", default=[2541, 5000, 20000])
     asked = parser.parse_args()
+    keep_freed_memory()  # as dpf train does
     parts = asked.parts or ["engine", "program"]
     result: dict[str, Any] = {"machine": engine.machine()}
     if "engine" in parts:
