@@ -54,7 +54,7 @@ class ModelSettings:
         " (another model)",
         choices=("exact", "induced"),
     )
-    induced_points: int = setting(48, "with attention = induced: points a layer", minimum=1)
+    induced_points: int = setting(16, "with attention = induced: points a layer", minimum=1)
     feed_forward: int = setting(512, "width of the feed-forward's hidden layer", minimum=1)
     dropout: float = setting(
         0.1, "dropout of both sublayers' outputs, the feed-forward and the latent MLP", minimum=0.0, maximum=0.95

@@ -92,9 +92,9 @@ def table(screen: str, found: dict[str, Any]) -> str:
 def main() -> None:
     """Train, print the tables, keep the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[614, 615, 616])
-    parser.add_argument("--points", type=int, nargs="*", default=[48], help="induced attention with so many points")
+    parser.add_argument("--points", type=int, nargs="*", default=[16], help="induced attention with so many points")
     parser.add_argument("--screens", choices=["all", "simulated"], default="all")
     asked = parser.parse_args()
     variants = dict(PATHS)

@@ -16,7 +16,8 @@ def test_a_freed_block_is_kept_and_needs_no_new_pages():
     code = (
         "import ctypes, resource, sys; from dpf.cli.memory import keep_freed_memory; "
         "assert sys.argv[1] == 'not' or keep_freed_memory(); c = ctypes.CDLL(None); "
-        "c.malloc.restype, c.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]; c.free.argtypes = [ctypes.c_void_p]; "
+        "c.malloc.restype, c.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]; "
+        "c.free.argtypes = [ctypes.c_void_p]; "
         "use = lambda: [ctypes.memset(p, 1, 1 << 26) and c.free(p) for p in [c.malloc(1 << 26)]]; use(); "
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt; [use() for _ in range(3)]; "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
