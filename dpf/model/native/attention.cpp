@@ -36,7 +36,9 @@ constexpr int kKeysBackward = 48;
 constexpr int kScoreRows = 8;  // keys, or head dimensions, of a register tile that is a panel wide
 constexpr int kKeyRows = 12;   // keys of a register tile that is two vectors of head dimensions wide
 static_assert(kKeysForward % kScoreRows == 0);
+constexpr int kFewKeys = 24;
 static_assert(kKeysBackward % kScoreRows == 0 && kKeysBackward % kKeyRows == 0);
+static_assert(kFewKeys % kScoreRows == 0 && kFewKeys % kKeyRows == 0 && kFewKeys <= kKeysBackward);
 
 // 2^x to a relative 3e-6 (degree 4) or float rounding (degree 6); minimax on [0, 1), the rest is the exponent. NaN stays NaN.
 template <int kDegree>
@@ -518,9 +520,10 @@ class Backward {
 
   INLINE void block(long key, long query) {
     const long count = call_.keys - key;
-    for (int row = 0; row < kKeysBackward; row += kScoreRows) score_gradients(key, query, row, count);
+    const int rows = count <= kFewKeys ? kFewKeys : kKeysBackward;  // of a few induced points not the whole block
+    for (int row = 0; row < rows; row += kScoreRows) score_gradients(key, query, row, count);
     const long panel = query * kWords;
-    for (int row = 0; row < kKeysBackward; row += kKeyRows)
+    for (int row = 0; row < rows; row += kKeyRows)
       for (int d = 0; d < kWidth; d += kColumns * kLanes) {
         key_gradients(value_grads_ + row * kWidth + d, weights_ + row * kPanelWords, grad_pairs_ + panel + d);
         key_gradients(key_grads_ + row * kWidth + d, score_grads_ + row * kPanelWords, query_pairs_ + panel + d);
@@ -529,7 +532,7 @@ class Backward {
       float* sums = query_grads_ + query * kWidth + d * kPanel;
       __m512 tile[kScoreRows][kPanelVectors];
       load(tile, sums, kPanel);
-      multiply<E>(tile, key_pairs_ + key * kWords + d, 1, kWidth, score_grads_by_key_, kPanel, kKeysBackward / E::kStep);
+      multiply<E>(tile, key_pairs_ + key * kWords + d, 1, kWidth, score_grads_by_key_, kPanel, rows / E::kStep);
       store(tile, sums, kPanel);
     }
   }
