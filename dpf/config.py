@@ -49,6 +49,13 @@ class ModelSettings:
     width: int = setting(128, "token width D", minimum=1)
     heads: int = setting(4, "attention heads; width must be a multiple of it", minimum=1)
     layers: int = setting(2, "encoder layers", minimum=1)
+    attention: str = setting(
+        "exact",
+        "exact: every gene looks at every gene; induced: through induced_points learned points, in time linear in genes"
+        " (another model)",
+        choices=("exact", "induced"),
+    )
+    induced_points: int = setting(16, "with attention = induced: points a layer", minimum=1)
     feed_forward: int = setting(512, "width of the feed-forward's hidden layer", minimum=1)
     dropout: float = setting(
         0.1, "dropout of both sublayers' outputs, the feed-forward and the latent MLP", minimum=0.0, maximum=0.95
@@ -115,8 +122,8 @@ class ComputeSettings:
     )
     attention_kernel: str = setting(
         "auto",
-        "native = a C++ kernel, compiled on first use, for Linux on CPUs with AVX-512; torch = PyTorch's;"
-        " auto = native where it can run",
+        "the program that computes model.attention, exact or induced: native = a C++ kernel, compiled on first use, for"
+        " Linux on CPUs with AVX-512; torch = PyTorch's; auto = native where it can run",
         choices=("auto", "torch", "native"),
     )
     deterministic: bool = setting(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpf.cli.memory import keep_freed_memory
 from dpf.cli.options import (
     DeviceOption,
     FormatOption,
@@ -50,6 +51,7 @@ def command(
             show_default=False,
         ),
     ] = None,
+    attention: Annotated[str | None, setting_option("model.attention", "--attention")] = None,
     epochs: Annotated[int | None, setting_option("train.epochs", "--epochs")] = None,
     batch_size: Annotated[int | None, setting_option("train.batch_size", "--batch-size")] = None,
     learning_rate: Annotated[float | None, setting_option("train.learning_rate", "--learning-rate")] = None,
@@ -78,6 +80,7 @@ def command(
     again = f"dpf train {project} --resume (and the same options)" if alone else "the same torchrun line and --resume"
     with session("train", output, f"go on with: {again}") as run:
         signal.signal(signal.SIGTERM, _as_interrupt)
+        keep_freed_memory()
         from dpf.project.directory import open_project
         from dpf.training.distributed import joined
         from dpf.workflows.train import train_project
@@ -85,6 +88,7 @@ def command(
         chosen = [f"{name}={json.dumps(value)}" for name, value in PRESETS[preset].items()] if preset else []
         changed = overrides(
             [*chosen, *(set_ or [])],
+            model__attention=attention,
             train__epochs=epochs, train__batch_size=batch_size, train__learning_rate=learning_rate,
             train__zscore=zscore, train__folds=folds, train__split=split, train__seed=seed,
             compute__threads=threads, compute__device=device, compute__precision=precision,

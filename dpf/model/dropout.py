@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 _LEVELS = 1 << 16
@@ -58,21 +59,37 @@ class Noise:
 
     def mask(self, like: Tensor) -> Tensor:
         """A tensor of `like`'s shape and type, 1 where an element is kept, 0 where it is not."""
-        start, stop, drawn = 0, like.numel(), like.numel()
-        if self.rows is not None:
-            well = like[0].numel()
-            start, drawn = self.rows.first * well, self.rows.whole * well
-            stop += start
         if self._generator is not None:
+            start, stop, drawn = self._span(like)
             mask = like.new_empty(drawn).bernoulli_(1.0 - self.p, generator=self._generator)[start:stop]
             # A copy of the rows: what else was drawn need not wait for the backward pass.
             return (mask if self.rows is None else mask.clone()).view(like.shape)
-        words = self._bits.random_raw(-(-drawn // 4)).view(np.uint16)[start:stop]
-        kept = words >= round(self.p * _LEVELS)
+        kept = self._words(like) >= self.threshold
         if like.dtype != torch.bfloat16:
             return torch.from_numpy(kept).to(like.dtype).view(like.shape)
         # A 1 in bf16 by its bits: PyTorch's conversion from bool takes twice the time of everything else here.
         return torch.from_numpy(kept * _BF16_ONE).view(torch.bfloat16).view(like.shape)
+
+    @property
+    def threshold(self) -> int:
+        """An element is kept where its `words` are at or above this."""
+        return round(self.p * _LEVELS)
+
+    def words(self, like: Tensor) -> Tensor:
+        """On the CPU, what the mask of `like` is made from: 16 bits an element, as a flat tensor of uint16."""
+        return torch.from_numpy(self._words(like))
+
+    def _words(self, like: Tensor) -> NDArray[np.uint16]:
+        start, stop, drawn = self._span(like)
+        return self._bits.random_raw(-(-drawn // 4)).view(np.uint16)[start:stop]
+
+    def _span(self, like: Tensor) -> tuple[int, int, int]:
+        """Where the elements of `like` begin and end among those that are drawn, and how many these are."""
+        if self.rows is None:
+            return 0, like.numel(), like.numel()
+        well = like[0].numel()
+        start = self.rows.first * well
+        return start, start + like.numel(), self.rows.whole * well
 
 
 def drop(x: Tensor, noise: Noise | None) -> Tensor:

@@ -12,7 +12,7 @@ Dropping attention weights would need the G x G matrix, which at 2,541 genes and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,14 +20,44 @@ from torch import Tensor, nn
 
 from dpf.model.dropout import Noise, drop_and_add, drop_relu
 
-#: Softmax attention of every gene over all genes: queries, keys and values (B, G, 3, H, K) to (B, G, H, K).
-Attention = Callable[[Tensor], Tensor]
+
+class Attention(Protocol):
+    """A program that computes softmax attention, and what stands between the products around it.
+
+    `torch_attention`, or `dpf.model.native_attention`.
+    """
+
+    def __call__(self, qkv: Tensor) -> Tensor:
+        """Of every gene over all genes: queries, keys and values (B, G, 3, H, K) to (B, G, H, K)."""
+
+    def cross(self, q: Tensor, kv: Tensor) -> Tensor:
+        """Of queries (B, Q, H, K) over the keys and values (B, P, 2, H, K) of others, to (B, Q, H, K)."""
+
+    def add_norm(self, residual: Tensor, mixed: Tensor, layer: nn.LayerNorm, noise: Noise | None) -> Tensor:
+        """``layer(residual + drop(mixed))`` of a `mixed` that has its gain already."""
+
+    def drop_relu(self, x: Tensor, noise: Noise | None) -> Tensor:
+        """``drop(relu(x))`` of an `x` that has its gain already and may be written over."""
 
 
-def torch_attention(qkv: Tensor) -> Tensor:
-    """Attention as PyTorch ships it, on every device."""
-    q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, G, K): a view, each gene's heads stay side by side
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)  # (B, G, H, K)
+class _TorchAttention:
+    def __call__(self, qkv: Tensor) -> Tensor:
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, G, K): a view, each gene's heads stay side by side
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)  # (B, G, H, K)
+
+    def cross(self, q: Tensor, kv: Tensor) -> Tensor:
+        k, v = kv.permute(2, 0, 3, 1, 4)  # each (B, H, P, K)
+        return F.scaled_dot_product_attention(q.transpose(1, 2), k, v).transpose(1, 2)  # (B, Q, H, K)
+
+    def add_norm(self, residual: Tensor, mixed: Tensor, layer: nn.LayerNorm, noise: Noise | None) -> Tensor:
+        return normalise(drop_and_add(residual, mixed, noise), layer)
+
+    def drop_relu(self, x: Tensor, noise: Noise | None) -> Tensor:
+        return drop_relu(x, noise)
+
+
+#: Attention as PyTorch ships it, on every device.
+torch_attention: Attention = _TorchAttention()
 
 
 def affine(x: Tensor, layer: nn.Linear, gain: float = 1.0) -> Tensor:
@@ -39,9 +69,47 @@ def affine(x: Tensor, layer: nn.Linear, gain: float = 1.0) -> Tensor:
     return F.linear(x, weight.to(x.dtype), bias.to(x.dtype))
 
 
+def affine_rows(x: Tensor, layer: nn.Linear, rows: slice) -> Tensor:
+    """Some of the outputs of `layer(x)`, in x's precision."""
+    return F.linear(x, layer.weight[rows].to(x.dtype), layer.bias[rows].to(x.dtype))
+
+
 def normalise(x: Tensor, layer: nn.LayerNorm) -> Tensor:
     """`layer(x)` in x's precision; the mean and the variance are taken in float32 inside the kernel."""
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        found: Tensor = _Bf16LayerNorm.apply(x, layer.weight, layer.bias, layer.eps)  # type: ignore[no-untyped-call]
+        return found
     return F.layer_norm(x, layer.normalized_shape, layer.weight.to(x.dtype), layer.bias.to(x.dtype), layer.eps)
+
+
+class _Bf16LayerNorm(torch.autograd.Function):
+    """Layer norm of bf16 rows on the CPU, with float32 sums where PyTorch's kernel has bf16 ones.
+
+    That kernel adds up the gradients of weight and bias row by row in bf16, where a sum stops growing at 256 times its
+    terms: over eight wells of 2,541 genes, 97% of the bias's gradient was missing.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        out, mean, scale = torch.native_layer_norm(x, x.shape[-1:], weight, bias, eps)
+        ctx.save_for_backward(x, weight, bias, mean, scale)
+        ctx.eps = eps
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        x, weight, bias, mean, scale = ctx.saved_tensors
+        grad, shape = grads[0].contiguous(), x.shape[-1:]
+        grad_x, _, _ = torch.ops.aten.native_layer_norm_backward(
+            grad, x, shape, mean, scale, weight, bias, [True, False, False]
+        )
+        if not ctx.needs_input_grad[1]:
+            return grad_x, None, None, None
+        normal = F.layer_norm(x, shape, eps=ctx.eps)
+        rows = list(range(x.ndim - 1))
+        grad_weight = normal.mul_(grad).sum(rows, dtype=torch.float32)
+        return grad_x, grad_weight, grad.sum(rows, dtype=torch.float32), None
 
 
 class GeneTokens(nn.Module):
@@ -75,16 +143,35 @@ class EncoderLayer(nn.Module):
         """Softmax attention of every gene over all genes, times `gain`; (B, G, D) to (B, G, D)."""
         batch, genes, width = tokens.shape
         qkv = affine(tokens, self.qkv).view(batch, genes, 3, self.heads, width // self.heads)  # (B, G, 3, H, K)
-        return affine(attention(qkv).reshape(batch, genes, width), self.attention_out, gain)  # (B, G, D)
+        return self.join(attention(qkv), gain)
+
+    def queries(self, tokens: Tensor) -> Tensor:
+        """The queries alone, for cross attention: (B, G, D) to (B, G, H, K)."""
+        width = tokens.shape[2]
+        found = affine_rows(tokens, self.qkv, slice(width))
+        return found.view(*tokens.shape[:2], self.heads, width // self.heads)
+
+    def keys_and_values(self, tokens: Tensor) -> Tensor:
+        """The keys and values alone: (B, G, D) to (B, G, 2, H, K)."""
+        width = tokens.shape[2]
+        found = affine_rows(tokens, self.qkv, slice(width, None))
+        return found.view(*tokens.shape[:2], 2, self.heads, width // self.heads)
+
+    def join(self, heads: Tensor, gain: float) -> Tensor:
+        """The heads' findings as one token, times `gain`; (B, G, H, K) to (B, G, D)."""
+        return affine(heads.flatten(2), self.attention_out, gain)
 
     def forward(self, tokens: Tensor, noise: Noise | None = None, attention: Attention = torch_attention) -> Tensor:
         """(B, G, D) to (B, G, D); dropout is on exactly when `noise` is given."""
+        return self.finish(tokens, self.attend(tokens, attention, noise.gain if noise else 1.0), noise, attention)
+
+    def finish(self, tokens: Tensor, mixed: Tensor, noise: Noise | None, program: Attention) -> Tensor:
+        """What follows attention: residual and norm, then feed-forward, residual and norm; `mixed` has its gain."""
         gain = noise.gain if noise else 1.0
-        mixed = self.attend(tokens, attention, gain)  # (B, G, D)
-        tokens = normalise(drop_and_add(tokens, mixed, noise), self.attention_norm)
-        hidden = drop_relu(affine(tokens, self.feed_forward_in, gain), noise)  # (B, G, F)
+        tokens = program.add_norm(tokens, mixed, self.attention_norm, noise)
+        hidden = program.drop_relu(affine(tokens, self.feed_forward_in, gain), noise)  # (B, G, F)
         out = affine(hidden, self.feed_forward_out, gain)  # (B, G, D)
-        return normalise(drop_and_add(tokens, out, noise), self.feed_forward_norm)
+        return program.add_norm(tokens, out, self.feed_forward_norm, noise)
 
 
 class Encoder(nn.Module):
@@ -114,7 +201,8 @@ def reset_parameters(module: nn.Module, generator: torch.Generator) -> None:
 
     Linear layers: uniform in ±1/sqrt(fan in), weights and biases; the joint query/key/value projection: Xavier
     uniform, bias 0, and the attention's output bias 0, as `nn.MultiheadAttention`; layer norms: 1 and 0; gene
-    embeddings: standard normal, as `nn.Embedding`.
+    embeddings: standard normal, as `nn.Embedding`; inducing points (`dpf.model.induced`): the same, so that they are on
+    the scale of the tokens that they meet.
     """
     for name, part in module.named_modules():
         if isinstance(part, nn.LayerNorm):
@@ -131,3 +219,5 @@ def reset_parameters(module: nn.Module, generator: torch.Generator) -> None:
                 nn.init.zeros_(part.bias)
         elif isinstance(part, GeneTokens):
             nn.init.normal_(part.gene, generator=generator)
+        elif isinstance(points := getattr(part, "points", None), nn.Parameter):
+            nn.init.normal_(points, generator=generator)

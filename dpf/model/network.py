@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from dpf.config import ModelSettings
 from dpf.model.dropout import Noise, drop
-from dpf.model.encoder import Attention, Encoder, reset_parameters, torch_attention
+from dpf.model.encoder import Attention, reset_parameters, torch_attention
+from dpf.model.induced import build_encoder
 from dpf.model.start import Start, StartShape
 
 #: What calls the encoder: of its forward's arguments, its result (`dpf.model.compiled`).
@@ -76,7 +77,7 @@ class PerturbFormer(nn.Module):
         self.layout, self.settings, self.zscore = layout, settings, zscore
         self.encode: Encode | None = None  # stands in for the encoder, where it has been compiled
         width, latent = settings.width, settings.latent
-        self.encoder = Encoder(genes, width, settings.heads, settings.layers, settings.feed_forward)
+        self.encoder = build_encoder(genes, settings)
         self.latent_in = nn.Linear(width, width)
         self.latent_out = nn.Linear(width, latent)
         self.start = None if start is None else Start(start)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dpf.cli.memory import keep_freed_memory
 from tests.bench import engine, program
 
 RESULTS = Path(__file__).parent / "results"
@@ -20,17 +21,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=["engine", "program", []], default=[])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--genes", type=int, nargs="+", default=[500, 1000, 2541])
+    parser.add_argument("--genes", type=int, nargs="+", default=[500, 1000, 2541, 5000])
+    parser.add_argument("--induced", type=int, nargs="*", default=[2541, 5000, 20000])
     asked = parser.parse_args()
+    keep_freed_memory()  # as dpf train does
     parts = asked.parts or ["engine", "program"]
     result: dict[str, Any] = {"machine": engine.machine()}
     if "engine" in parts:
         wells, plain_batch = (128, 32) if asked.device.startswith("cuda") else (8, 4)
-        result["engine"] = engine.measure(asked.device, asked.genes, wells, 5, plain_batch)
-        result["engine"]["peak_gib_batch_32"] = engine.peak_gib(2541, 32, asked.device, "auto", "ours")
+        result["engine"] = engine.measure(asked.device, asked.genes, asked.induced, wells, 5, plain_batch)
+        result["engine"]["peak_gib_batch_32"] = engine.peak_gib(2541, 32, asked.device, "auto", "exact")
     if "program" in parts:
         result["program"] = program.measure()
     print(json.dumps(result, indent=1))
+    if "engine" in parts:
+        print(engine.table(result["engine"]))
     machine = result["machine"]
     name = re.sub(r"\W+", "-", f"{machine['gpu'] or machine['cpu']}-{machine['cores']}-cores".lower()).strip("-")
     RESULTS.mkdir(exist_ok=True)

@@ -1,8 +1,7 @@
-"""Seconds a well for a training step, a forward and a Gradient x Input, ours over the plain implementation's."""
+"""Seconds a well for a training step, a forward and a Gradient x Input: ours, exact and induced, and the plain ones."""
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import os
@@ -26,9 +25,14 @@ from dpf.training.device import Compute, resolve_compute
 from dpf.training.inference import predict_wells
 from dpf.training.member import MemberData, MemberTraining
 from tests.bench.plain import PlainFormer, plain_step
+from tests.bench.roofline import bytes_of, ceilings, operations, roofline
 
 LAYOUT = TargetLayout(("Tscore", "CytoTRACE", "Pseudotime"), "activated", "activation")
-SETTINGS = ModelSettings()
+EXACT = ModelSettings()
+INDUCED = ModelSettings(attention="induced")
+#: The plain implementation keeps several genes x genes matrices a head and layer: at most so many wells x genes².
+PLAIN_AT_MOST = 4 * 2541**2
+DEFAULT_WELLS, DEFAULT_GENES = 768, 2541
 
 
 def machine() -> dict[str, Any]:
@@ -61,30 +65,31 @@ def _wait(device: torch.device) -> None:
 
 
 class Case:
-    """Random wells of one size, the same for both implementations."""
+    """Random wells of one size, the same for every implementation."""
 
-    def __init__(self, genes: int, wells: int, compute: Compute) -> None:
+    def __init__(self, genes: int, wells: int, compute: Compute, settings: ModelSettings = EXACT) -> None:
         generator = torch.Generator().manual_seed(614)
-        self.genes, self.wells, self.compute = genes, wells, compute
+        self.genes, self.wells, self.compute, self.settings = genes, wells, compute, settings
         self.x = torch.randn(wells, genes, generator=generator)
         self.scores = torch.randn(wells, 3, generator=generator)
         self.label = (torch.rand(wells, generator=generator) > 0.5).float()
         self.activation = torch.randn(wells, generator=generator)
 
-    def training(self, batch_size: int) -> MemberTraining:
-        """Our training over all wells."""
+    def training(self, batch_size: int, validation: int = 1) -> MemberTraining:
+        """Our training over all wells but the last ones, which validate (and are trained on too if it is one)."""
         generator = torch.Generator().manual_seed(614)
-        network = build_network(self.genes, LAYOUT, SETTINGS, False, generator)
+        network = build_network(self.genes, LAYOUT, self.settings, False, generator)
         device = self.compute.device
         targets = TargetBatch(*(part.to(device) for part in (self.scores, self.label, self.activation)))
         rows = torch.arange(self.wells, device=device)
-        data = MemberData(self.x.to(device), targets, rows, rows[:1])
+        train = rows if validation == 1 else rows[:-validation]
+        data = MemberData(self.x.to(device), targets, train, rows[-validation:])
         return MemberTraining(network, data, TrainSettings(batch_size=batch_size), self.compute, (614, 0))
 
     def plain(self) -> PlainFormer:
         """The plain model on the device."""
         torch.manual_seed(614)
-        return PlainFormer(self.genes, LAYOUT, SETTINGS).to(self.compute.device)
+        return PlainFormer(self.genes, LAYOUT, EXACT).to(self.compute.device)
 
 
 def ours(case: Case, batch_size: int, repeats: int) -> dict[str, float]:
@@ -150,17 +155,17 @@ def peak_gib(genes: int, batch_size: int, device: str, precision: str, implement
 
 
 def memory_of_a_step(genes: int, batch_size: int, device: str, precision: str, implementation: str) -> float:
-    """Run one training step and return the peak, in GiB."""
+    """Run one training step of exact, induced or plain and return the peak, in GiB."""
     compute = resolve_compute(ComputeSettings(device=device, precision=precision))
-    case = Case(genes, batch_size, compute)
-    if implementation == "ours":
-        training = case.training(batch_size)
-        training.network.train()
-        training._step(torch.arange(batch_size, device=compute.device), 0)
-    else:
+    case = Case(genes, batch_size, compute, INDUCED if implementation == "induced" else EXACT)
+    if implementation == "plain":
         model = case.plain()
         batch = [part.to(compute.device) for part in (case.x, case.scores, case.label, case.activation)]
         plain_step(model, torch.optim.AdamW(model.parameters()), *batch)
+    else:
+        training = case.training(batch_size)
+        training.network.train()
+        training._step(torch.arange(batch_size, device=compute.device), 0)
     if compute.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     # Not getrusage: a new process inherits its parent's peak there.
@@ -168,63 +173,107 @@ def memory_of_a_step(genes: int, batch_size: int, device: str, precision: str, i
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 2**20
 
 
-def operations(genes: int, settings: ModelSettings = SETTINGS) -> dict[str, float]:
-    """Floating-point operations of one well's forward: attention (4 G² D a layer) and matrix products."""
-    width = settings.width
-    attention = settings.layers * 4.0 * genes**2 * width
-    products = settings.layers * 2.0 * genes * (4 * width**2 + 2 * width * settings.feed_forward)
-    return {"attention": attention, "products": products, "forward": attention + products}
+def bound(case: Case, measured: dict[str, float], limits: dict[str, float]) -> dict[str, float]:
+    """Where a measured training step stands under the machine's roofline."""
+    training = case.training(case.wells)
+    training.network.train()
+    wells = torch.arange(case.wells, device=case.compute.device)
+    training._step(wells, 0)
+    moved = bytes_of(lambda: training._step(wells, 1))
+    forward = operations(case.genes, case.settings)["forward"]
+    return roofline(measured["train"], case.wells, forward, moved, limits)
 
 
-def ceilings(compute: Compute) -> dict[str, float]:
-    """What the machine's own matrix product and copy reach: TFLOP/s in the encoder's dtype, GB/s read and written."""
-    size = 8192 if compute.device.type == "cuda" else 2048
-    a = torch.randn(size, size, device=compute.device).to(compute.dtype)
-    product = seconds(lambda: a @ a, compute.device, 5, 2)
-    b = torch.empty_like(a)
-    copy = seconds(lambda: b.copy_(a), compute.device, 5, 2)
-    return {"tflops": 2 * size**3 / product / 1e12, "gb_per_s": 2 * a.numel() * a.element_size() / copy / 1e9}
-
-
-def measure(device: str, genes: list[int], wells: int, repeats: int, plain_batch: int) -> dict[str, Any]:
-    """Both implementations over several sizes."""
-    compute = resolve_compute(ComputeSettings(device=device))
-    exact = resolve_compute(ComputeSettings(device=device, precision="fp32"))
-    result: dict[str, Any] = {"machine": machine(), "precision": compute.precision, "sizes": {}}
-    result["ceilings"] = ceilings(compute)
-    for count in genes:
-        entry: dict[str, Any] = {"operations": operations(count)}
-        entry["ours"] = ours(Case(count, wells, compute), min(32, wells), repeats)
-        entry["ours_fp32"] = ours(Case(count, wells, exact), min(32, wells), repeats)
-        gc.collect()
-        try:
-            entry["plain"] = plain(Case(count, wells, exact), plain_batch, max(2, repeats // 2))
-            entry["ratio"] = {name: entry["plain"][name] / entry["ours"][name] for name in entry["ours"]}
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            entry["plain"] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        reached = 3 * entry["operations"]["forward"] / entry["ours"]["train"] / 1e12
-        entry["train_tflops"] = reached
-        entry["train_share_of_ceiling"] = reached / result["ceilings"]["tflops"]
-        result["sizes"][count] = entry
-        print(json.dumps({count: entry}), file=sys.stderr, flush=True)
+def default_run(compute: Compute, exact: dict[str, float]) -> dict[str, float]:
+    """The default run, 50 epochs of 614 wells and validation on 154: measured on a GPU, else from what a step takes."""
+    epochs, validation = TrainSettings().epochs, round(DEFAULT_WELLS * TrainSettings().validation)
+    train = DEFAULT_WELLS - validation
+    result = {"estimated_seconds": epochs * (train * exact["train"] + validation * exact["forward"])}
+    if compute.device.type == "cuda":
+        training = Case(DEFAULT_GENES, DEFAULT_WELLS, compute).training(TrainSettings().batch_size, validation)
+        started = time.perf_counter()
+        for _ in range(epochs):
+            training.run_epoch()
+        _wait(compute.device)
+        result["measured_seconds"] = time.perf_counter() - started
     return result
 
 
-def main() -> None:
-    """Measure and print JSON."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--genes", type=int, nargs="+", default=[500, 1000, 2541])
-    parser.add_argument("--wells", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--plain-batch", type=int, default=4)
-    parser.add_argument("--memory", action="store_true")
-    asked = parser.parse_args()
-    result = measure(asked.device, asked.genes, asked.wells, asked.repeats, asked.plain_batch)
-    if asked.memory:
-        result["peak_gib_batch_32"] = {"ours": peak_gib(2541, 32, asked.device, "auto", "ours")}
-    print(json.dumps(result, indent=1))
+def measure(
+    device: str, genes: list[int], induced: list[int], wells: int, repeats: int, plain_batch: int
+) -> dict[str, Any]:
+    """Exact attention and the plain implementation over several sizes, then induced attention."""
+    compute = resolve_compute(ComputeSettings(device=device))
+    others = {
+        "ours_fp32": resolve_compute(ComputeSettings(device=device, precision="fp32")),
+        "ours_torch_kernel": resolve_compute(ComputeSettings(device=device, attention_kernel="torch")),
+    }
+    result: dict[str, Any] = {"machine": machine(), "precision": compute.precision, "kernel": compute.attention_kernel}
+    result |= {"ceilings": ceilings(compute, seconds), "sizes": {}, "induced": {}}
+    for count in genes:
+        few, often = _affordable(count, wells, repeats, compute)
+        case = Case(count, few, compute)
+        entry: dict[str, Any] = {"operations": operations(count, EXACT), "ours": ours(case, min(32, few), often)}
+        entry["roofline"] = bound(case, entry["ours"], result["ceilings"])
+        for name, other in others.items():
+            entry[name] = ours(Case(count, few, other), min(32, few), often)
+        gc.collect()
+        try:
+            size = max(1, min(plain_batch, PLAIN_AT_MOST * plain_batch // 4 // count**2))
+            entry["plain"] = plain(Case(count, few, others["ours_fp32"]), size, max(1, often // 2))
+            entry["ratio"] = {name: entry["plain"][name] / entry["ours"][name] for name in entry["ours"]}
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            entry["plain"] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        result["sizes"][str(count)] = entry
+        print(json.dumps({count: entry}), file=sys.stderr, flush=True)
+    for count in induced:
+        result["induced"][str(count)] = entry = _induced(count, wells, repeats, compute, result)
+        print(json.dumps({f"induced {count}": entry}), file=sys.stderr, flush=True)
+    if str(DEFAULT_GENES) in result["sizes"]:
+        result["default_run"] = default_run(compute, result["sizes"][str(DEFAULT_GENES)]["ours"])
+    return result
 
 
-if __name__ == "__main__":
-    main()
+def _affordable(genes: int, wells: int, repeats: int, compute: Compute) -> tuple[int, int]:
+    """Fewer wells and repeats of what takes a CPU long."""
+    return (wells, repeats) if genes <= 2541 or compute.device.type != "cpu" else (min(wells, 2), min(repeats, 2))
+
+
+def _induced(genes: int, wells: int, repeats: int, compute: Compute, result: dict[str, Any]) -> dict[str, Any]:
+    few = max(1, min(wells, wells * 2541 // genes)) if compute.device.type == "cpu" else wells
+    case = Case(genes, few, compute, INDUCED)
+    entry: dict[str, Any] = {"points": INDUCED.induced_points, "operations": operations(genes, INDUCED)}
+    entry["ours"] = ours(case, min(32, few), repeats)
+    entry["roofline"] = bound(case, entry["ours"], result["ceilings"])
+    entry["train_ms_per_1000_genes"] = entry["ours"]["train"] / genes * 1e6
+    entry["peak_gib_batch_1"] = peak_gib(genes, 1, str(compute.device), "auto", "induced")
+    if exact := result["sizes"].get(str(genes)):
+        for name, kernel in (("over_exact", "ours"), ("over_exact_torch_kernel", "ours_torch_kernel")):
+            entry[name] = {part: exact[kernel][part] / entry["ours"][part] for part in entry["ours"]}
+    return entry
+
+
+def table(result: dict[str, Any]) -> str:
+    """The measurements for people: ms a well."""
+    lines = [f"{'genes':>7} {'attention':>10} {'train':>8} {'forward':>8} {'G x I':>8}  ratios of the training step"]
+
+    def line(genes: str, name: str, times: dict[str, float], note: str = "") -> None:
+        parts = " ".join(f"{1e3 * times[part]:8.1f}" for part in ("train", "forward", "gradient_x_input"))
+        lines.append(f"{int(genes):7,} {name:>10} {parts}  {note}")
+
+    for genes, entry in result["sizes"].items():
+        ratio = f"{entry['ratio']['train']:.1f} x plain; " if "ratio" in entry else ""
+        share = entry["roofline"]
+        note = f"{share['share_of_matrix_product']:.0%} of the matrix product, {share['share_of_copy']:.0%} of the copy"
+        line(genes, "exact", entry["ours"], ratio + note)
+        line(genes, "fp32", entry["ours_fp32"])
+        line(genes, "torch", entry["ours_torch_kernel"])
+        if isinstance(entry["plain"], dict):
+            line(genes, "plain", entry["plain"])
+    for genes, entry in result["induced"].items():
+        ratio = f"{entry['over_exact']['train']:.1f} x exact; " if "over_exact" in entry else ""
+        note = f"{entry['train_ms_per_1000_genes']:.1f} ms / 1,000 genes, {entry['peak_gib_batch_1']:.2f} GiB"
+        line(genes, "induced", entry["ours"], ratio + note)
+    for name, value in result.get("default_run", {}).items():
+        lines.append(f"the default run, 768 x 2,541, 50 epochs, {name.replace('_', ' ')}: {value:,.0f}")
+    return "\n".join(lines)

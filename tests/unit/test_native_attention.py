@@ -106,6 +106,67 @@ def test_outputs_and_gradients_are_those_of_attention_written_out(shape, dtype):
             assert error(ours, exact) < 1.5 * error(theirs, exact) + 1e-6, name
 
 
+#: (wells, queries, keys, heads, width): few ask many, many ask few, one asks some, nothing that comes out even.
+CROSSED = [(2, 48, 301, 2, 32), (2, 301, 48, 2, 32), (1, 1, 5, 1, 16), (3, 7, 2, 2, 20), (1, 97, 145, 3, 64)]
+
+
+def crossed(shape, dtype, seed=0):
+    """Queries; keys and values of others side by side; a gradient of the output."""
+    wells, queries, keys, heads, width = shape
+    generator = torch.Generator().manual_seed(seed)
+    sizes = (wells, queries, heads, width), (wells, keys, 2, heads, width), (wells, queries, heads, width)
+    return [torch.randn(size, generator=generator).to(dtype) for size in sizes]
+
+
+def run_crossed(cross, q, kv, grad_out):
+    """The output and the gradients of queries, keys and values."""
+    q, kv = q.clone().requires_grad_(), kv.clone().requires_grad_()
+    out = cross(q, kv)
+    out.backward(grad_out)
+    return out.detach(), q.grad, *kv.grad.unbind(2)
+
+
+def written_out(q, kv):
+    """Attention of some over others, by its formula."""
+    k, v = kv.permute(2, 0, 3, 1, 4)
+    weights = (q.transpose(1, 2) @ k.transpose(-1, -2) / math.sqrt(q.shape[3])).softmax(-1)
+    return (weights @ v).transpose(1, 2)
+
+
+@pytest.mark.parametrize("shape", CROSSED, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_attention_over_others_is_the_same_formula(shape, dtype):
+    kernel = native(dtype)
+    q, kv, grad_out = crossed(shape, dtype)
+    expected = run_crossed(written_out, q.double(), kv.double(), grad_out.double())
+    limit = {torch.float32: 3e-6, torch.bfloat16: 0.01}[dtype]
+    for cross in (kernel.cross, torch_attention.cross):
+        found = run_crossed(cross, q, kv, grad_out)
+        for name, ours, exact in zip(("out", "q", "k", "v"), found, expected, strict=True):
+            assert ours.dtype == dtype
+            assert error(ours, exact) < limit, name
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_attention_over_others_is_the_same_bit_for_bit_with_any_number_of_threads(dtype):
+    kernel = native(dtype)
+    inputs_ = crossed((3, 50, 211, 3, 32), dtype)
+    torch.set_num_threads(1)
+    first = run_crossed(kernel.cross, *inputs_)
+    for threads in (2, 5):
+        torch.set_num_threads(threads)
+        assert all(torch.equal(a, b) for a, b in zip(run_crossed(kernel.cross, *inputs_), first, strict=True))
+
+
+def test_queries_that_all_wells_share_are_taken_as_they_are():
+    kernel = native(torch.float32)
+    q, kv, grad_out = crossed((3, 9, 40, 2, 32), torch.float32)
+    shared = q[:1].clone().requires_grad_()
+    kernel.cross(shared.expand_as(q), kv).backward(grad_out)
+    expected = run_crossed(written_out, q[:1].expand_as(q), kv, grad_out)[1].sum(0, keepdim=True)
+    torch.testing.assert_close(shared.grad, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_real_size_is_as_exact_as_pytorchs_kernel(dtype):
     kernel = native(dtype)
@@ -123,7 +184,7 @@ def test_the_real_size_is_as_exact_as_pytorchs_kernel(dtype):
 def test_the_log_sum_is_that_of_the_scores(dtype):
     kernel = native(dtype)
     qkv, _ = inputs((2, 203, 2, 32), dtype)
-    _, log_sum = kernel.forward(qkv)
+    _, log_sum = kernel.forward(*qkv.unbind(2))
     q, k, _ = qkv.double().permute(2, 0, 3, 1, 4)
     expected = (q @ k.transpose(-1, -2) / math.sqrt(32)).logsumexp(-1)
     torch.testing.assert_close(log_sum.double() * math.log(2), expected, rtol=2e-6, atol=2e-6)
@@ -215,6 +276,8 @@ def test_heads_wider_than_the_kernel_are_refused():
     kernel = native(torch.float32)
     with pytest.raises(DeviceError, match=r"width / model.heads = 129[\s\S]*attention_kernel=torch"):
         kernel(torch.zeros(1, 3, 3, 1, WIDEST + 1))
+    with pytest.raises(DeviceError, match="has no heads this wide"):
+        kernel.cross(torch.zeros(1, 3, 1, WIDEST + 1), torch.zeros(1, 4, 2, 1, WIDEST + 1))
 
 
 @pytest.mark.long

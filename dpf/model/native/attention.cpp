@@ -1,4 +1,4 @@
-// Exact softmax attention and its gradient for x86 CPUs with AVX-512, without a G x G matrix.
+// Softmax attention and its gradient for x86 CPUs with AVX-512, without a matrix of all queries by all keys.
 //
 //     S = Q K^T / sqrt(K),  P = softmax(S),  O = P V
 //     dV = P^T dO,  dP = dO V^T,  dS = P (dP - rowsum(dO O)),  dQ = dS K / sqrt(K),  dK = dS^T Q / sqrt(K)
@@ -13,14 +13,14 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <dlfcn.h>
-#include <thread>
-#include <vector>
+
+#include "threads.h"
 
 #define INLINE inline __attribute__((always_inline))
 
@@ -36,7 +36,9 @@ constexpr int kKeysBackward = 48;
 constexpr int kScoreRows = 8;  // keys, or head dimensions, of a register tile that is a panel wide
 constexpr int kKeyRows = 12;   // keys of a register tile that is two vectors of head dimensions wide
 static_assert(kKeysForward % kScoreRows == 0);
+constexpr int kFewKeys = 24;
 static_assert(kKeysBackward % kScoreRows == 0 && kKeysBackward % kKeyRows == 0);
+static_assert(kFewKeys % kScoreRows == 0 && kFewKeys % kKeyRows == 0 && kFewKeys <= kKeysBackward);
 
 // 2^x to a relative 3e-6 (degree 4) or float rounding (degree 6); minimax on [0, 1), the rest is the exponent. NaN stays NaN.
 template <int kDegree>
@@ -66,6 +68,38 @@ INLINE __m512 exp2_vector<6>(__m512 x) {
   return _mm512_scalef_ps(p, x);
 }
 
+// A mask of the first `count` lanes, at most 32.
+INLINE Word first_bits(long count) { return count >= 32 ? 0xffffffffu : count <= 0 ? 0u : (1u << count) - 1u; }
+
+// Sixteen rows of sixteen 32-bit words, in place.
+INLINE void transpose(__m512i (&x)[16]) {
+  __m512i y[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+    y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {  // now x[i + j]: words j, 4 + j, 8 + j, 12 + j of rows i to i + 3
+    x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+    x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+    x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+    x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const __m512i even = _mm512_shuffle_i32x4(x[j], x[4 + j], 0x88), odd = _mm512_shuffle_i32x4(x[j], x[4 + j], 0xdd);
+    const __m512i even2 = _mm512_shuffle_i32x4(x[8 + j], x[12 + j], 0x88);
+    const __m512i odd2 = _mm512_shuffle_i32x4(x[8 + j], x[12 + j], 0xdd);
+    y[j] = _mm512_shuffle_i32x4(even, even2, 0x88);
+    y[8 + j] = _mm512_shuffle_i32x4(even, even2, 0xdd);
+    y[4 + j] = _mm512_shuffle_i32x4(odd, odd2, 0x88);
+    y[12 + j] = _mm512_shuffle_i32x4(odd, odd2, 0xdd);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) x[i] = y[i];
+}
+
 struct Float32 {
   using Element = float;
   static constexpr int kStep = 1;  // elements of a word
@@ -74,9 +108,15 @@ struct Float32 {
   static INLINE __m512 dot(__m512 sum, __m512i a, __m512i b) {
     return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
   }
-  static float to_float(float x) { return x; }
-  static float from_float(float x) { return x; }
+  // Up to 16 elements as floats and back, and up to 16 words of a row; what the mask leaves out is zero or untouched.
+  static INLINE __m512 load(const float* from, __mmask16 mask) { return _mm512_maskz_loadu_ps(mask, from); }
+  static INLINE void store(float* to, __mmask16 mask, __m512 x) { _mm512_mask_storeu_ps(to, mask, x); }
+  static INLINE __m512i load_words(const float* from, long count) {
+    return _mm512_maskz_loadu_epi32(static_cast<__mmask16>(first_bits(count)), from);
+  }
 
+  // A vector of a gene's head dimensions and of the next gene's, as words summed over genes.
+  static INLINE void store_pair(Word* to, __m512 first, __m512) { _mm512_store_ps(to, first); }
   // Two keys' values of a vector of queries, as words summed over keys: rows of the panel's width.
   static INLINE void store_by_key(Word* to, __m512 first, __m512 second) {
     _mm512_store_ps(to, first);
@@ -98,19 +138,20 @@ struct BFloat16 {
   static INLINE __m512 dot(__m512 sum, __m512i a, __m512i b) {
     return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
   }
-  static float to_float(std::uint16_t x) {
-    const Word bits = static_cast<Word>(x) << 16;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
+  static INLINE __m512 load(const std::uint16_t* from, __mmask16 mask) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from)), 16));
   }
-  static std::uint16_t from_float(float x) {
-    Word bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    const Word rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;  // to nearest, ties to even
-    return static_cast<std::uint16_t>(x != x ? 0x7fc0u : rounded);
+  static INLINE void store(std::uint16_t* to, __mmask16 mask, __m512 x) {
+    _mm256_mask_storeu_epi16(to, mask, (__m256i)_mm512_cvtneps_pbh(x));
+  }
+  static INLINE __m512i load_words(const std::uint16_t* from, long count) {
+    return _mm512_maskz_loadu_epi16(static_cast<__mmask32>(first_bits(count)), from);
   }
 
+  static INLINE void store_pair(Word* to, __m512 first, __m512 second) {  // exact: these were bf16 before
+    const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(first), 16);
+    _mm512_store_si512(to, _mm512_or_si512(low, _mm512_castps_si512(second)));
+  }
   static INLINE void store_by_key(Word* to, __m512 first, __m512 second) {
     alignas(64) static constexpr std::uint16_t kInterleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
                                                                   21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
@@ -194,27 +235,48 @@ void pack_rows(Word* to, Rows<E> x, int wide, long rows) {
 // Words along the head width, transposed: panels of [word][48 genes].
 template <class E>
 void pack_panels(Word* to, Rows<E> x, int wide) {
-  using Element = typename E::Element;
   const long words = wide / E::kStep;
-  std::memset(to, 0, sizeof(Word) * up(x.count, kPanel) * words);
-  auto* elements = reinterpret_cast<Element*>(to);
-  for (long i = 0; i < x.count; ++i) {
-    Element* column = elements + (i / kPanel * words * kPanel + i % kPanel) * E::kStep;
-    const Element* row = x[i];
-    for (int k = 0; k < x.width; ++k) column[k / E::kStep * kPanel * E::kStep + k % E::kStep] = row[k];
+  for (long i = 0; i < up(x.count, kPanel); i += kLanes) {
+    Word* block = to + i / kPanel * words * kPanel + i % kPanel;
+    for (long w = 0; w < words; w += kLanes) {
+      __m512i tile[16];
+      for (long r = 0; r < kLanes; ++r)
+        tile[r] = i + r < x.count ? E::load_words(x[i + r] + w * E::kStep, x.width - w * E::kStep) : _mm512_setzero_si512();
+      transpose(tile);
+      for (long r = 0; r < (words - w < kLanes ? words - w : kLanes); ++r)
+        _mm512_store_si512(block + (w + r) * kPanel, tile[r]);
+    }
   }
 }
 
 // Words along the genes: [word of genes][head width].
 template <class E>
 void pack_pairs(Word* to, Rows<E> x, int wide, long rows) {
-  using Element = typename E::Element;
-  std::memset(to, 0, sizeof(Element) * rows * wide);
-  auto* elements = reinterpret_cast<Element*>(to);
-  for (long i = 0; i < x.count; ++i) {
-    Element* pair = elements + i / E::kStep * E::kStep * wide + i % E::kStep;
-    const Element* row = x[i];
-    for (int k = 0; k < x.width; ++k) pair[k * E::kStep] = row[k];
+  for (long i = 0; i < rows; i += E::kStep)
+    for (int k = 0; k < wide; k += kLanes) {
+      const auto mask = static_cast<__mmask16>(first_bits(x.width - k));
+      const __m512 zero = _mm512_setzero_ps();
+      const __m512 first = i < x.count ? E::load(x[i] + k, mask) : zero;
+      const __m512 second = E::kStep == 2 && i + 1 < x.count ? E::load(x[i + 1] + k, mask) : zero;
+      E::store_pair(to + i / E::kStep * wide + k, first, second);
+    }
+}
+
+// Rows from columns: row i < rows of `to` becomes the vector of its head dimensions in `from`, [dimension][48 genes],
+// times `factor` of its panel's column.
+template <class E>
+INLINE void write_panel(Rows<E> to, long start, long rows, const float* from, const float* factor) {
+  for (long i = 0; i < rows; i += kLanes) {
+    const __m512 scale = _mm512_load_ps(factor + i);
+    for (int d = 0; d < to.width; d += kLanes) {
+      __m512i tile[16];
+      for (int r = 0; r < kLanes; ++r)
+        tile[r] = _mm512_castps_si512(_mm512_mul_ps(_mm512_load_ps(from + (d + r) * kPanel + i), scale));
+      transpose(tile);
+      const auto mask = static_cast<__mmask16>(first_bits(to.width - d));
+      for (long r = 0; r < (rows - i < kLanes ? rows - i : kLanes); ++r)
+        E::store(const_cast<typename E::Element*>(to[start + i + r]) + d, mask, _mm512_castsi512_ps(tile[r]));
+    }
   }
 }
 
@@ -240,33 +302,35 @@ class Scratch {
   char* next_;
 };
 
-// What the caller passes. qkv and its gradient: (wells, genes, 3, heads, width); out and its gradient: (wells, genes,
-// heads, width); lse: (wells, heads, genes), the scores' logarithm of summed exponentials to base 2.
+// What the caller passes. Queries: (wells, queries, heads, width), rows `q_stride` elements apart; keys and values:
+// (wells, keys, heads, width), rows `kv_stride` apart; their gradients lie as they do. out and its gradient: (wells,
+// queries, heads, width) without gaps; lse: (wells, heads, queries), the scores' logarithm of summed exponentials to
+// base 2.
 struct Call {
-  long wells, genes, heads, width;
-  const void* qkv;
+  long wells, queries, keys, heads, width, q_stride, kv_stride;
+  const void *q, *k, *v;
   void* out;
   float* lse;
   const void* grad_out;
-  void* grad_qkv;
+  void *grad_q, *grad_k, *grad_v;
 
   template <class E>
-  Rows<E> part(long unit, int which) const {
+  Rows<E> rows(long unit, const void* from, long count, long stride) const {
     const long well = unit / heads, head = unit % heads;
-    const auto* start = static_cast<const typename E::Element*>(qkv) + well * genes * 3 * heads * width;
-    return {start + (which * heads + head) * width, 3 * heads * width, genes, static_cast<int>(width)};
+    const auto* start = static_cast<const typename E::Element*>(from) + well * count * stride;
+    return {start + head * width, stride, count, static_cast<int>(width)};
   }
   template <class E>
-  typename E::Element* part_gradient(long unit, int which) const {
-    const long well = unit / heads, head = unit % heads;
-    return static_cast<typename E::Element*>(grad_qkv) + well * genes * 3 * heads * width +
-           (which * heads + head) * width;
+  Rows<E> of_queries(long unit, const void* from) const {
+    return rows<E>(unit, from, queries, q_stride);
+  }
+  template <class E>
+  Rows<E> of_keys(long unit, const void* from) const {
+    return rows<E>(unit, from, keys, kv_stride);
   }
   template <class E>
   Rows<E> mixed(long unit, const void* from) const {
-    const long well = unit / heads, head = unit % heads;
-    const auto* start = static_cast<const typename E::Element*>(from) + well * genes * heads * width;
-    return {start + head * width, heads * width, genes, static_cast<int>(width)};
+    return rows<E>(unit, from, queries, heads * width);
   }
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(width)); }
   float scale_base_2() const { return scale() * 1.44269504f; }
@@ -277,13 +341,13 @@ class Forward {
   static constexpr int kWords = kWidth / E::kStep;
 
  public:
-  static std::size_t bytes(long genes) {
-    const long rows = up(genes, kKeysForward);
+  static std::size_t bytes(const Call& call) {
+    const long rows = up(call.keys, kKeysForward);
     return sizeof(Word) * (2 * rows * kWords + kPanel * (kWords + kKeysForward + kWidth)) + 1024;
   }
 
   Forward(const Call& call, Scratch& scratch) : call_(call) {
-    const long rows = up(call.genes, kKeysForward);
+    const long rows = up(call.keys, kKeysForward);
     keys_ = scratch.take<Word>(rows * kWords);
     values_ = scratch.take<Word>(rows * kWords);
     queries_ = scratch.take<Word>(kPanel * kWords);
@@ -292,17 +356,17 @@ class Forward {
   }
 
   void run(long unit) {
-    const long rows = up(call_.genes, kKeysForward);
-    pack_rows<E>(keys_, call_.part<E>(unit, 1), kWidth, rows);
-    pack_pairs<E>(values_, call_.part<E>(unit, 2), kWidth, rows);
-    for (long start = 0; start < call_.genes; start += kPanel) panel(unit, start);
+    const long rows = up(call_.keys, kKeysForward);
+    pack_rows<E>(keys_, call_.of_keys<E>(unit, call_.k), kWidth, rows);
+    pack_pairs<E>(values_, call_.of_keys<E>(unit, call_.v), kWidth, rows);
+    for (long start = 0; start < call_.queries; start += kPanel) panel(unit, start);
   }
 
  private:
   void panel(long unit, long start) {
-    Rows<E> queries = call_.part<E>(unit, 0);
+    Rows<E> queries = call_.of_queries<E>(unit, call_.q);
     queries.data = queries[start];
-    queries.count = call_.genes - start < kPanel ? call_.genes - start : kPanel;
+    queries.count = call_.queries - start < kPanel ? call_.queries - start : kPanel;
     pack_panels<E>(queries_, queries, kWidth);
     std::memset(out_, 0, sizeof(float) * kPanel * kWidth);
     __m512 maximum[kPanelVectors], sum[kPanelVectors];
@@ -310,13 +374,13 @@ class Forward {
       maximum[v] = _mm512_set1_ps(-1e30f);
       sum[v] = _mm512_setzero_ps();
     }
-    for (long key = 0; key < call_.genes; key += kKeysForward) block(key, maximum, sum);
+    for (long key = 0; key < call_.keys; key += kKeysForward) block(key, maximum, sum);
     write(unit, start, queries.count, maximum, sum);
   }
 
   // One block of keys under the panel: scores, their exponentials, and those times the values.
   INLINE void block(long key, __m512 (&maximum)[kPanelVectors], __m512 (&sum)[kPanelVectors]) {
-    const int count = static_cast<int>(call_.genes - key < kKeysForward ? call_.genes - key : kKeysForward);
+    const int count = static_cast<int>(call_.keys - key < kKeysForward ? call_.keys - key : kKeysForward);
     __m512 highest[kPanelVectors], shrink[kPanelVectors];
     for (int v = 0; v < kPanelVectors; ++v) highest[v] = _mm512_set1_ps(-INFINITY);
     for (int row = 0; row < count; row += kScoreRows) {
@@ -371,17 +435,15 @@ class Forward {
 
   void write(long unit, long start, long count, const __m512 (&maximum)[kPanelVectors],
              const __m512 (&sum)[kPanelVectors]) {
-    alignas(64) float top[kPanel], total[kPanel];
+    alignas(64) float top[kPanel], total[kPanel], share[kPanel];
     for (int v = 0; v < kPanelVectors; ++v) {
       _mm512_store_ps(top + v * kLanes, maximum[v]);
       _mm512_store_ps(total + v * kLanes, sum[v]);
+      _mm512_store_ps(share + v * kLanes, _mm512_div_ps(_mm512_set1_ps(1.0f), sum[v]));
     }
-    const Rows<E> out = call_.mixed<E>(unit, call_.out);
-    for (long i = 0; i < count; ++i) {
-      auto* row = const_cast<typename E::Element*>(out[start + i]);
-      for (int d = 0; d < out.width; ++d) row[d] = E::from_float(out_[d * kPanel + i] / total[i]);
-      call_.lse[unit * call_.genes + start + i] = top[i] + std::log2(total[i]);
-    }
+    write_panel<E>(call_.mixed<E>(unit, call_.out), start, count, out_, share);
+    float* lse = call_.lse + unit * call_.queries + start;
+    for (long i = 0; i < count; ++i) lse[i] = top[i] + std::log2(total[i]);
   }
 
   const Call& call_;
@@ -396,15 +458,15 @@ class Backward {
   static constexpr int kColumns = kWidth < 2 * kLanes ? 1 : 2;  // vectors of a tile of key gradients
 
  public:
-  static std::size_t bytes(long genes) {
-    const long rows = up(genes, kKeysBackward), queries = up(genes, kPanel);
+  static std::size_t bytes(const Call& call) {
+    const long rows = up(call.keys, kKeysBackward), queries = up(call.queries, kPanel);
     const long words = (3 * rows + 4 * queries) * kWords + queries * (kWidth + 2) +
                        kKeysBackward * (2 * kWidth + 3 * kPanelWords) + kScoreRows * kPanel;
     return up(sizeof(Word) * words + 2048, 64);
   }
 
   Backward(const Call& call, Scratch& scratch) : call_(call) {
-    const long rows = up(call.genes, kKeysBackward), queries = up(call.genes, kPanel);
+    const long rows = up(call.keys, kKeysBackward), queries = up(call.queries, kPanel);
     for (Word** piece : {&keys_, &values_, &key_pairs_}) *piece = scratch.take<Word>(rows * kWords);
     for (Word** piece : {&queries_, &grads_, &query_pairs_, &grad_pairs_})
       *piece = scratch.take<Word>(queries * kWords);
@@ -418,24 +480,24 @@ class Backward {
 
   void run(long unit) {
     pack(unit);
-    for (long key = 0; key < call_.genes; key += kKeysBackward) {
+    for (long key = 0; key < call_.keys; key += kKeysBackward) {
       std::memset(key_grads_, 0, sizeof(float) * kKeysBackward * kWidth);
       std::memset(value_grads_, 0, sizeof(float) * kKeysBackward * kWidth);
-      for (long query = 0; query < call_.genes; query += kPanel) block(key, query);
+      for (long query = 0; query < call_.queries; query += kPanel) block(key, query);
       write_key_gradients(unit, key);
     }
-    auto* to = call_.part_gradient<E>(unit, 0);
-    for (long i = 0; i < call_.genes; ++i) {
-      const float* from = query_grads_ + i / kPanel * kPanel * kWidth + i % kPanel;
-      for (int d = 0; d < call_.width; ++d)
-        to[i * 3 * call_.heads * call_.width + d] = E::from_float(from[d * kPanel] * call_.scale());
-    }
+    alignas(64) float scale[kPanel];
+    for (float& value : scale) value = call_.scale();
+    for (long start = 0; start < call_.queries; start += kPanel)
+      write_panel<E>(call_.of_queries<E>(unit, call_.grad_q), start, std::min<long>(call_.queries - start, kPanel),
+                     query_grads_ + start * kWidth, scale);
   }
 
  private:
   void pack(long unit) {
-    const long genes = call_.genes, rows = up(genes, kKeysBackward), queries = up(genes, kPanel);
-    const Rows<E> q = call_.part<E>(unit, 0), k = call_.part<E>(unit, 1), v = call_.part<E>(unit, 2);
+    const long rows = up(call_.keys, kKeysBackward), queries = up(call_.queries, kPanel);
+    const Rows<E> q = call_.of_queries<E>(unit, call_.q);
+    const Rows<E> k = call_.of_keys<E>(unit, call_.k), v = call_.of_keys<E>(unit, call_.v);
     const Rows<E> out = call_.mixed<E>(unit, call_.out), grad = call_.mixed<E>(unit, call_.grad_out);
     pack_rows<E>(keys_, k, kWidth, rows);
     pack_rows<E>(values_, v, kWidth, rows);
@@ -446,18 +508,22 @@ class Backward {
     pack_pairs<E>(grad_pairs_, grad, kWidth, queries);
     std::memset(query_grads_, 0, sizeof(float) * queries * kWidth);
     for (long i = 0; i < queries; ++i) {
-      float delta = 0.0f;
-      for (int d = 0; i < genes && d < call_.width; ++d) delta += E::to_float(grad[i][d]) * E::to_float(out[i][d]);
-      delta_[i] = delta;
-      lse_[i] = i < genes ? call_.lse[unit * genes + i] : 0.0f;
+      __m512 delta = _mm512_setzero_ps();
+      for (int d = 0; i < call_.queries && d < call_.width; d += kLanes) {
+        const auto mask = static_cast<__mmask16>(first_bits(call_.width - d));
+        delta = _mm512_fmadd_ps(E::load(grad[i] + d, mask), E::load(out[i] + d, mask), delta);
+      }
+      delta_[i] = _mm512_reduce_add_ps(delta);
+      lse_[i] = i < call_.queries ? call_.lse[unit * call_.queries + i] : 0.0f;
     }
   }
 
   INLINE void block(long key, long query) {
-    const long count = call_.genes - key;
-    for (int row = 0; row < kKeysBackward; row += kScoreRows) score_gradients(key, query, row, count);
+    const long count = call_.keys - key;
+    const int rows = count <= kFewKeys ? kFewKeys : kKeysBackward;  // of a few induced points not the whole block
+    for (int row = 0; row < rows; row += kScoreRows) score_gradients(key, query, row, count);
     const long panel = query * kWords;
-    for (int row = 0; row < kKeysBackward; row += kKeyRows)
+    for (int row = 0; row < rows; row += kKeyRows)
       for (int d = 0; d < kWidth; d += kColumns * kLanes) {
         key_gradients(value_grads_ + row * kWidth + d, weights_ + row * kPanelWords, grad_pairs_ + panel + d);
         key_gradients(key_grads_ + row * kWidth + d, score_grads_ + row * kPanelWords, query_pairs_ + panel + d);
@@ -466,7 +532,7 @@ class Backward {
       float* sums = query_grads_ + query * kWidth + d * kPanel;
       __m512 tile[kScoreRows][kPanelVectors];
       load(tile, sums, kPanel);
-      multiply<E>(tile, key_pairs_ + key * kWords + d, 1, kWidth, score_grads_by_key_, kPanel, kKeysBackward / E::kStep);
+      multiply<E>(tile, key_pairs_ + key * kWords + d, 1, kWidth, score_grads_by_key_, kPanel, rows / E::kStep);
       store(tile, sums, kPanel);
     }
   }
@@ -520,14 +586,17 @@ class Backward {
   }
 
   void write_key_gradients(long unit, long key) {
-    const long stride = 3 * call_.heads * call_.width;
-    auto* keys = call_.part_gradient<E>(unit, 1) + key * stride;
-    auto* values = call_.part_gradient<E>(unit, 2) + key * stride;
-    for (long j = 0; j < kKeysBackward && key + j < call_.genes; ++j)
-      for (int d = 0; d < call_.width; ++d) {
-        keys[j * stride + d] = E::from_float(key_grads_[j * kWidth + d] * call_.scale());
-        values[j * stride + d] = E::from_float(value_grads_[j * kWidth + d]);
+    const Rows<E> keys = call_.of_keys<E>(unit, call_.grad_k), values = call_.of_keys<E>(unit, call_.grad_v);
+    for (long j = 0; j < kKeysBackward && key + j < call_.keys; ++j) {
+      auto* key_row = const_cast<typename E::Element*>(keys[key + j]);
+      auto* value_row = const_cast<typename E::Element*>(values[key + j]);
+      for (int d = 0; d < call_.width; d += kLanes) {
+        const auto mask = static_cast<__mmask16>(first_bits(call_.width - d));
+        const __m512 sum = _mm512_load_ps(key_grads_ + j * kWidth + d);
+        E::store(key_row + d, mask, _mm512_mul_ps(sum, _mm512_set1_ps(call_.scale())));
+        E::store(value_row + d, mask, _mm512_load_ps(value_grads_ + j * kWidth + d));
       }
+    }
   }
 
   const Call& call_;
@@ -546,30 +615,13 @@ struct Work {
 template <class Pass>
 void work(void* data) {
   auto& shared = *static_cast<Work*>(data);
-  Scratch scratch(up(static_cast<long>(Pass::bytes(shared.call.genes)), 64));
+  Scratch scratch(up(static_cast<long>(Pass::bytes(shared.call)), 64));
   if (!scratch) {
     shared.out_of_memory = true;
     return;
   }
   Pass pass(shared.call, scratch);
   for (long unit = shared.next++; unit < shared.call.wells * shared.call.heads; unit = shared.next++) pass.run(unit);
-}
-
-// On the OpenMP threads that PyTorch keeps, where its runtime is found: a second set of threads would fight with them
-// for the cores while they wait for work.
-void run_on_threads(int threads, void (*body)(void*), void* data) {
-  using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
-  static const auto parallel = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
-  if (threads <= 1) {
-    body(data);
-  } else if (parallel) {
-    parallel(body, data, static_cast<unsigned>(threads), 0);
-  } else {
-    std::vector<std::thread> others;
-    for (int i = 1; i < threads; ++i) others.emplace_back(body, data);
-    body(data);
-    for (std::thread& other : others) other.join();
-  }
 }
 
 template <class E, template <class, int> class Pass>
@@ -597,15 +649,19 @@ int run(const Call& call, int bf16, int threads) {
 }  // namespace
 
 // 0: done; 1: out of memory; 2: a width or a type that this build does not have.
-extern "C" int dpf_attention_forward(long wells, long genes, long heads, long width, int bf16, int threads,
-                                     const void* qkv, void* out, float* lse) {
-  return run<Forward>(Call{wells, genes, heads, width, qkv, out, lse, nullptr, nullptr}, bf16, threads);
+extern "C" int dpf_attention_forward(long wells, long queries, long keys, long heads, long width, long q_stride,
+                                     long kv_stride, int bf16, int threads, const void* q, const void* k,
+                                     const void* v, void* out, float* lse) {
+  return run<Forward>(Call{wells, queries, keys, heads, width, q_stride, kv_stride, q, k, v, out, lse, nullptr, nullptr,
+                           nullptr, nullptr},
+                      bf16, threads);
 }
 
-extern "C" int dpf_attention_backward(long wells, long genes, long heads, long width, int bf16, int threads,
-                                      const void* qkv, const void* out, const float* lse, const void* grad_out,
-                                      void* grad_qkv) {
-  return run<Backward>(Call{wells, genes, heads, width, qkv, const_cast<void*>(out), const_cast<float*>(lse), grad_out,
-                            grad_qkv},
+extern "C" int dpf_attention_backward(long wells, long queries, long keys, long heads, long width, long q_stride,
+                                      long kv_stride, int bf16, int threads, const void* q, const void* k,
+                                      const void* v, const void* out, const float* lse, const void* grad_out,
+                                      void* grad_q, void* grad_k, void* grad_v) {
+  return run<Backward>(Call{wells, queries, keys, heads, width, q_stride, kv_stride, q, k, v, const_cast<void*>(out),
+                            const_cast<float*>(lse), grad_out, grad_q, grad_k, grad_v},
                        bf16, threads);
 }
