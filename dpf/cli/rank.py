@@ -33,7 +33,7 @@ def command(
         bool, typer.Option("--by-dose", help="One row a compound and concentration instead of a compound.")
     ] = False,
     adjust: Annotated[
-        str, typer.Option("--adjust", help="Take position effects off the latents first: none, plate or position.")
+        str, typer.Option("--adjust", help="Take position effects off latents and signatures: none, plate or position.")
     ] = "none",
     fdr: Annotated[
         float,

@@ -151,7 +151,7 @@ def _about_rows(table: pl.DataFrame, choices: RankChoices) -> list[str]:
         said.append(
             f"latents adjusted for {choices.adjust}, fitted on the training controls and low-effect wells: this takes "
             "off what a plate, row or column does to every well in it; it cannot part position from biology where one "
-            "kind of compound fills a column, nor make up for controls that stand apart. Signatures are not adjusted"
+            "kind of compound fills a column, nor make up for controls that stand apart"
         )
     return said
 
@@ -189,7 +189,7 @@ def _write_more(
         write_table(files[-1], table, "classes", about)
         said += notes
     if choices.wants_signatures:
-        found = compute_signatures(inputs, ranked.rows, choices.trend, progress)
+        found = compute_signatures(inputs, ranked.rows, choices.trend, choices.adjust, progress)
         order = ranked.table.get_column("t").arg_sort(descending=True).to_numpy()
         side = ranked.table.get_column("activation").to_numpy() if "activation" in ranked.table.columns else None
         written, notes = write_signatures(project, results, found, order, side, choices, about)

@@ -40,7 +40,7 @@ class RankChoices:
     tail
         "gpd": p-values below what the sets can resolve are extrapolated by a generalised Pareto tail.
     adjust
-        Take plate, or plate, row and column effects off the latents first.
+        Take plate, or plate, row and column effects off the latents first, and make them covariates of the signatures.
     in_sample
         P-values also where nothing was held out.
     group_column

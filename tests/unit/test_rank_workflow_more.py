@@ -107,6 +107,48 @@ def test_signatures_are_the_plate_matched_moderated_t(rank):
     assert "compounds move no gene at q ≤ 0.05" in said(result)
 
 
+def test_adjusted_signatures_are_those_of_one_linear_model_of_all_wells(rank):
+    result = rank(PLATED, signatures=True, trend=False, adjust="position")
+    found = table(result, "signatures").filter(pl.col("compound") == "drug 3")
+    inputs, _ = make_screen(PLATED)
+    wells, y = inputs.wells, inputs.expression
+    compounds = wells.get_column("compound")
+    others = sorted(set(compounds) - {"DMSO", "drug 3"})
+    design = [(compounds == "drug 3").to_numpy(), np.ones(len(y)), *((compounds == name).to_numpy() for name in others)]
+    for name in ("plate", "row", "column"):
+        design += [(wells.get_column(name) == level).to_numpy() for level in sorted(set(wells.get_column(name)))[1:]]
+    beta = np.linalg.lstsq(np.column_stack(design).astype(float), y, rcond=None)[0]
+    np.testing.assert_allclose(found.get_column("effect"), beta[0], rtol=1e-4, atol=1e-5)
+    assert "against all 40 controls at equal plate, row, column: one linear model of all wells" in said(result)
+    assert "have none" not in said(result)
+
+
+def test_a_compound_that_cannot_be_told_from_its_position_has_no_signature_and_is_named(rank, tmp_path):
+    alone = pl.when(pl.col("compound") == "drug 2").then(pl.lit("Z")).otherwise(pl.col("row"))
+    query = write_gmt(tmp_path / "query.gmt", ("mine", "", *GENES[:4]))
+    result = rank(
+        PLATED, lambda inputs: replace(inputs, wells=inputs.wells.with_columns(row=alone)),
+        signatures=True, adjust="position", query=query, gene_sets=query,
+    )  # fmt: skip
+    assert "1 compounds have none, as they cannot be told from their position" in said(result)
+    assert said(result).count("drug 2") == 1
+    found = table(result, "signatures")
+    assert found.filter(pl.col("t").is_null()).get_column("compound").unique().to_list() == ["drug 2"]
+    for name in ("enrichment", "connectivity"):
+        assert table(result, name).get_column("compound").n_unique() == 19
+    pairs = table(result, "signature_similarity")
+    assert set(pairs.row(0)[:2]) == {"drug 0", "drug 1"}
+    assert not pairs.get_column("cosine").has_nulls()
+    with pytest.raises(DataError, match="no compound can be told from its position"):
+        rank(
+            PLATED,
+            lambda inputs: replace(
+                inputs, wells=inputs.wells.with_columns(row="compound", plate=pl.lit("P1"), column=pl.lit(1))
+            ),
+            signatures=True, adjust="position",
+        )  # fmt: skip
+
+
 def test_alike_compounds_have_alike_signatures(rank):
     result = rank(PLATED, signatures=True)
     pairs = table(result, "signature_similarity")
