@@ -58,7 +58,8 @@ def command(
     tail: Annotated[
         str,
         typer.Option(
-            "--tail", help="none, or gpd: extrapolate the smallest p-values by a Pareto tail.", rich_help_panel=_TESTS
+            "--tail", rich_help_panel=_TESTS,
+            help="none, or gpd: p_tail orders compounds that tie at the smallest p by a Pareto tail; it calls none.",
         ),
     ] = "none",
     in_sample: Annotated[
