@@ -20,7 +20,7 @@ from dpf.workflows.predict import result_provenance, warn_no_axis
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.rank_choices import RankChoices
 from dpf.workflows.rank_classes import class_table
-from dpf.workflows.rank_dose import dose_response, draw_dose
+from dpf.workflows.rank_dose import dose_response, draw_dose, evidence
 from dpf.workflows.rank_figures import draw_ranking
 from dpf.workflows.rank_replicates import ReplicateTests, compare_replicates
 from dpf.workflows.rank_table import ranking_table
@@ -176,13 +176,14 @@ def _write_more(
     figures: list[Path] = []
     said: list[str] = []
     write_table(files[0], _well_table(inputs, ranked), "ranking_wells", about)
-    doses = dose_response(ranked.wells, inputs)
+    strength = evidence(ranked.table, choices.fdr)
+    doses = dose_response(ranked.wells, inputs, strength)
     if doses is not None:
         said += doses.statements
         if doses.table.height:
             files.append(results.table("dose"))
             write_table(files[-1], doses.table, "dose", about)
-            figures += draw_dose(results.figure("dose"), doses, ranked.wells, inputs)
+            figures += draw_dose(results.figure("dose"), doses, ranked.wells, inputs, strength)
     if choices.group_column is not None:
         table, notes = class_table(ranked.table, inputs, ranked.rows, choices.group_column)
         files.append(results.table("classes"))

@@ -428,6 +428,8 @@ def test_dose_curves(tmp_path):
     titles = [axes.get_title(loc="left") for axes in figure.axes[:4]]
     assert [title.split("\n")[1] for title in titles] == ["EC₅₀ 1.2 µM (0.5–3)", "no fit", "no EC₅₀", "EC₅₀ 1.2 µM"]
     assert points(figure) == 5
+    said = dose_curves(["a", "b"], [dose] * 2, [[0] * 6] * 2, [1, 1], fits=[None, None], notes=["flat", None])
+    assert [axes.get_title(loc="left") for axes in said.axes] == ["a\nflat", "b\nno fit"]
     words = {
         "concentration (µM)\n6 of 7 compounds\nabove 0: activating; below 0: suppressing",
         "standardised distance T",

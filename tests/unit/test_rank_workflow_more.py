@@ -14,6 +14,7 @@ from dpf.tables.signature_scores import read_gmt
 from dpf.tables.storage import read_table
 from dpf.workflows.rank import rank_project
 from dpf.workflows.rank_choices import RankChoices
+from dpf.workflows.rank_dose import evidence, strongest
 from tests.unit.ranked_screens import GENES, Planted, make_screen, pretend_model, stored_project
 
 DOSED = Planted(compounds=12, wells=8, controls=24, members=3, on={0: 14.0}, doses=(0.1, 0.5, 2.0, 10.0))
@@ -61,6 +62,36 @@ def test_dose_response_of_t_and_activation(rank):
     assert {path.name for path in result.figures} == {
         f"dose{kind}.{end}" for kind in ("", "_activation") for end in ("png", "svg")
     }
+
+
+def test_a_strong_compound_whose_dose_does_not_matter_is_flat(rank):
+    result = rank(DOSED, lambda inputs: spread_doses(inputs))
+    doses = table(result, "dose").filter(pl.col("response") == "t")
+    shapes = dict(doses.select("compound", "shape").iter_rows())
+    assert shapes["drug 0"] == "flat"
+    assert set(shapes.values()) <= {"flat", "unclear", "rising", "falling", "curve", "no plateau"}
+    assert list(shapes.values()).count("flat") == 1
+
+
+def spread_doses(inputs):
+    """Concentrations that have nothing to do with the response: each dose has one well of each true dose."""
+    order = (pl.int_range(pl.len()).over("compound") * 5) % 4
+    label = order.replace_strict({0: 0.1, 1: 0.5, 2: 2.0, 3: 10.0})
+    label = pl.when(pl.int_range(pl.len()).over("compound") < 4).then(label).otherwise(10.0 / label * 0.1)
+    return replace(inputs, wells=inputs.wells.with_columns(concentration=label))
+
+
+def test_the_figure_shows_hits_first_and_then_trends():
+    names = ["weak", "hit", "trend", "best"]
+    ranked = pl.DataFrame({"compound": names, "t": [0.1, 4.0, 1.0, 9.0], "q": [0.9, 0.01, None, 0.04]})
+    found = evidence(ranked, 0.05)
+    doses = pl.DataFrame({"compound": names, "trend_p": [0.8, 1.0, 0.001, None]})
+    assert [names[row] for row in strongest(doses, found)] == ["best", "hit", "trend", "weak"]
+    by_dose = evidence(pl.concat([ranked, ranked.with_columns(t=pl.col("t") * 2, q=pl.lit(0.5))]), 0.05)
+    assert by_dose.t["best"] == 18.0
+    assert by_dose.called["t"] == found.called["t"]
+    unranked = evidence(ranked.with_columns(q=pl.lit(None, dtype=pl.Float64)), 0.05)
+    assert [names[row] for row in strongest(doses, unranked)] == ["trend", "weak", "best", "hit"]
 
 
 def test_by_dose_ranks_compound_and_dose(rank):
