@@ -13,8 +13,9 @@ from dpf.analysis.member_medians import members_differ
 from dpf.errors import UsageError, listed
 from dpf.project.directory import Project, ResultsFolder
 from dpf.tables.storage import write_table
-from dpf.workflows.compound_rows import CompoundRows, compound_rows, suspicious_names
+from dpf.workflows.compound_rows import CompoundRows, compound_rows
 from dpf.workflows.inputs import Inputs, read_inputs, read_measured
+from dpf.workflows.naming import suspicious_names
 from dpf.workflows.outputs import find_model, project_outputs
 from dpf.workflows.predict import result_provenance, warn_no_axis
 from dpf.workflows.progress import Progress, Silent
@@ -123,7 +124,7 @@ def _rank(project: Project, inputs: Inputs, rows: CompoundRows, wells: RankedWel
     replicates = compare_replicates(wells, inputs, rows, tests.matched, choices, replicates_rng)
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
     table = ranking_table(wells, inputs, measured, rows, tests, replicates, choices.fdr, bootstrap_rng)
-    said = [*wells.t.statement, *tests.statements, *replicates.statements, *suspicious_names(inputs)]
+    said = [*wells.t.statement, *tests.statements, *replicates.statements, *suspicious_names(inputs.wells)]
     said += _about_controls(wells, inputs) + _about_rows(table, choices)
     return _Ranked(rows, wells, tests, replicates, table, said)
 
