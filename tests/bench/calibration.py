@@ -1,11 +1,9 @@
 """Does a ranking keep its promises: p-values of inert compounds, false discoveries and power of planted ones.
 
-    python -m tests.bench.calibration            latents without a training: hundreds of screens
-    python -m tests.bench.calibration --methods  the same statistics on other representations of simulated expression
+    python -m tests.bench.calibration
 
-Both print Markdown tables. The first draws latents as cross-validated members would give them (`tests.unit.
-ranked_screens`); the second simulates counts (`dpf.tables.simulate`), and ranks by principal components, by Mahalanobis
-distance on them, and by E-distance, each with the ranking's own exchange null.
+Prints Markdown tables, of latents as cross-validated members would give them (`tests.unit.ranked_screens`), without a
+training: hundreds of screens. `tests.bench.power` compares real representations of simulated expression.
 """
 
 from __future__ import annotations
@@ -14,23 +12,18 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest, kstest
 
 from dpf.analysis.compound_tail import extrapolated_p_values
-from dpf.analysis.energy import energy_test
-from dpf.analysis.latent import latent_geometry
 from dpf.analysis.nulls import benjamini_hochberg, compound_p_values
-from dpf.tables.simulate import SimulationDesign, simulate
 from dpf.workflows.rank_choices import RankChoices
 from dpf.workflows.rank_replicates import compare_replicates
 from tests.unit.ranked_screens import Planted, make_screen, run_planted
 
 FDR = 0.05
-COMPONENTS = 20
 Floats = np.ndarray
 
 
@@ -152,75 +145,12 @@ def power_table(screens: int) -> None:
     show(["shift (SD of a control's latent coordinate)", "power", f"achieved FDR (nominal {FDR:g})"], rows)
 
 
-def components_of(expression: Floats, plate: Floats) -> Floats:
-    """Principal components of plate-centred expression, (N, 20)."""
-    centred = expression - np.stack([expression[plate == code].mean(axis=0) for code in range(plate.max() + 1)])[plate]
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
-    return left[:, :COMPONENTS] * singular[:COMPONENTS]
-
-
-def method_table(screens: int) -> None:
-    """Simulated expression, 364 × 2 of 500 genes, 30% acting: power by strength, and the achieved FDR."""
-    edges = [0.0, 1.0, 2.0, 3.0, np.inf]
-    names = ("PCA distance", "Mahalanobis on PCs", "E-distance on PCs", "E-distance on expression")
-    called: dict[str, list[Floats]] = {name: [] for name in names}
-    strengths, kinds = [], []
-    for seed in range(screens):
-        simulation = simulate(
-            replace(SimulationDesign.full(seed), genes=500, activating=0.1, suppressing=0.1, off_axis=0.1)
-        )
-        wells = simulation.screen.wells
-        control = wells.get_column("is_control").to_numpy()
-        compounds = wells.get_column("compound").to_numpy().astype(str)
-        group = np.full(len(control), -1)
-        _, group[~control] = np.unique(compounds[~control], return_inverse=True)
-        plate = np.unique(wells.get_column("plate").to_numpy().astype(str), return_inverse=True)[1]
-        first = np.array([np.flatnonzero(group == code)[0] for code in range(group.max() + 1)])
-        strengths.append(simulation.truth.get_column("strength").to_numpy()[first])
-        kinds.append(simulation.truth.get_column("kind").to_numpy().astype(str)[first])
-        for name, p in _p_values(simulation.screen.expression.astype(float), group, control, plate, seed).items():
-            called[name].append(benjamini_hochberg(p) <= FDR)
-    strength, inert = np.concatenate(strengths), np.concatenate(kinds) == "inert"
-    rows = []
-    for name in names:
-        hit = np.concatenate(called[name])
-        cells = [f"{hit[~inert & (strength > low) & (strength <= high)].mean():.2f}" for low, high in pairwise(edges)]
-        false = [one[kind == "inert"].sum() / max(one.sum(), 1) for one, kind in zip(called[name], kinds, strict=True)]
-        rows.append([name, *cells, f"{np.mean(false):.3f} ± {np.std(false) / np.sqrt(screens):.3f}"])
-    header = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
-    show(["method", *(f"power, strength {text}" for text in header), "achieved FDR (mean ± its error)"], rows)
-
-
-def _p_values(expression: Floats, group: Floats, control: Floats, plate: Floats, seed: int) -> dict[str, Floats]:
-    count = int(group.max()) + 1
-    pcs = components_of(expression, plate)
-    geometry = latent_geometry(pcs, None, control)
-
-    def ranked(values: Floats) -> Floats:
-        return compound_p_values(values, group, count, control, rng=np.random.default_rng(seed)).p
-
-    def energy(values: Floats) -> Floats:
-        return energy_test(values, group, count, control, rng=np.random.default_rng(seed)).p
-
-    methods: dict[str, Callable[[], Floats]] = {
-        "PCA distance": lambda: ranked(geometry.d_euc),
-        "Mahalanobis on PCs": lambda: ranked(geometry.d_maha),
-        "E-distance on PCs": lambda: energy(pcs),
-        "E-distance on expression": lambda: energy(expression),
-    }
-    return {name: method() for name, method in methods.items()}
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--screens", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=10, help="of the first table, each of so many screens")
-    parser.add_argument("--methods", action="store_true", help="other representations of simulated expression")
     options = parser.parse_args()
-    if options.methods:
-        method_table(options.screens)
-        return
     null_table(options.screens, options.repeats)
     tail_table(options.screens)
     other_table(options.screens)
