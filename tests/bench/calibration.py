@@ -15,9 +15,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest, kstest
+from scipy.stats import binomtest, kruskal, kstest
 
 from dpf.analysis.compound_tail import extrapolated_p_values
+from dpf.analysis.member_medians import LEVEL
 from dpf.analysis.nulls import benjamini_hochberg, compound_p_values
 from dpf.workflows.rank_choices import RankChoices
 from dpf.workflows.rank_replicates import compare_replicates
@@ -110,6 +111,25 @@ def tail_table(screens: int) -> None:
     show(["inert screens", "T", "called by p", "would be called by p_tail"], rows)
 
 
+def member_table(screens: int) -> None:
+    """Members that see held-out wells at scales of exp(s·g), g normal: replicates share a member, controls do not."""
+    members, controls, compounds = 5, 40, 200
+    group = np.r_[np.repeat(np.arange(compounds), 2), np.full(controls, -1)]
+    rows = []
+    for spread in (0.0, 0.05, 0.1, 0.15, 0.25):
+        found = np.empty((screens, 3))
+        for seed in range(screens):
+            rng = np.random.default_rng([seed, int(100 * spread)])
+            fold = np.r_[np.repeat(rng.permutation(compounds) % members, 2), rng.permutation(controls) % members]
+            t = np.sqrt(rng.chisquare(8, len(group))) * np.exp(spread * rng.normal(size=members))[fold]
+            p = compound_p_values(t, group, compounds, group < 0, rng=rng).p
+            medians = [t[(group < 0) & (fold == member)] for member in range(members)]
+            found[seed] = np.mean(p <= 0.05), (benjamini_hochberg(p) <= FDR).any(), kruskal(*medians).pvalue <= LEVEL
+        low, called, told = found.mean(axis=0)
+        rows.append([f"{spread:.0%}", f"{low:.3f}", f"{called:.1%}", f"{told:.0%}"])
+    show(["SD of the members' scales", "P(p ≤ 0.05)", f"screens with a call at {FDR:g}", "told"], rows)
+
+
 def other_table(screens: int) -> None:
     """The other p-values of a ranking, inert compounds only: 60 × 2, 40 controls in 5 members."""
     found: dict[str, list[Floats]] = {}
@@ -153,6 +173,7 @@ def main() -> None:
     options = parser.parse_args()
     null_table(options.screens, options.repeats)
     tail_table(options.screens)
+    member_table(options.screens)
     other_table(options.screens)
     power_table(max(options.screens // 5, 1))
 
