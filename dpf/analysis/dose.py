@@ -204,6 +204,38 @@ def monotone_trend(dose: ArrayLike, response: ArrayLike) -> Trend:
     return Trend(tau, math.erfc(max(abs(s) - 1, 0.0) / math.sqrt(_variance_of_s(x, y)) / math.sqrt(2)))
 
 
+def dose_shape(
+    dose: ArrayLike, response: ArrayLike, fit: DoseFit, trend: Trend, controls: ArrayLike, *, called: bool,
+    alpha: float = 0.05,
+) -> str:  # fmt: skip
+    """What a compound's doses show, in one word or two; the first that holds.
+
+    ``curve``: the fit stands. ``no plateau``: a curve beats a constant, but its middle lies beyond the doses tested.
+    ``rising``, ``falling``: a monotone trend at `alpha`, though no curve. ``flat``: the compound is called against the
+    controls, neither curve nor trend says that its response depends on the dose, and at *every* dose its mean lies
+    beyond the controls' central 95%, on one side: at its plateau over the measured range. ``unclear``: none of these.
+
+    Parameters
+    ----------
+    dose, response
+        (n,) of the compound's wells, as for the fit and the trend.
+    controls
+        (k,) responses of the control wells.
+    called
+        The compound's effect against the controls is significant, all doses together.
+    """
+    if fit.failure is None:
+        return "curve"
+    if fit.p_flat <= alpha:
+        return "no plateau"
+    if trend.p <= alpha:
+        return "rising" if trend.tau > 0 else "falling"
+    x, y = _checked(dose, response)
+    low, high = np.quantile(np.asarray(controls, dtype=np.float64), [0.025, 0.975])
+    means = np.array([y[x == level].mean() for level in np.unique(x)])
+    return "flat" if called and ((means > high).all() or (means < low).all()) else "unclear"
+
+
 def _variance_of_s(x: Floats, y: Floats) -> float:
     n = len(x)
     t, u = (np.unique(v, return_counts=True)[1].astype(np.float64) for v in (x, y))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dpf.analysis.subsets import LARGEST_FLOOR, Comparison, comparisons, smallest_p
+from dpf.analysis.subsets import LARGEST_FLOOR, Comparison, comparisons, set_sums, smallest_p
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -120,7 +120,7 @@ def _compare(controls: Floats, own: Floats, case: Comparison) -> tuple[Floats, F
     bound = observed - 1e-10 * (np.abs(observed) + squares / (n + k))  # ties up to rounding count
     pure = (case.subsets.index < case.subsets.n_controls).all(axis=1)
     sets, mixed = case.subsets.index[pure], case.subsets.index[~pure]
-    sums, set_squares = controls[sets].sum(axis=1), (controls**2).sum(axis=1)[sets].sum(axis=1)
+    sums, set_squares = set_sums(controls, sets), set_sums((controls**2).sum(axis=1), sets)
     count = np.zeros(compounds)
     step = max(1, _BLOCK // max(len(sets), 1))
     for start in range(0, compounds, step):
@@ -129,7 +129,7 @@ def _compare(controls: Floats, own: Floats, case: Comparison) -> tuple[Floats, F
     for b in range(compounds):
         pool = np.concatenate([controls, own[b]])
         row = slice(b, b + 1)
-        found = energy(pool[mixed].sum(axis=1), (pool**2).sum(axis=1)[mixed].sum(axis=1), row)
+        found = energy(set_sums(pool, mixed), set_sums((pool**2).sum(axis=1), mixed), row)
         count[b] += (found >= bound[row]).sum()
     if case.subsets.exact:
         return observed, count / len(case.subsets.index)

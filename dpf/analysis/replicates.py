@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dpf.analysis.subsets import LARGEST_FLOOR, Comparison, Subsets, comparisons, draw_subsets, smallest_p
+from dpf.analysis.subsets import LARGEST_FLOOR, Comparison, Subsets, comparisons, draw_subsets, set_sums, smallest_p
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -83,12 +83,12 @@ def cosine_test(
         if n < 2:
             continue
         pure = (case.subsets.index < case.subsets.n_controls).all(axis=1)
-        among = _mean_cosine(unit[case.controls][case.subsets.index[pure]])
+        among = _mean_cosine(unit[case.controls], case.subsets.index[pure])
         mixed = case.subsets.index[~pure]
         for compound, own in zip(case.compounds, case.own, strict=True):
-            observed = float(_mean_cosine(unit[own][None])[0])
+            observed = float(_mean_cosine(unit[own], np.arange(n)[None])[0])
             pool = np.concatenate([unit[case.controls], unit[own]])
-            reached = int((among >= observed - 1e-12).sum() + (_mean_cosine(pool[mixed]) >= observed - 1e-12).sum())
+            reached = int((among >= observed - 1e-12).sum() + (_mean_cosine(pool, mixed) >= observed - 1e-12).sum())
             cosine[compound] = observed
             own_set = 0 if case.subsets.exact else 1
             p[compound] = (reached + own_set) / (len(case.subsets.index) + own_set)
@@ -96,10 +96,10 @@ def cosine_test(
     return CosineTest(cosine, p, floor)
 
 
-def _mean_cosine(sets: Floats) -> Floats:
-    """(D,) of sets of unit profiles (D, n, L)."""
+def _mean_cosine(unit: Floats, sets: Codes) -> Floats:
+    """(D,) of sets (D, n) of unit profiles (P, L)."""
     n = sets.shape[1]
-    return np.asarray(((sets.sum(axis=1) ** 2).sum(axis=1) - n) / (n * (n - 1)), dtype=np.float64)
+    return np.asarray(((set_sums(unit, sets) ** 2).sum(axis=1) - n) / (n * (n - 1)), dtype=np.float64)
 
 
 def average_precision(positive: ArrayLike, negative: ArrayLike) -> float:

@@ -117,21 +117,47 @@ def draw_subsets(counts: Sequence[tuple[int, int]], null: Null, rng: np.random.G
         for s in range(len(wells))
     ]
     if number_of_subsets(counts, null) < ENUMERATE_BELOW:
-        parts = [itertools.combinations(pool.tolist(), n) for pool, n in zip(pools, wells, strict=True)]
-        rows = [tuple(itertools.chain.from_iterable(choice)) for choice in itertools.product(*parts)]
-        return Subsets(np.array(rows, dtype=np.int64), k, exact=True)
+        found = np.zeros((1, 0), dtype=np.int64)
+        for pool, n in zip(pools, wells, strict=True):
+            more = pool[_all_subsets(len(pool), n)]
+            found = np.concatenate([np.repeat(found, len(more), axis=0), np.tile(more, (len(found), 1))], axis=1)
+        return Subsets(found, k, exact=True)
     columns = [pool[_random_subsets(len(pool), n, rng)] for pool, n in zip(pools, wells, strict=True)]
     return Subsets(np.concatenate(columns, axis=1), k, exact=False)
 
 
+def _all_subsets(size: int, n: int) -> Codes:
+    """(C(size, n), n) indices below `size`."""
+    count = math.comb(size, n)
+    flat = itertools.chain.from_iterable(itertools.combinations(range(size), n))
+    return np.fromiter(flat, dtype=np.int64, count=count * n).reshape(count, n)
+
+
 def _random_subsets(size: int, n: int, rng: np.random.Generator) -> Codes:
-    """(10,000, n) indices below `size`, without repetition in a row, every set equally likely."""
-    block = max(1, 2_000_000 // size)  # keys are drawn in blocks, so that memory stays bounded for any pool
-    found = []
-    for start in range(0, ENUMERATE_BELOW, block):
-        keys = rng.random((min(block, ENUMERATE_BELOW - start), size))
-        found.append(np.argpartition(keys, n - 1, axis=1)[:, :n])
-    return np.concatenate(found).astype(np.int64)
+    """(10,000, n) indices below `size`, without repetition in a row, every set equally likely.
+
+    Floyd's algorithm, all rows at once: the i-th member is drawn from the first size − n + i + 1 indices, and is the
+    last of these where the draw is in the set already. Time and memory do not depend on `size`.
+
+    References
+    ----------
+    Bentley & Floyd, Programming pearls: a sample of brilliance, CACM 1987.
+    """
+    found = np.empty((ENUMERATE_BELOW, n), dtype=np.int64)
+    for i in range(n):
+        last = size - n + i
+        drawn = rng.integers(0, last + 1, ENUMERATE_BELOW)
+        taken = (found[:, :i] == drawn[:, None]).any(axis=1)
+        found[:, i] = np.where(taken, last, drawn)
+    return found
+
+
+def set_sums(values: NDArray[np.float64], sets: Codes) -> NDArray[np.float64]:
+    """Sums over the members of sets (D, n) of values (P, ...): (D, ...), without an array of all members at once."""
+    total = values[sets[:, 0]]
+    for member in range(1, sets.shape[1]):
+        total += values[sets[:, member]]
+    return total
 
 
 def number_of_subsets(counts: Sequence[tuple[int, int]], null: Null = "exchange") -> int:

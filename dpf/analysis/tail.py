@@ -43,12 +43,12 @@ class TailFit:
     draws: int
 
 
-def fit_tail(null: ArrayLike, share: float = 0.1) -> TailFit:
-    """Fit the largest `share` of the draws, at most 250 of them, by probability-weighted moments.
+def fit_tail(null: ArrayLike, share: float = 0.1, most: int | None = 250) -> TailFit:
+    """Fit the largest `share` of the draws, at most `most` of them, by probability-weighted moments.
 
     ξ = 2 − α₀/(α₀ − 2α₁), σ = 2α₀α₁/(α₀ − 2α₁), α₀ the mean excess and α₁ its mean weighted by 1 − F. A negative ξ is
-    set to 0 (σ = α₀): a bounded tail would give p = 0 beyond its end, which no finite sample supports. Draws of
-    pseudo-compounds share wells, so the fit knows less than its number of draws suggests.
+    set to 0 (σ = α₀): a bounded tail would give p = 0 beyond its end, which no finite sample supports. The limit of
+    250 is for independent draws (Knijnenburg et al.); sets of wells share wells, and want none (`compound_tail`).
 
     Raises
     ------
@@ -60,7 +60,7 @@ def fit_tail(null: ArrayLike, share: float = 0.1) -> TailFit:
     Hosking & Wallis, Technometrics 1987; Knijnenburg et al., Fewer permutations, more accurate P-values, 2009.
     """
     draws = np.sort(np.asarray(null, dtype=np.float64))
-    count = min(int(share * len(draws)), 250)
+    count = min(int(share * len(draws)), len(draws) if most is None else most)
     if count < MIN_EXCEEDANCES:
         raise DataError(
             "too few draws to fit the tail of the null",

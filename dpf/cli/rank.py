@@ -33,7 +33,7 @@ def command(
         bool, typer.Option("--by-dose", help="One row a compound and concentration instead of a compound.")
     ] = False,
     adjust: Annotated[
-        str, typer.Option("--adjust", help="Take position effects off the latents first: none, plate or position.")
+        str, typer.Option("--adjust", help="Take position effects off latents and signatures: none, plate or position.")
     ] = "none",
     fdr: Annotated[
         float,
@@ -58,7 +58,8 @@ def command(
     tail: Annotated[
         str,
         typer.Option(
-            "--tail", help="none, or gpd: extrapolate the smallest p-values by a Pareto tail.", rich_help_panel=_TESTS
+            "--tail", rich_help_panel=_TESTS,
+            help="none, or gpd: p_tail orders compounds that tie at the smallest p by a Pareto tail; it calls none.",
         ),
     ] = "none",
     in_sample: Annotated[

@@ -71,6 +71,7 @@ def dose_curves(
     activation: ArrayLike,
     *,
     fits: Sequence[DoseFit | None] | None = None,
+    notes: Sequence[str | None] | None = None,
     controls: ArrayLike = (),
     unit: str = "",
     response_label: str = "standardised distance T",
@@ -90,6 +91,8 @@ def dose_curves(
         vermillion, suppressing blue, neither grey.
     fits
         One a compound, None where the fit failed: the panel then says so.
+    notes
+        What to say instead of "no fit", one a compound.
     controls
         The control wells' responses, drawn as a band.
     unit
@@ -106,8 +109,9 @@ def dose_curves(
     at_least_one("compounds", count)
     same_length("concentrations", len(concentrations), count)
     same_length("responses", len(responses), count)
-    if fits is not None:
-        same_length("fits", len(fits), count)
+    for name, given in (("fits", fits), ("notes", notes)):
+        if given is not None:
+            same_length(name, len(given), count)
     side = numbers("activation", activation, (count,))
     shown = min(top, count)
     columns = min(shown, _COLUMNS)
@@ -126,13 +130,14 @@ def dose_curves(
         if index >= shown:
             axes.set_axis_off()
             continue
-        _draw(axes, panels[index], band, ticks, unit if fits is not None else None)
+        failed = "" if fits is None else ("no fit" if notes is None else notes[index]) or "no fit"
+        _draw(axes, panels[index], band, ticks, unit, failed)
         if index + columns >= shown:  # nothing below it, so the numbers stand here
             axes.tick_params(labelbottom=True)
     figure.supylabel(fill(response_label, 24 if rows == 1 else 60), fontsize=TEXT)
-    notes = [f"{shown:,} of {count:,} compounds"] * (shown < count) + [_UP_DOWN] * signed
+    below = [f"{shown:,} of {count:,} compounds"] * (shown < count) + [_UP_DOWN] * signed
     label = f"concentration ({unit})" if unit else "concentration"
-    figure.supxlabel("\n".join([label, *notes]), fontsize=TEXT)
+    figure.supxlabel("\n".join([label, *below]), fontsize=TEXT)
     _legend(figure, side[:shown], [panel.fit for panel in panels], band, 3 if columns > 2 else 2)
     return figure
 
@@ -164,15 +169,15 @@ def _thinned(doses: _Array) -> _Array:
     return doses[:: -(-len(doses) // 4)]
 
 
-def _draw(axes: Axes, panel: _Panel, band: Band | None, ticks: _Ticks, unit: str | None) -> None:
+def _draw(axes: Axes, panel: _Panel, band: Band | None, ticks: _Ticks, unit: str, failed: str) -> None:
     if band is not None:
         axes.axhspan(band.low, band.high, facecolor=BAND, edgecolor=BAND, lw=1.0, zorder=0)
     axes.set_xscale("log")
     where = np.where(panel.dose > 0, panel.dose, ticks.zero)
     axes.scatter(where, panel.response, s=7, color=panel.colour, alpha=0.6, linewidths=0, zorder=3)
-    note = "no wells with a value" if not len(where) else "no fit" if unit is not None else ""
+    note = failed if len(where) else "no wells with a value"
     if panel.fit is not None:
-        note = _draw_fit(axes, panel.fit, panel.colour, unit or "")
+        note = _draw_fit(axes, panel.fit, panel.colour, unit)
     else:
         doses = np.unique(where)
         means = [panel.response[where == dose].mean() for dose in doses]

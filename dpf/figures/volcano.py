@@ -62,7 +62,8 @@ def volcano(
     fdr
         The rate at which hits are called: q at or below it. Drawn as a line.
     label_top
-        How many hits are named: those of smallest q, then largest distance.
+        How many hits are named: by turns the farthest one and the one of smallest q that is not named yet. The
+        smallest q alone would name compounds of many wells, whose q can be smaller.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def volcano(
     shown = np.flatnonzero(np.isfinite(distance) & np.isfinite(rate))
     at_least_one("compounds with a distance and a q-value", len(shown))
     ranked = shown[np.lexsort((-distance[shown], rate[shown]))]
-    hits = ranked[rate[ranked] <= fdr][:label_top]
+    hits = _to_name(ranked[rate[ranked] <= fdr], distance)[:label_top]
     height, line = -np.log10(rate), -np.log10(fdr)
     highest = max(float(height[shown].max()), line, 0.1)
     tied = hits[height[hits] > 0.99 * highest]
@@ -97,6 +98,13 @@ def volcano(
     footnote(figure, f"not shown: {count_of(absent, 'compound')} without a q-value" if absent else "")
     _name_hits(axes, names, np.column_stack([distance, height]), hits, combed, shown, line)
     return figure
+
+
+def _to_name(hits: NDArray[np.intp], distance: _Array) -> NDArray[np.intp]:
+    """Hits in the order in which they are named; `hits` come by q."""
+    farthest = hits[np.argsort(-distance[hits], kind="stable")]
+    turns = np.column_stack([farthest, hits]).ravel()
+    return turns[np.sort(np.unique(turns, return_index=True)[1])]
 
 
 def _draw_line(axes: Axes, line: float, text: str) -> None:

@@ -51,14 +51,19 @@ def read_compounds(table: Table, column: str) -> tuple[list[str], tuple[Note, ..
         shown = listed([repr(text) for text in stripped], 5)
         text = f"surrounding space was taken off {count(len(stripped), 'compound name')}: {shown}"
         notes.append(Note("info", text))
-    spellings: dict[str, Counter[str]] = defaultdict(Counter)
-    for name in compounds:
-        spellings[_key(name)][name] += 1
-    several = [_counted(counts.most_common()) for counts in spellings.values() if len(counts) > 1]
+    several = spelled_in_several_ways(compounds)
     if several:
         text = f"{count(len(several), 'compound')} spelled in several ways, kept apart: {listed(several, 20)}"
         notes.append(Note("warning", text))
     return compounds, tuple(notes)
+
+
+def spelled_in_several_ways(compounds: Sequence[str]) -> list[str]:
+    """Names that differ in case, surrounding space or the encoding of a letter only, with counts: ``A (2) / a (1)``."""
+    spellings: dict[str, Counter[str]] = defaultdict(Counter)
+    for name in compounds:
+        spellings[_key(name)][name] += 1
+    return [_counted(counts.most_common()) for counts in spellings.values() if len(counts) > 1]
 
 
 def _counted(spellings: Sequence[tuple[str, int]]) -> str:
@@ -80,7 +85,8 @@ def find_controls(compounds: Sequence[str], controls: Sequence[str], where: str)
     Returns
     -------
     is_control, notes
-        N truth values; warnings about compounds that look like controls and were not taken.
+        N truth values; warnings about compounds that look like controls and were not taken, and about controls that
+        are spelled in several ways.
 
     Raises
     ------
@@ -95,6 +101,9 @@ def find_controls(compounds: Sequence[str], controls: Sequence[str], where: str)
         raise _no_control(absent, counts, where)
     is_control = [_key(name) in wanted for name in compounds]
     notes = []
+    taken = [name for name, control in zip(compounds, is_control, strict=True) if control]
+    if several := spelled_in_several_ways(taken):
+        notes.append(Note("warning", f"spelled in several ways, all taken as controls: {listed(several)}"))
     alike = [(name, n) for name, n in counts.most_common() if _key(name) not in wanted and _looks_like_control(name)]
     if alike:
         text = f"not taken as controls, though they look like it: {listed([f'{name} ({n})' for name, n in alike])}"

@@ -9,7 +9,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, UsageError
-from dpf.tables.controls import find_controls
 from dpf.workflows.inputs import Inputs
 
 
@@ -60,14 +59,3 @@ def compound_rows(inputs: Inputs, by_dose: bool) -> CompoundRows:
     codes = joined.get_column("code").cast(pl.Int64).fill_null(-1).to_numpy().copy()
     codes[inputs.is_control] = -1
     return CompoundRows(codes, keys.drop("code"))
-
-
-def suspicious_names(inputs: Inputs) -> list[str]:
-    """A sentence about compounds that are ranked although they are named like controls (``Drug control``)."""
-    if not inputs.is_control.any():
-        return []
-    compounds = inputs.wells.get_column("compound").to_list()
-    names = sorted({name for name, control in zip(compounds, inputs.is_control, strict=True) if control})
-    notes = find_controls(compounds, names, "the wells table")[1]
-    hint = "; if they are controls, run dpf init again with --control for each of their names"
-    return [f"ranked as compounds, {note.text}{hint}" for note in notes if "look like" in note.text]

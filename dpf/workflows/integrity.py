@@ -22,6 +22,7 @@ from dpf.tables.screen import CANONICAL_COLUMNS, Screen, Targets
 from dpf.tables.storage import Expression, inputs_fingerprint, read_about, read_expression, read_table
 from dpf.tables.validate import require_sound
 from dpf.workflows.inputs import AUTO, read_measured
+from dpf.workflows.naming import names_item
 
 GROUP = "integrity"
 #: A fifth of the wells is what a validation split takes away: that much less to learn a target from.
@@ -53,7 +54,7 @@ class ReadBack:
     fingerprint
         Digest of the expression and the wells table.
     items
-        Tables, settings, missing values, source files, models.
+        Tables, settings, missing values, names, source files, models.
     """
 
     wells: pl.DataFrame
@@ -80,7 +81,7 @@ def read_back(project: Project) -> ReadBack:
     targets, settings = _read_targets(project, wells)
     fingerprint = inputs_fingerprint(project.expression, project.wells)
     label = project.settings.targets.label
-    others = (_missing_item(wells, targets), _sources_item(project), _models_item(project, fingerprint))
+    others = (_missing_item(wells, targets), names_item(wells), _sources_item(project))
     return ReadBack(
         wells=wells,
         expression=None if expression is None else expression.values,
@@ -89,7 +90,7 @@ def read_back(project: Project) -> ReadBack:
         targets=targets,
         label=label if label in targets else None,
         fingerprint=fingerprint,
-        items=(tables, settings, *others),
+        items=(tables, settings, *others, _models_item(project, fingerprint)),
     )
 
 

@@ -13,14 +13,15 @@ from dpf.analysis.member_medians import members_differ
 from dpf.errors import UsageError, listed
 from dpf.project.directory import Project, ResultsFolder
 from dpf.tables.storage import write_table
-from dpf.workflows.compound_rows import CompoundRows, compound_rows, suspicious_names
+from dpf.workflows.compound_rows import CompoundRows, compound_rows
 from dpf.workflows.inputs import Inputs, read_inputs, read_measured
+from dpf.workflows.naming import suspicious_names
 from dpf.workflows.outputs import find_model, project_outputs
 from dpf.workflows.predict import result_provenance, warn_no_axis
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.rank_choices import RankChoices
 from dpf.workflows.rank_classes import class_table
-from dpf.workflows.rank_dose import dose_response, draw_dose
+from dpf.workflows.rank_dose import dose_response, draw_dose, evidence
 from dpf.workflows.rank_figures import draw_ranking
 from dpf.workflows.rank_replicates import ReplicateTests, compare_replicates
 from dpf.workflows.rank_table import ranking_table
@@ -123,7 +124,7 @@ def _rank(project: Project, inputs: Inputs, rows: CompoundRows, wells: RankedWel
     replicates = compare_replicates(wells, inputs, rows, tests.matched, choices, replicates_rng)
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
     table = ranking_table(wells, inputs, measured, rows, tests, replicates, choices.fdr, bootstrap_rng)
-    said = [*wells.t.statement, *tests.statements, *replicates.statements, *suspicious_names(inputs)]
+    said = [*wells.t.statement, *tests.statements, *replicates.statements, *suspicious_names(inputs.wells)]
     said += _about_controls(wells, inputs) + _about_rows(table, choices)
     return _Ranked(rows, wells, tests, replicates, table, said)
 
@@ -151,7 +152,7 @@ def _about_rows(table: pl.DataFrame, choices: RankChoices) -> list[str]:
         said.append(
             f"latents adjusted for {choices.adjust}, fitted on the training controls and low-effect wells: this takes "
             "off what a plate, row or column does to every well in it; it cannot part position from biology where one "
-            "kind of compound fills a column, nor make up for controls that stand apart. Signatures are not adjusted"
+            "kind of compound fills a column, nor make up for controls that stand apart"
         )
     return said
 
@@ -176,20 +177,21 @@ def _write_more(
     figures: list[Path] = []
     said: list[str] = []
     write_table(files[0], _well_table(inputs, ranked), "ranking_wells", about)
-    doses = dose_response(ranked.wells, inputs)
+    strength = evidence(ranked.table, choices.fdr)
+    doses = dose_response(ranked.wells, inputs, strength)
     if doses is not None:
         said += doses.statements
         if doses.table.height:
             files.append(results.table("dose"))
             write_table(files[-1], doses.table, "dose", about)
-            figures += draw_dose(results.figure("dose"), doses, ranked.wells, inputs)
+            figures += draw_dose(results.figure("dose"), doses, ranked.wells, inputs, strength)
     if choices.group_column is not None:
         table, notes = class_table(ranked.table, inputs, ranked.rows, choices.group_column)
         files.append(results.table("classes"))
         write_table(files[-1], table, "classes", about)
         said += notes
     if choices.wants_signatures:
-        found = compute_signatures(inputs, ranked.rows, choices.trend, progress)
+        found = compute_signatures(inputs, ranked.rows, choices.trend, choices.adjust, progress)
         order = ranked.table.get_column("t").arg_sort(descending=True).to_numpy()
         side = ranked.table.get_column("activation").to_numpy() if "activation" in ranked.table.columns else None
         written, notes = write_signatures(project, results, found, order, side, choices, about)

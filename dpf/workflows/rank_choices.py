@@ -38,9 +38,10 @@ class RankChoices:
         "plate": wells change places within their plate only; "screen": within the screen; "auto": plate by plate
         where every plate has controls enough to call anything, which the design alone decides.
     tail
-        "gpd": p-values below what the sets can resolve are extrapolated by a generalised Pareto tail.
+        "gpd": p-values below what the sets can resolve are extrapolated by a generalised Pareto tail, to order what
+        ties; q and verdicts never rest on them.
     adjust
-        Take plate, or plate, row and column effects off the latents first.
+        Take plate, or plate, row and column effects off the latents first, and make them covariates of the signatures.
     in_sample
         P-values also where nothing was held out.
     group_column

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.analysis.dose import DoseFit, fit_dose_response, monotone_trend
+from dpf.analysis.dose import DoseFit, dose_shape, fit_dose_response, monotone_trend
 from dpf.analysis.nulls import benjamini_hochberg
 from dpf.workflows.compound_rows import CompoundRows, compound_rows
 from dpf.workflows.inputs import Inputs
@@ -22,6 +22,37 @@ Floats = NDArray[np.float64]
 MIN_LEVELS = 3
 _DRAWN = 25
 _POINTS = 100
+#: What a panel says where no curve is drawn, by `dpf.analysis.dose.dose_shape`.
+_NOTES = {
+    "no plateau": "EC₅₀ beyond the doses",
+    "rising": "rising, no EC₅₀",
+    "falling": "falling, no EC₅₀",
+    "flat": "flat: at its plateau",
+    "unclear": "no fit",
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of each compound by name: T, and whether it is called against the controls, by T and by activation."""
+
+    t: dict[str, float]
+    called: dict[str, dict[str, bool]]
+
+
+def evidence(table: pl.DataFrame, fdr: float) -> Evidence:
+    """From a ranking; of rows by dose, the largest T, and called where any dose is."""
+    rates = {"t": "q", "activation": "activation_q"}
+    best = table.group_by("compound").agg(
+        pl.col("t").max(), *(pl.col(name).min() for name in rates.values() if name in table.columns)
+    )
+    names = best.get_column("compound").to_list()
+    called = {
+        response: dict(zip(names, (best.get_column(rate) <= fdr).fill_null(value=False).to_list(), strict=True))
+        for response, rate in rates.items()
+        if rate in best.columns
+    }
+    return Evidence(dict(zip(names, best.get_column("t").to_list(), strict=True)), called)
 
 
 @dataclass(frozen=True)
@@ -37,12 +68,13 @@ class DoseResult:
     statements: tuple[str, ...]
 
 
-def dose_response(wells: RankedWells, inputs: Inputs) -> DoseResult | None:
+def dose_response(wells: RankedWells, inputs: Inputs, found: Evidence) -> DoseResult | None:
     """Fit a four-parameter log-logistic curve and test for a monotone trend, compound by compound.
 
     For compounds of at least three concentrations above 0. The trend compares the doses of one compound with each
     other, never with the controls, so it needs no held-out wells. Wells at 0 or without a concentration are left out
-    and counted. A negative concentration is no concentration: no curve is then fitted, and that is said.
+    and counted. A negative concentration is no concentration: no curve is then fitted, and that is said. `shape` says
+    in a word what the doses show (`dpf.analysis.dose.dose_shape`).
 
     Returns
     -------
@@ -71,7 +103,7 @@ def dose_response(wells: RankedWells, inputs: Inputs) -> DoseResult | None:
     responses = {"t": wells.t.value} | ({} if wells.activation is None else {"activation": wells.activation})
     tables, fits = [], {}
     for name, response in responses.items():
-        table, fits[name] = _fit_all(name, response, dose, rows, series, positive)
+        table, fits[name] = _fit_all(name, response, dose, rows, series, positive, found, inputs.is_control)
         tables.append(table)
     return DoseResult(pl.concat(tables), fits, rows, series, positive, dose, tuple(said))
 
@@ -83,9 +115,10 @@ def _series(rows: CompoundRows, dose: Floats, usable: NDArray[np.bool_]) -> NDAr
 
 
 def _fit_all(
-    name: str, response: Floats, dose: Floats, rows: CompoundRows, series: NDArray[np.int64], usable: NDArray[np.bool_]
-) -> tuple[pl.DataFrame, list[DoseFit]]:
-    names = rows.names
+    name: str, response: Floats, dose: Floats, rows: CompoundRows, series: NDArray[np.int64], usable: NDArray[np.bool_],
+    evidence: Evidence, is_control: NDArray[np.bool_],
+) -> tuple[pl.DataFrame, list[DoseFit]]:  # fmt: skip
+    names, called = rows.names, evidence.called.get(name, {})
     found: list[dict[str, Any]] = []
     fits = []
     for row in series.tolist():
@@ -93,8 +126,12 @@ def _fit_all(
         own = own[usable[own]]
         fit, trend = fit_dose_response(dose[own], response[own]), monotone_trend(dose[own], response[own])
         fits.append(fit)
+        shape = dose_shape(
+            dose[own], response[own], fit, trend, response[is_control], called=called.get(names[row], False)
+        )
         found.append(
-            {"compound": names[row], "response": name, "n": len(own), "doses": len(np.unique(dose[own])),
+            {"compound": names[row], "response": name, "shape": shape, "n": len(own),
+             "doses": len(np.unique(dose[own])),
              "ec50": fit.ec50, "ec50_low": fit.ec50_low, "ec50_high": fit.ec50_high, "hill": fit.hill,
              "bottom": fit.bottom, "top": fit.top, "r_squared": fit.r_squared, "p_flat": fit.p_flat,
              "no_fit_because": fit.failure, "trend_tau": trend.tau, "trend_p": trend.p}
@@ -104,19 +141,27 @@ def _fit_all(
     return table.with_columns(trend_q=pl.Series(q, dtype=pl.Float64)).fill_nan(None), fits
 
 
-def draw_dose(path: Path, result: DoseResult, wells: RankedWells, inputs: Inputs) -> tuple[Path, ...]:
-    """One figure a response: the compounds that respond most clearly, smallest trend p first."""
+def strongest(table: pl.DataFrame, evidence: Evidence) -> NDArray[np.intp]:
+    """The rows of one response to draw: hits first, by T; then the others, the smallest trend p first."""
+    names = table.get_column("compound").to_list()
+    hit = np.array([evidence.called.get("t", {}).get(name, False) for name in names])
+    t = np.array([evidence.t[name] for name in names])
+    p = table.get_column("trend_p").fill_null(1.0).to_numpy()
+    return np.lexsort((-t, np.where(hit, -t, p), ~hit))[:_DRAWN]
+
+
+def draw_dose(
+    path: Path, result: DoseResult, wells: RankedWells, inputs: Inputs, evidence: Evidence
+) -> tuple[Path, ...]:
+    """One figure a response, of the same compounds in the same order: the `strongest` of T."""
     from dpf.figures.dose import DoseFit as Curve
     from dpf.figures.dose import dose_curves
     from dpf.figures.style import save
 
     files: list[Path] = []
+    order = strongest(result.table.filter(pl.col("response") == "t"), evidence)
     for name, fits in result.fits.items():
         table = result.table.filter(pl.col("response") == name)
-        if table.is_empty():
-            continue
-        p = table.get_column("trend_p").fill_null(1.0).to_numpy()
-        order = np.lexsort((-table.get_column("trend_tau").abs().fill_null(0.0).to_numpy(), p))[:_DRAWN]
         values = wells.t.value if name == "t" or wells.activation is None else wells.activation
         own = [result.rows.wells(int(result.series[index])) for index in order]
         own = [places[result.usable[places]] for places in own]
@@ -127,6 +172,7 @@ def draw_dose(path: Path, result: DoseResult, wells: RankedWells, inputs: Inputs
             [values[places] for places in own],
             side,
             fits=[_curve(fits[index], result.dose[places], Curve) for index, places in zip(order, own, strict=True)],
+            notes=[_NOTES.get(table.item(int(index), "shape")) for index in order],
             controls=values[inputs.is_control],
             response_label="standardised distance T" if name == "t" else "position on the activation axis (robust SD)",
             signed=name == "activation",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dpf.analysis.compound_tail import extrapolated_p_values
+from dpf.analysis.compound_tail import TailPValues, extrapolated_p_values
 from dpf.analysis.design_power import DesignPower, hits_needed, power_of, smallest_p_values
 from dpf.analysis.nulls import PValues, benjamini_hochberg, compound_p_values
 from dpf.analysis.subsets import LARGEST_FLOOR, Null
@@ -37,7 +37,7 @@ class CompoundTests:
     p, q, floor
         (C,): p-value, Benjamini–Hochberg over the tested rows, smallest p the design allows.
     p_tail, extrapolated
-        (C,): with a tail fit, the p-values that q is made of, and where they are extrapolated; else None.
+        (C,): with a tail fit, its p-values, and where they are extrapolated; else None. q never rests on them.
     activation_p, activation_q
         (C,): the same for the mean position on the activation axis, two-sided; None without an axis.
     power
@@ -197,22 +197,17 @@ def run_tests(
         return found
 
     found = _exchanged(wells.t.value, design, choices, rng)
-    used, tail = found.p, None
+    tail = None
     if choices.tail == "gpd":
         tail = extrapolated_p_values(wells.t.value, design.group, found.p, design.control, design.strata, rng)
-        used = tail.p
-        said.append(
-            f"tail: {tail.extrapolated.sum():,} p-values are extrapolated by a generalised Pareto tail (largest gap "
-            f"{tail.worst_fit:.2g}), and q with them; the fit rests on few control wells (one inert screen in ten "
-            "gets a call at an FDR of 5%)"
-        )
+        said += _about_tail(tail)
     sides = None
     if wells.activation is not None:
         up, down = (_exchanged(sign * wells.activation, design, choices, rng).p for sign in (1, -1))
         sides = np.minimum(1.0, 2 * np.minimum(up, down))
     return CompoundTests(
         p=of_rows(found.p),
-        q=of_rows(benjamini_hochberg(used)),
+        q=of_rows(benjamini_hochberg(found.p)),
         floor=of_rows(found.floor),
         p_tail=None if tail is None else of_rows(tail.p),
         extrapolated=None if tail is None else of_rows(tail.extrapolated.astype(np.float64)) == 1,
@@ -230,6 +225,17 @@ def _exchanged(values: Floats, design: _Design, choices: RankChoices, rng: np.ra
         values, design.group, len(design.tested), design.control, design.strata,
         null=null, rng=rng, strata_names=design.names,
     )  # fmt: skip
+
+
+def _about_tail(tail: TailPValues) -> list[str]:
+    said = [
+        f"tail: p_tail orders {tail.extrapolated.sum():,} compounds beyond what counting resolves, by a generalised "
+        f"Pareto tail that rests on about {tail.fewest_wells:.0f} control wells (largest gap {tail.worst_fit:.2g}); it "
+        "is an extrapolation: q and the verdict are of p, never of it"
+    ]
+    if tail.rejected:
+        said.append(f"tail: no generalised Pareto tail fits the controls of {tail.rejected:,} compounds: p_tail is p")
+    return said
 
 
 def _warnings(wells: RankedWells, choices: RankChoices) -> list[str]:

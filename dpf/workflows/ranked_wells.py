@@ -152,23 +152,34 @@ def _known(values: Floats | None) -> Floats:
 
 
 def _adjusted(outputs: Outputs, inputs: Inputs, codes: Codes, adjust: Adjustment) -> Floats:
-    wanted = ("plate",) if adjust == "plate" else ("plate", "row", "column")
-    factors = [codes_of(inputs, name) for name in wanted if name in inputs.wells.columns]
-    varying = [factor for factor in factors if len(np.unique(factor[factor >= 0])) > 1]
-    if not varying:
-        raise DataError(
-            f"the {adjust} of the wells is not known, or all wells share it: there is nothing to adjust for",
-            where=f"--adjust {adjust}",
-            found=f"columns {', '.join(name for name in wanted if name in inputs.wells.columns) or 'none'}",
-            expected=f"columns {', '.join(wanted)} in the wells table, of more than one value",
-        )
-    design = one_hot(varying)
+    design = position_levels(inputs, adjust)[0]
     adjusted = []
     for latent, part in zip(outputs.latent, outputs.parts, strict=True):
         fit = part == Part.TRAIN
         fit = fit if (fit & inputs.is_control).any() else np.ones_like(fit)
         adjusted.append(adjust_latent(latent, design, codes, inputs.is_control, fit))
     return np.stack(adjusted)
+
+
+def position_levels(inputs: Inputs, adjust: Adjustment) -> tuple[Floats, list[str]]:
+    """What is adjusted for: the levels of plate (and row, and column) as columns (N, levels), and their names.
+
+    Raises
+    ------
+    DataError
+        None of them is known, or none varies.
+    """
+    wanted = ("plate",) if adjust == "plate" else ("plate", "row", "column")
+    factors = {name: codes_of(inputs, name) for name in wanted if name in inputs.wells.columns}
+    varying = {name: factor for name, factor in factors.items() if len(np.unique(factor[factor >= 0])) > 1}
+    if not varying:
+        raise DataError(
+            f"the {adjust} of the wells is not known, or all wells share it: there is nothing to adjust for",
+            where=f"--adjust {adjust}",
+            found=f"columns {', '.join(factors) or 'none'}",
+            expected=f"columns {', '.join(wanted)} in the wells table, of more than one value",
+        )
+    return one_hot(list(varying.values())), list(varying)
 
 
 def codes_of(inputs: Inputs, column: str) -> Codes:

@@ -51,6 +51,10 @@ def write_signatures(
         (C,) the mean position on the activation axis, or None.
     """
     write_table(results.table("signatures"), found.table(), "signatures", about)
+    place = np.cumsum(found.estimable) - 1
+    order = place[order[found.estimable[order]]]
+    activation = None if activation is None else activation[found.estimable]
+    found = found.known()
     gmt = results.path / "signatures.gmt"
     write_text(gmt, found.gmt(choices.fdr))
     files, said = [results.table("signatures"), gmt], list(found.statements)

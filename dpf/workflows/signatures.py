@@ -1,21 +1,27 @@
-"""Each compound's signature: which genes it moves, against the controls of its plates."""
+"""Each compound's signature: which genes it moves, against the controls of its plates or at equal positions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.analysis.moderated_t import ControlSummary, moderated_t, summarise_wells
-from dpf.errors import DataError
+from dpf.analysis.moderated_t import ControlSummary, ModeratedT, moderated_t, summarise_wells
+from dpf.analysis.screen_model import fit_screen
+from dpf.errors import DataError, listed
 from dpf.workflows.compound_rows import CompoundRows
 from dpf.workflows.geometry import plate_codes
 from dpf.workflows.inputs import Inputs
 from dpf.workflows.progress import Progress
+from dpf.workflows.rank_choices import Adjustment
+from dpf.workflows.ranked_wells import position_levels
 
 Floats32 = NDArray[np.float32]
+
+_Compare = Callable[[NDArray[np.intp]], ModeratedT | None]
 
 _MATRICES = ("effect", "t", "p", "q", "mean_expression")
 
@@ -34,8 +40,8 @@ class Signatures:
         Moderated t, its two-sided p, Benjamini–Hochberg over the genes of the row.
     mean_expression
         Over the wells used.
-    matched
-        (C,) bool: compared with the controls of its own plates.
+    estimable
+        (C,) bool: False where a row cannot be told from its position; its numbers are NaN.
     statements
         What was compared with what.
     """
@@ -47,7 +53,7 @@ class Signatures:
     p: Floats32
     q: Floats32
     mean_expression: Floats32
-    matched: NDArray[np.bool_]
+    estimable: NDArray[np.bool_]
     statements: tuple[str, ...]
 
     def table(self) -> pl.DataFrame:
@@ -57,7 +63,13 @@ class Signatures:
         genes = pl.Series(self.genes).gather(np.tile(np.arange(size), count))
         return pl.DataFrame(
             {"compound": names, "gene": genes, **{name: getattr(self, name).ravel() for name in _MATRICES}}
-        )
+        ).fill_nan(None)
+
+    def known(self) -> Signatures:
+        """Those that are estimable."""
+        rows = np.flatnonzero(self.estimable)
+        matrices = {name: getattr(self, name)[rows] for name in _MATRICES}
+        return replace(self, names=[self.names[row] for row in rows], estimable=self.estimable[rows], **matrices)
 
     def called(self, fdr: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """The up and the down genes, (C, G) each: q ≤ fdr."""
@@ -78,36 +90,81 @@ class Signatures:
         return "".join(f"{line}\n" for line in lines)
 
 
-def compute_signatures(inputs: Inputs, rows: CompoundRows, trend: bool, progress: Progress) -> Signatures:
-    """The moderated t of every row against the controls of its plates; of all plates where its plates have none.
+def compute_signatures(
+    inputs: Inputs, rows: CompoundRows, trend: bool, adjust: Adjustment, progress: Progress
+) -> Signatures:
+    """The moderated t of every row against the controls.
+
+    Unadjusted: against the controls of its plates; of all plates where its plates have none. Adjusted: the row's
+    coefficient in one linear model of all wells with the positions as covariates (`dpf.analysis.screen_model`).
 
     Raises
     ------
     DataError
-        There is no control, or not enough wells to estimate a variance from.
+        There is no control, not enough wells to estimate a variance from, nothing to adjust for, or no row that can
+        be told from its position.
     """
     if not inputs.is_control.any():
         raise DataError("signatures need control wells", where="the wells table", found="0 controls")
+    compare, statements = _matched(inputs, rows, trend) if adjust == "none" else _at_equal(inputs, rows, trend, adjust)
+    matrices = {name: np.full((rows.count, len(inputs.genes)), np.nan, np.float32) for name in _MATRICES}
+    estimable = np.zeros(rows.count, dtype=bool)
+    progress.start("signatures", rows.count, "compounds")
+    for row in range(rows.count):
+        found = compare(rows.wells(row))
+        estimable[row] = found is not None
+        for name, matrix in matrices.items() if found is not None else ():
+            matrix[row] = getattr(found, name)
+        progress.advance(1)
+    return Signatures(rows.names, inputs.genes, **matrices, estimable=estimable, statements=statements)
+
+
+def _matched(inputs: Inputs, rows: CompoundRows, trend: bool) -> tuple[_Compare, tuple[str, ...]]:
     known = plate_codes(inputs.texts("plate"))
     plate = None if known is None or len(known[1]) < 2 else known[0].astype(np.int64)
     controls = inputs.expression[inputs.is_control]
     overall = summarise_wells(controls)
     by_plate = None if plate is None else summarise_wells(controls, plate[inputs.is_control])
-    matrices = {name: np.empty((rows.count, len(inputs.genes)), np.float32) for name in _MATRICES}
-    matched = np.zeros(rows.count, dtype=bool)
-    progress.start("signatures", rows.count, "compounds")
-    for row in range(rows.count):
-        own = rows.wells(row)
-        matched[row] = plate is not None and by_plate is not None and _shares(plate[own], by_plate)
-        if matched[row] and plate is not None and by_plate is not None:
-            found = moderated_t(inputs.expression[own], by_plate, plate[own], trend=trend)
-        else:
-            found = moderated_t(inputs.expression[own], overall, trend=trend)
-        for name, matrix in matrices.items():
-            matrix[row] = getattr(found, name)
-        progress.advance(1)
-    said = _statements(inputs, matched, plate is not None, trend)
-    return Signatures(rows.names, inputs.genes, **matrices, matched=matched, statements=said)
+
+    def of_plates(own: NDArray[np.intp]) -> bool:
+        return plate is not None and by_plate is not None and _shares(plate[own], by_plate)
+
+    def compare(own: NDArray[np.intp]) -> ModeratedT:
+        if by_plate is not None and plate is not None and of_plates(own):
+            return moderated_t(inputs.expression[own], by_plate, plate[own], trend=trend)
+        return moderated_t(inputs.expression[own], overall, trend=trend)
+
+    matched = np.array([of_plates(rows.wells(row)) for row in range(rows.count)])
+    return compare, _statements(inputs, matched, plate is not None, trend)
+
+
+def _at_equal(inputs: Inputs, rows: CompoundRows, trend: bool, adjust: Adjustment) -> tuple[_Compare, tuple[str, ...]]:
+    levels, names = position_levels(inputs, adjust)
+    fit = fit_screen(inputs.expression, rows.codes, inputs.is_control, levels, trend=trend)
+    lost = [rows.names[row] for row in range(rows.count) if not fit.estimable(rows.wells(row))]
+    if len(lost) == rows.count:
+        raise DataError(
+            "no compound can be told from its position: there is no adjusted signature",
+            where=f"--adjust {adjust} with signatures",
+            found=f"compounds and controls share no {' or '.join(names)}, and no replicates tie them together",
+            expected="controls, or compounds with replicates in several places, that connect the positions",
+            hint="leave out --adjust or the signatures; dpf check --suggest-layout lays out the next plate",
+        )
+    said = [
+        f"signatures: moderated t of {rows.count - len(lost):,} compounds against all {inputs.is_control.sum():,} "
+        f"controls at equal {', '.join(names)}: one linear model of all wells ({fit.residual_freedom:,} residual "
+        f"degrees of freedom), {_prior(trend)}"
+    ]
+    if lost:
+        said.append(
+            f"signatures: {len(lost):,} compounds have none, as they cannot be told from their position (nothing ties "
+            f"it to the controls' positions): {listed(lost)}"
+        )
+
+    def compare(own: NDArray[np.intp]) -> ModeratedT | None:
+        return fit.compare(inputs.expression, own) if fit.estimable(own) else None
+
+    return compare, tuple(said)
 
 
 def _shares(plates: NDArray[np.int64], controls: ControlSummary) -> bool:
@@ -119,12 +176,15 @@ def _shares(plates: NDArray[np.int64], controls: ControlSummary) -> bool:
 
 
 def _statements(inputs: Inputs, matched: NDArray[np.bool_], plated: bool, trend: bool) -> tuple[str, ...]:
-    prior = "prior variance following the mean expression" if trend else "one prior variance for all genes"
     how = "of their own plates" if plated else "of the screen"
-    said = [f"signatures: moderated t of {matched.size:,} compounds against the controls {how}, {prior}"]
+    said = [f"signatures: moderated t of {matched.size:,} compounds against the controls {how}, {_prior(trend)}"]
     if plated and not matched.all():
         said.append(
             f"signatures: {(~matched).sum():,} compounds share no plate with enough controls and are compared with all "
             f"{inputs.is_control.sum():,} controls: what differs between plates is in their signatures"
         )
     return tuple(said)
+
+
+def _prior(trend: bool) -> str:
+    return "prior variance following the mean expression" if trend else "one prior variance for all genes"

@@ -1,33 +1,30 @@
 """Does a ranking keep its promises: p-values of inert compounds, false discoveries and power of planted ones.
 
-    python -m tests.bench.calibration            latents without a training: hundreds of screens
-    python -m tests.bench.calibration --methods  the same statistics on other representations of simulated expression
+    python -m tests.bench.calibration
 
-Both print Markdown tables. The first draws latents as cross-validated members would give them (`tests.unit.
-ranked_screens`); the second simulates counts (`dpf.tables.simulate`), and ranks by principal components, by Mahalanobis
-distance on them, and by E-distance, each with the ranking's own exchange null.
+Prints Markdown tables, of latents as cross-validated members would give them (`tests.unit.ranked_screens`), without a
+training: hundreds of screens. `tests.bench.power` compares real representations of simulated expression.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import kstest
+from scipy.stats import binomtest, kruskal, kstest
 
-from dpf.analysis.energy import energy_test
-from dpf.analysis.latent import latent_geometry
+from dpf.analysis.compound_tail import extrapolated_p_values
+from dpf.analysis.member_medians import LEVEL
 from dpf.analysis.nulls import benjamini_hochberg, compound_p_values
-from dpf.tables.simulate import SimulationDesign, simulate
 from dpf.workflows.rank_choices import RankChoices
 from dpf.workflows.rank_replicates import compare_replicates
 from tests.unit.ranked_screens import Planted, make_screen, run_planted
 
 FDR = 0.05
-COMPONENTS = 20
 Floats = np.ndarray
 
 
@@ -38,30 +35,99 @@ def show(header: list[str], rows: list[list[str]]) -> None:
     print()
 
 
-def null_table(screens: int) -> None:
+class Inert(NamedTuple):
+    """What p-values did on inert screens: KS p of every repeat, and the rest over all screens."""
+
+    ks: Floats
+    low: Floats
+    at_floor: Floats
+    called: Floats
+    floor: float
+
+    def cells(self) -> list[str]:
+        """As a row of a table; ± is a standard error between screens, the last a 95% interval of a share."""
+        error = self.low.std() / np.sqrt(len(self.low))
+        interval = binomtest(int(self.called.sum()), len(self.called)).proportion_ci()
+        return [
+            f"{np.median(self.ks):.2f} ({self.ks.min():.2f}–{self.ks.max():.2f})",
+            f"{kstest(self.ks, 'uniform').pvalue:.2f}",
+            f"{self.low.mean():.3f} ± {error:.3f}",
+            f"{self.at_floor.mean():.2%} / {self.floor:.2%}",
+            f"{self.called.mean():.1%} ({interval.low:.1%}–{interval.high:.1%})",
+        ]
+
+
+def inert(planted: Planted, choices: RankChoices, screens: int, repeats: int, first_seed: int = 0) -> Inert:
+    """Screens of inert compounds, each with a seed of its own; one p a screen goes into the KS test of its repeat."""
+    first, low, at_floor, called, floors = [], [], [], [], []
+    for seed in range(first_seed, first_seed + screens * repeats):
+        tests, _, _ = run_planted(replace(planted, seed=seed), choices)
+        tested, floor = tests.p[np.isfinite(tests.p)], tests.floor[np.isfinite(tests.p)]
+        first.append(tested[seed % len(tested)])
+        low.append(np.mean(tested <= 0.05))
+        at_floor.append(np.mean(tested <= floor * 1.001))
+        floors.append(floor.mean())
+        called.append(bool((tests.q <= FDR).any()))
+    ks = [kstest(part, "uniform").pvalue for part in np.reshape(first, (repeats, screens))]
+    return Inert(np.array(ks), np.array(low), np.array(at_floor), np.array(called), float(np.mean(floors)))
+
+
+def null_table(screens: int, repeats: int) -> None:
     """Inert compounds only: KS test of one p a screen, how often the floor is reached, screens that call anything."""
     rows = []
     for name, planted, choices in (
-        ("364 × 2, 40 controls, exchange (default)", Planted(compounds=364), RankChoices()),
-        ("364 × 2, 40 controls, pseudo", Planted(compounds=364), RankChoices(null="pseudo")),
-        ("200 × 2, 40 controls, 2 plates, by plate", Planted(compounds=200, plates=2), RankChoices(match="plate")),
+        ("364 × 2 wells, 40 controls", Planted(compounds=364), RankChoices()),
+        ("the same, `--null pseudo`", Planted(compounds=364), RankChoices(null="pseudo")),
+        ("200 × 2, plate by plate", Planted(compounds=200, plates=2), RankChoices(match="plate")),
         ("200 × 3, 24 controls", Planted(compounds=200, wells=3, controls=24), RankChoices()),
-        ("200 × 1, 40 controls", Planted(compounds=200, wells=1), RankChoices()),
-        ("200 × 2, 40 controls, tail gpd", Planted(compounds=200), RankChoices(tail="gpd")),
+        ("200 × 1", Planted(compounds=200, wells=1), RankChoices()),
     ):
-        first, small, called, floor = [], [], 0, 0.0
+        rows.append([name, *inert(planted, choices, screens, repeats).cells()])
+        print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
+    header = ["inert screens", "KS p: median (range)", "KS of these", "P(p ≤ 0.05)", "P(p ≤ smallest) / smallest"]
+    show([*header, f"screens with a call at {FDR:g}"], rows)
+
+
+def tail_table(screens: int) -> None:
+    """Why `--tail gpd` calls nothing: screens of 200 inert compounds with a call if q were made of its p."""
+    shapes: dict[str, Callable[[np.random.Generator, int], Floats]] = {
+        "normal": lambda rng, size: rng.normal(size=size),
+        "exponential": lambda rng, size: rng.exponential(size=size),
+        "log-normal, σ 0.5": lambda rng, size: np.exp(0.5 * rng.normal(size=size)),
+    }
+    rows = []
+    for controls, wells in ((40, 2), (40, 3), (100, 2)):
+        for name, draw in shapes.items():
+            called = np.zeros((screens, 2))
+            for seed in range(screens):
+                rng = np.random.default_rng([seed, controls, wells])
+                group = np.r_[np.repeat(np.arange(200), wells), np.full(controls, -1)]
+                t, strata = draw(rng, len(group)), np.zeros(len(group), dtype=np.int64)
+                p = compound_p_values(t, group, 200, group < 0, rng=rng).p
+                tail = extrapolated_p_values(t, group, p, group < 0, strata, rng).p
+                called[seed] = [(benjamini_hochberg(values) <= FDR).any() for values in (p, tail)]
+            counted, extrapolated = called.mean(axis=0)
+            rows.append([f"200 × {wells}, {controls} controls", name, f"{counted:.1%}", f"{extrapolated:.1%}"])
+    show(["inert screens", "T", "called by p", "would be called by p_tail"], rows)
+
+
+def member_table(screens: int) -> None:
+    """Members that see held-out wells at scales of exp(s·g), g normal: replicates share a member, controls do not."""
+    members, controls, compounds = 5, 40, 200
+    group = np.r_[np.repeat(np.arange(compounds), 2), np.full(controls, -1)]
+    rows = []
+    for spread in (0.0, 0.05, 0.1, 0.15, 0.25):
+        found = np.empty((screens, 3))
         for seed in range(screens):
-            tests, _, _ = run_planted(replace(planted, seed=seed), choices)
-            p = tests.p if tests.p_tail is None else tests.p_tail
-            first.append(p[0])
-            floor = float(tests.floor[0])
-            small.append([np.mean(p <= 0.05), np.mean(p <= floor * 1.001)])
-            called += bool((tests.q <= FDR).any())
-        low, at_floor = np.mean(small, axis=0)
-        reached = f"{at_floor:.2%} (1/{1 / floor:,.0f} = {floor:.2%})"
-        rows.append([name, f"{kstest(first, 'uniform').pvalue:.2f}", f"{low:.3f}", reached, f"{called / screens:.1%}"])
-    header = ["inert screens", "KS p", "P(p ≤ 0.05)", "P(p ≤ floor)", f"screens with a call at {FDR:g}"]
-    show(header, rows)
+            rng = np.random.default_rng([seed, int(100 * spread)])
+            fold = np.r_[np.repeat(rng.permutation(compounds) % members, 2), rng.permutation(controls) % members]
+            t = np.sqrt(rng.chisquare(8, len(group))) * np.exp(spread * rng.normal(size=members))[fold]
+            p = compound_p_values(t, group, compounds, group < 0, rng=rng).p
+            medians = [t[(group < 0) & (fold == member)] for member in range(members)]
+            found[seed] = np.mean(p <= 0.05), (benjamini_hochberg(p) <= FDR).any(), kruskal(*medians).pvalue <= LEVEL
+        low, called, told = found.mean(axis=0)
+        rows.append([f"{spread:.0%}", f"{low:.3f}", f"{called:.1%}", f"{told:.0%}"])
+    show(["SD of the members' scales", "P(p ≤ 0.05)", f"screens with a call at {FDR:g}", "told"], rows)
 
 
 def other_table(screens: int) -> None:
@@ -99,75 +165,15 @@ def power_table(screens: int) -> None:
     show(["shift (SD of a control's latent coordinate)", "power", f"achieved FDR (nominal {FDR:g})"], rows)
 
 
-def components_of(expression: Floats, plate: Floats) -> Floats:
-    """Principal components of plate-centred expression, (N, 20)."""
-    centred = expression - np.stack([expression[plate == code].mean(axis=0) for code in range(plate.max() + 1)])[plate]
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
-    return left[:, :COMPONENTS] * singular[:COMPONENTS]
-
-
-def method_table(screens: int) -> None:
-    """Simulated expression, 364 × 2 of 500 genes, 30% acting: power by strength, and the achieved FDR."""
-    edges = [0.0, 1.0, 2.0, 3.0, np.inf]
-    names = ("PCA distance", "Mahalanobis on PCs", "E-distance on PCs", "E-distance on expression")
-    called: dict[str, list[Floats]] = {name: [] for name in names}
-    strengths, kinds = [], []
-    for seed in range(screens):
-        simulation = simulate(
-            replace(SimulationDesign.full(seed), genes=500, activating=0.1, suppressing=0.1, off_axis=0.1)
-        )
-        wells = simulation.screen.wells
-        control = wells.get_column("is_control").to_numpy()
-        compounds = wells.get_column("compound").to_numpy().astype(str)
-        group = np.full(len(control), -1)
-        _, group[~control] = np.unique(compounds[~control], return_inverse=True)
-        plate = np.unique(wells.get_column("plate").to_numpy().astype(str), return_inverse=True)[1]
-        first = np.array([np.flatnonzero(group == code)[0] for code in range(group.max() + 1)])
-        strengths.append(simulation.truth.get_column("strength").to_numpy()[first])
-        kinds.append(simulation.truth.get_column("kind").to_numpy().astype(str)[first])
-        for name, p in _p_values(simulation.screen.expression.astype(float), group, control, plate, seed).items():
-            called[name].append(benjamini_hochberg(p) <= FDR)
-    strength, inert = np.concatenate(strengths), np.concatenate(kinds) == "inert"
-    rows = []
-    for name in names:
-        hit = np.concatenate(called[name])
-        cells = [f"{hit[~inert & (strength > low) & (strength <= high)].mean():.2f}" for low, high in pairwise(edges)]
-        false = [one[kind == "inert"].sum() / max(one.sum(), 1) for one, kind in zip(called[name], kinds, strict=True)]
-        rows.append([name, *cells, f"{np.mean(false):.3f} ± {np.std(false) / np.sqrt(screens):.3f}"])
-    header = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
-    show(["method", *(f"power, strength {text}" for text in header), "achieved FDR (mean ± its error)"], rows)
-
-
-def _p_values(expression: Floats, group: Floats, control: Floats, plate: Floats, seed: int) -> dict[str, Floats]:
-    count = int(group.max()) + 1
-    pcs = components_of(expression, plate)
-    geometry = latent_geometry(pcs, None, control)
-
-    def ranked(values: Floats) -> Floats:
-        return compound_p_values(values, group, count, control, rng=np.random.default_rng(seed)).p
-
-    def energy(values: Floats) -> Floats:
-        return energy_test(values, group, count, control, rng=np.random.default_rng(seed)).p
-
-    methods: dict[str, Callable[[], Floats]] = {
-        "PCA distance": lambda: ranked(geometry.d_euc),
-        "Mahalanobis on PCs": lambda: ranked(geometry.d_maha),
-        "E-distance on PCs": lambda: energy(pcs),
-        "E-distance on expression": lambda: energy(expression),
-    }
-    return {name: method() for name, method in methods.items()}
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--screens", type=int, default=200)
-    parser.add_argument("--methods", action="store_true", help="other representations of simulated expression")
+    parser.add_argument("--repeats", type=int, default=10, help="of the first table, each of so many screens")
     options = parser.parse_args()
-    if options.methods:
-        method_table(options.screens)
-        return
-    null_table(options.screens)
+    null_table(options.screens, options.repeats)
+    tail_table(options.screens)
+    member_table(options.screens)
     other_table(options.screens)
     power_table(max(options.screens // 5, 1))
 

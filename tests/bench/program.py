@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dpf.tables.storage import read_expression, write_expression
+from tests.bench import ranking
 
 BARE_TYPER = (
     "import typer; app = typer.Typer()\n@app.command()\ndef f(): 'Do nothing.'\n@app.command()\ndef g(): 'Nor.'\n"
@@ -112,5 +113,11 @@ def _gzip(path: Path, text: str) -> None:
 
 def measure() -> dict[str, Any]:
     """All of it."""
-    parts = {"start_up": start_up, "read_768_x_20000": reading, "mtx_384_x_37000": counts, "full_size": full_size}
+    parts = {
+        "start_up": start_up,
+        "read_768_x_20000": reading,
+        "mtx_384_x_37000": counts,
+        "full_size": full_size,
+        "ranking": ranking.sizes,
+    }
     return {name: part() for name, part in parts.items()}

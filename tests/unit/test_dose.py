@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import curve_fit
 from scipy.stats import kendalltau
 
-from dpf.analysis.dose import fit_dose_response, monotone_trend
+from dpf.analysis.dose import dose_shape, fit_dose_response, monotone_trend
 from dpf.errors import DataError
 
 DOSES = np.repeat(10.0 ** np.arange(-2, 4), 2)
@@ -131,3 +131,24 @@ def test_trend_under_the_null_keeps_its_level(rng):
 
 def test_a_constant_response_has_no_trend():
     assert np.isnan(monotone_trend([1, 2, 3], [5, 5, 5]).p)
+
+
+def shape_of(y, called=True):
+    controls = np.linspace(-1.0, 1.0, 41)
+    x = DOSES[: len(y)]
+    return dose_shape(x, y, fit_dose_response(x, y), monotone_trend(x, y), controls, called=called)
+
+
+def test_the_shape_of_a_response(rng):
+    wiggle = np.array([0.1, -0.1, -0.1, 0.1] * 3)
+    assert shape_of(response(rng)) == "curve"
+    assert shape_of(9 + wiggle) == "flat"
+    assert shape_of(-9 - wiggle) == "flat"
+    assert shape_of(9 + wiggle, called=False) == "unclear"
+    assert shape_of(wiggle) == "unclear"
+    partly = np.where(np.arange(12) // 2 == 2, 0.0, 9.0) + wiggle  # one dose lies among the controls
+    assert shape_of(partly) == "unclear"
+    assert shape_of(np.where(np.arange(12) // 2 % 2 == 0, 9.0, -9.0) + wiggle) == "unclear"
+    three_doses = np.array([1.0, 1.1, 4.0, 4.1, 7.0, 7.1])
+    assert (shape_of(three_doses), shape_of(-three_doses)) == ("rising", "falling")
+    assert shape_of(np.exp(np.arange(12) // 2) / 9 + 0.01 * rng.normal(size=12)) == "no plateau"

@@ -401,6 +401,14 @@ def test_volcano_without_hits(tmp_path, count):
     draw(figure, tmp_path)
 
 
+def test_volcano_names_the_farthest_hits_as_well_as_the_surest():
+    names = [f"many {i}" for i in range(20)] + ["farthest", "no hit"]
+    distance, q = np.r_[np.linspace(2, 5, 20), 20.0, 30.0], np.r_[np.linspace(0.001, 0.02, 20), 0.04, 0.2]
+    written = set(texts(volcano(names, distance, q, np.ones(22), label_top=3)))
+    assert {"farthest", "many 0", "many 19"} <= written
+    assert not {"no hit", "many 1"} & written
+
+
 def test_volcano_refuses_q_of_zero():
     with pytest.raises(DataError, match=r"where: b[\s\S]*found: 0[\s\S]*expected: 0 < q ≤ 1"):
         volcano(["a", "b"], [1, 2], [0.5, 0], [1, 1])
@@ -428,6 +436,8 @@ def test_dose_curves(tmp_path):
     titles = [axes.get_title(loc="left") for axes in figure.axes[:4]]
     assert [title.split("\n")[1] for title in titles] == ["EC₅₀ 1.2 µM (0.5–3)", "no fit", "no EC₅₀", "EC₅₀ 1.2 µM"]
     assert points(figure) == 5
+    said = dose_curves(["a", "b"], [dose] * 2, [[0] * 6] * 2, [1, 1], fits=[None, None], notes=["flat", None])
+    assert [axes.get_title(loc="left") for axes in said.axes] == ["a\nflat", "b\nno fit"]
     words = {
         "concentration (µM)\n6 of 7 compounds\nabove 0: activating; below 0: suppressing",
         "standardised distance T",

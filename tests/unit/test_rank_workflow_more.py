@@ -14,6 +14,7 @@ from dpf.tables.signature_scores import read_gmt
 from dpf.tables.storage import read_table
 from dpf.workflows.rank import rank_project
 from dpf.workflows.rank_choices import RankChoices
+from dpf.workflows.rank_dose import evidence, strongest
 from tests.unit.ranked_screens import GENES, Planted, make_screen, pretend_model, stored_project
 
 DOSED = Planted(compounds=12, wells=8, controls=24, members=3, on={0: 14.0}, doses=(0.1, 0.5, 2.0, 10.0))
@@ -63,6 +64,36 @@ def test_dose_response_of_t_and_activation(rank):
     }
 
 
+def test_a_strong_compound_whose_dose_does_not_matter_is_flat(rank):
+    result = rank(DOSED, lambda inputs: spread_doses(inputs))
+    doses = table(result, "dose").filter(pl.col("response") == "t")
+    shapes = dict(doses.select("compound", "shape").iter_rows())
+    assert shapes["drug 0"] == "flat"
+    assert set(shapes.values()) <= {"flat", "unclear", "rising", "falling", "curve", "no plateau"}
+    assert list(shapes.values()).count("flat") == 1
+
+
+def spread_doses(inputs):
+    """Concentrations that have nothing to do with the response: each dose has one well of each true dose."""
+    order = (pl.int_range(pl.len()).over("compound") * 5) % 4
+    label = order.replace_strict({0: 0.1, 1: 0.5, 2: 2.0, 3: 10.0})
+    label = pl.when(pl.int_range(pl.len()).over("compound") < 4).then(label).otherwise(10.0 / label * 0.1)
+    return replace(inputs, wells=inputs.wells.with_columns(concentration=label))
+
+
+def test_the_figure_shows_hits_first_and_then_trends():
+    names = ["weak", "hit", "trend", "best"]
+    ranked = pl.DataFrame({"compound": names, "t": [0.1, 4.0, 1.0, 9.0], "q": [0.9, 0.01, None, 0.04]})
+    found = evidence(ranked, 0.05)
+    doses = pl.DataFrame({"compound": names, "trend_p": [0.8, 1.0, 0.001, None]})
+    assert [names[row] for row in strongest(doses, found)] == ["best", "hit", "trend", "weak"]
+    by_dose = evidence(pl.concat([ranked, ranked.with_columns(t=pl.col("t") * 2, q=pl.lit(0.5))]), 0.05)
+    assert by_dose.t["best"] == 18.0
+    assert by_dose.called["t"] == found.called["t"]
+    unranked = evidence(ranked.with_columns(q=pl.lit(None, dtype=pl.Float64)), 0.05)
+    assert [names[row] for row in strongest(doses, unranked)] == ["trend", "weak", "best", "hit"]
+
+
 def test_by_dose_ranks_compound_and_dose(rank):
     result = rank(DOSED, by_dose=True)
     assert result.table.height == 48
@@ -105,6 +136,48 @@ def test_signatures_are_the_plate_matched_moderated_t(rank):
     assert set(lists["drug 0_UP"]) == set(GENES[:5])
     assert set(lists["drug 2_DN"]) == set(GENES[:5])
     assert "compounds move no gene at q ≤ 0.05" in said(result)
+
+
+def test_adjusted_signatures_are_those_of_one_linear_model_of_all_wells(rank):
+    result = rank(PLATED, signatures=True, trend=False, adjust="position")
+    found = table(result, "signatures").filter(pl.col("compound") == "drug 3")
+    inputs, _ = make_screen(PLATED)
+    wells, y = inputs.wells, inputs.expression
+    compounds = wells.get_column("compound")
+    others = sorted(set(compounds) - {"DMSO", "drug 3"})
+    design = [(compounds == "drug 3").to_numpy(), np.ones(len(y)), *((compounds == name).to_numpy() for name in others)]
+    for name in ("plate", "row", "column"):
+        design += [(wells.get_column(name) == level).to_numpy() for level in sorted(set(wells.get_column(name)))[1:]]
+    beta = np.linalg.lstsq(np.column_stack(design).astype(float), y, rcond=None)[0]
+    np.testing.assert_allclose(found.get_column("effect"), beta[0], rtol=1e-4, atol=1e-5)
+    assert "against all 40 controls at equal plate, row, column: one linear model of all wells" in said(result)
+    assert "have none" not in said(result)
+
+
+def test_a_compound_that_cannot_be_told_from_its_position_has_no_signature_and_is_named(rank, tmp_path):
+    alone = pl.when(pl.col("compound") == "drug 2").then(pl.lit("Z")).otherwise(pl.col("row"))
+    query = write_gmt(tmp_path / "query.gmt", ("mine", "", *GENES[:4]))
+    result = rank(
+        PLATED, lambda inputs: replace(inputs, wells=inputs.wells.with_columns(row=alone)),
+        signatures=True, adjust="position", query=query, gene_sets=query,
+    )  # fmt: skip
+    assert "1 compounds have none, as they cannot be told from their position" in said(result)
+    assert said(result).count("drug 2") == 1
+    found = table(result, "signatures")
+    assert found.filter(pl.col("t").is_null()).get_column("compound").unique().to_list() == ["drug 2"]
+    for name in ("enrichment", "connectivity"):
+        assert table(result, name).get_column("compound").n_unique() == 19
+    pairs = table(result, "signature_similarity")
+    assert set(pairs.row(0)[:2]) == {"drug 0", "drug 1"}
+    assert not pairs.get_column("cosine").has_nulls()
+    with pytest.raises(DataError, match="no compound can be told from its position"):
+        rank(
+            PLATED,
+            lambda inputs: replace(
+                inputs, wells=inputs.wells.with_columns(row="compound", plate=pl.lit("P1"), column=pl.lit(1))
+            ),
+            signatures=True, adjust="position",
+        )  # fmt: skip
 
 
 def test_alike_compounds_have_alike_signatures(rank):

@@ -116,14 +116,15 @@ def test_a_compound_on_a_plate_without_controls_is_not_tested_and_that_is_said()
     assert any("1 compounds stand on a plate without (enough) controls" in text for text in tests.statements)
 
 
-def test_a_tail_fit_goes_below_the_floor_and_is_called_an_extrapolation():
-    plain, _, _ = run_planted(Planted(on={0: 12.0}))
-    tail, _, _ = run_planted(Planted(on={0: 12.0}), RankChoices(tail="gpd"))
-    assert tail.p[0] == plain.p[0] == plain.floor[0]
-    assert tail.p_tail[0] < plain.p[0]
-    assert tail.extrapolated[0]
-    assert (tail.p_tail <= tail.p).all()
-    assert "extrapolated by a generalised Pareto tail" in " ".join(tail.statements)
+def test_a_tail_fit_orders_what_ties_at_the_floor_and_calls_nothing():
+    acting = Planted(on={0: 12.0, 1: 18.0, 2: -24.0})
+    plain, _, _ = run_planted(acting)
+    tail, _, _ = run_planted(acting, RankChoices(tail="gpd"))
+    assert (plain.p[:3] == plain.floor[:3]).all()
+    assert tail.extrapolated[:3].all()
+    assert tail.p_tail[2] < tail.p_tail[1] < tail.p_tail[0] < plain.p[0]
+    np.testing.assert_array_equal(tail.q, plain.q)
+    assert "an extrapolation: q and the verdict are of p, never of it" in " ".join(tail.statements)
 
 
 def test_adjusting_for_position_restores_calibration():

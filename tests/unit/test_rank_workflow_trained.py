@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import kstest
+from scipy.stats import binom, kstest, wilcoxon
 
 from dpf.analysis.nulls import compound_p_values
 from dpf.tables.simulate import SimulationDesign, simulate
@@ -18,7 +18,7 @@ from dpf.workflows.rank_tests import run_tests
 from dpf.workflows.ranked_wells import rank_wells
 from dpf.workflows.train import train_project
 
-SCREENS = 12
+SCREENS = range(12, 24)
 TINY = (
     *("model.width=16", "model.heads=2", "model.feed_forward=32", "model.layers=1", "model.latent=6"),
     *("train.epochs=12", "train.batch_size=8", "train.learning_rate=0.003", "train.folds=4"),
@@ -47,12 +47,20 @@ def p_values(path, seed):
 
 @pytest.mark.long
 def test_inert_compounds_through_real_trainings(tmp_path):
-    found = [p_values(tmp_path / str(seed), seed) for seed in range(SCREENS)]
+    """Screens are the units: the p-values of one share its controls.
+
+    Set by level, not by what was seen: a share of small p may exceed its level by three standard errors between
+    screens; of one compound a screen, no more may be small than 99.9% of binomial samples have. More of the naive
+    p-values must be at most 0.05, screen by screen, by a one-sided signed-rank test at 5%: chosen on seeds 0 to 11 (on
+    which their mean was not the smaller one: the bulk of them is too large, their tail too heavy), and tested here on
+    others.
+    """
+    found = [p_values(tmp_path / str(seed), seed) for seed in SCREENS]
     honest, naive = (np.stack(kind) for kind in zip(*found, strict=True))
-    small = (honest <= 0.05).mean(axis=1)
-    assert small.mean() <= 0.05 + 3 * small.std(ddof=1) / np.sqrt(SCREENS)
-    # Four compounds a screen: its p-values share the controls, and all of them together would be no sample.
-    assert kstest(honest[:, :4].ravel(), "uniform").pvalue > 0.01
-    assert (honest <= 0.01).mean() < 0.02
-    assert (naive <= 0.05).mean() > small.mean()
-    assert (naive <= 0.01).mean() > 0.02
+    for level in (0.05, 0.01):
+        share = (honest <= level).mean(axis=1)
+        assert share.mean() <= level + 3 * share.std(ddof=1) / np.sqrt(len(SCREENS))
+    assert (honest[:, 0] <= 0.05).sum() <= binom.ppf(0.999, len(SCREENS), 0.05)
+    assert kstest(honest[:, 0], "uniform").pvalue > 0.01
+    small = [(kind <= 0.05).mean(axis=1) for kind in (naive, honest)]
+    assert wilcoxon(*small, alternative="greater").pvalue < 0.05
