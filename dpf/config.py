@@ -90,6 +90,25 @@ class TrainSettings:
     zscore: bool = setting(
         True, "put every gene on mean 0, variance 1 of the training wells; without it, raw log values barely train"
     )
+    center: str = setting(
+        "wells",
+        "with zscore, what becomes 0: the mean of the training wells, or of the controls among them",
+        choices=("wells", "controls"),
+    )
+    gene_embedding: str = setting(
+        "random",
+        "what gene embeddings begin as: random, or the genes' loadings on the training wells' principal components",
+        choices=("random", "loadings"),
+    )
+    pretrain: int = setting(
+        0, "epochs of masked-gene pretraining on a member's training wells, with or without targets", minimum=0
+    )
+    tune: int = setting(
+        0,
+        "settings (rate, schedule, weight decay, dropout, batch size) that each member tries by successive halving on"
+        " its validation wells; 0 = none",
+        minimum=0,
+    )
     standardise_targets: bool = setting(
         True, "put every score on mean 0, variance 1 of the training wells inside the model, and back in its outputs"
     )

@@ -55,6 +55,8 @@ def command(
     epochs: Annotated[int | None, setting_option("train.epochs", "--epochs")] = None,
     batch_size: Annotated[int | None, setting_option("train.batch_size", "--batch-size")] = None,
     learning_rate: Annotated[float | None, setting_option("train.learning_rate", "--learning-rate")] = None,
+    pretrain: Annotated[int | None, setting_option("train.pretrain", "--pretrain")] = None,
+    tune: Annotated[int | None, setting_option("train.tune", "--tune")] = None,
     zscore: Annotated[bool | None, setting_option("train.zscore", "--zscore/--no-zscore")] = None,
     folds: Annotated[int | None, setting_option("train.folds", "--folds")] = None,
     split: Annotated[str | None, setting_option("train.split", "--split")] = None,
@@ -92,6 +94,7 @@ def command(
             train__epochs=epochs, train__batch_size=batch_size, train__learning_rate=learning_rate,
             train__zscore=zscore, train__folds=folds, train__split=split, train__seed=seed,
             compute__threads=threads, compute__device=device, compute__precision=precision,
+            train__pretrain=pretrain, train__tune=tune,
             compute__deterministic=deterministic,
         )  # fmt: skip
         with joined() as team:

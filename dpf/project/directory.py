@@ -37,6 +37,11 @@ class ModelFolder:
         return self.path / "resume.safetensors"
 
     @property
+    def tuning(self) -> Path:
+        """What was tried when members chose settings for themselves; it lets an interrupted search go on."""
+        return self.path / "tuning.parquet"
+
+    @property
     def diverged(self) -> Path:
         """The best weights before the loss stopped being a finite number; a model file, until a training succeeds."""
         return self.path / "diverged.safetensors"

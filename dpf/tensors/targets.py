@@ -48,14 +48,19 @@ def fit_scaling(
     *,
     scores: bool,
     activation: bool,
+    center: NDArray[np.bool_] | None = None,
 ) -> Scaling:
     """Fit on the training wells alone; scores or the activation are left as they are (0, 1) unless asked for.
+
+    The genes' mean is that of the training wells among `center`, shape (N,), where that is given.
 
     Sums are taken in float64: VST values sit far from 0, where float32 loses the variance.
     """
     rows = expression[train]
     gene_mean = rows.mean(0, dtype=np.float64)
     gene_std = np.sqrt(np.square(rows - gene_mean).mean(0))
+    if center is not None:
+        gene_mean = expression[train & center].mean(0, dtype=np.float64)
     columns = np.column_stack([targets.scores, targets.activation])[train]
     chosen = np.array([scores] * targets.scores.shape[1] + [activation])
     mean, std = np.zeros(len(chosen)), np.ones(len(chosen))

@@ -12,7 +12,7 @@ def embed_loadings(network: PerturbFormer, expression: Tensor) -> None:
     """Set E[g] to gene g's loadings on the leading principal components of the training wells.
 
     With ``X − mean = U S Vᵀ`` of the scaled expression (n, G), ``E = V S`` of the first D components, scaled to the
-    variance of 1 that random embeddings have: genes that rise and fall together begin with similar embeddings. Where
+    mean square of 1 that random embeddings have: genes that rise and fall together begin with similar embeddings. Where
     there are fewer components than D, the rest stays random, at the scale of the last one.
 
     Parameters
@@ -32,6 +32,6 @@ def embed_loadings(network: PerturbFormer, expression: Tensor) -> None:
     loadings = x.T @ vectors[:, -kept:].flip(1)  # (G, kept): V S, largest first
     with torch.no_grad():
         gene = network.encoder.tokens.gene.double()
-        gene[:, kept:] *= loadings[:, -1].std()
+        gene[:, kept:] *= loadings[:, -1].square().mean().sqrt()
         gene[:, :kept] = loadings
-        network.encoder.tokens.gene.copy_((gene / gene.std().clamp(min=1e-12)).float())
+        network.encoder.tokens.gene.copy_((gene / gene.square().mean().sqrt()).float())

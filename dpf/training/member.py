@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,6 +83,8 @@ class MemberTraining:
         of the difference over compounds: what the Transformer adds has to show in wells that it has not learnt from.
     memory
         What a pass takes on a GPU, where `dpf.training.probe` has measured it.
+    tuned
+        The settings that it has chosen for itself, where it has (`dpf.training.tuning`).
     scaler
         Scales the loss where gradients are computed in float16, and skips steps that overflow.
     team
@@ -114,6 +117,7 @@ class MemberTraining:
         self.best_epoch = 0
         self.best_total = math.inf
         self.best: dict[str, Tensor] = {}
+        self.tuned: dict[str, Any] | None = None
         self._start_losses: Tensor | None = None  # of the validation wells
 
     def look_at_start(self) -> EpochRecord:

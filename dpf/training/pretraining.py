@@ -28,13 +28,15 @@ class MaskedGenes(nn.Module):
     """What pretraining needs beside the encoder: the token of a hidden value, and a reader of tokens.
 
     A hidden gene's token is ``m + b + E[g]`` in the place of ``x·w + b + E[g]``; its expression is predicted as
-    ``u·H[g] + c[g]`` from its token H[g] after the last layer.
+    ``u·H[g] + E[g]·A h + c[g]`` from its token H[g] after the last layer and from the mean h of all tokens, which is
+    what the latent is made from: so h has to say of a well which genes go together in it.
     """
 
     def __init__(self, genes: int, width: int) -> None:
         super().__init__()
         self.mask = nn.Parameter(torch.zeros(width))
         self.read = nn.Parameter(torch.zeros(width))
+        self.decode = nn.Parameter(torch.zeros(width, width))
         self.level = nn.Parameter(torch.zeros(genes))
 
     def forward(self, network: PerturbFormer, x: Tensor, hidden: Tensor, compute: Compute, noise: Noise) -> Tensor:
@@ -43,8 +45,9 @@ class MaskedGenes(nn.Module):
         tokens = tokens + hidden[..., None].to(compute.dtype) * self.mask.to(compute.dtype)
         for layer in network.encoder.layers:
             tokens = layer(tokens, noise, compute.attention)
-        values: Tensor = (tokens @ self.read.to(compute.dtype)).float()
-        return values + self.level
+        own: Tensor = (tokens @ self.read.to(compute.dtype)).float()  # (B, G)
+        shared = tokens.mean(1, dtype=torch.float32) @ self.decode @ network.encoder.tokens.gene.T  # (B, G)
+        return own + shared + self.level
 
 
 def pretrain(
@@ -78,7 +81,7 @@ def pretrain(
     head = MaskedGenes(expression.shape[1], network.settings.width).to(compute.device)
     bound = network.settings.width**-0.5
     with torch.no_grad():
-        for weight in (head.mask, head.read):
+        for weight in (head.mask, head.read, head.decode):
             weight.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))
     weights = [*network.encoder.parameters(), *head.parameters()]
     fused = compute.device.type in ("cpu", "cuda")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,15 @@ class RunState:
         Of every finished member.
     history
         One dictionary a finished epoch and member, in order.
+    tuned
+        What every finished member has chosen for itself, None where it has not.
     """
 
     best: list[Weights]
     last: list[Weights]
     best_epochs: list[int]
     history: list[dict[str, Any]]
+    tuned: list[dict[str, Any] | None] = field(default_factory=list)
 
     @classmethod
     def fresh(cls) -> RunState:
@@ -60,6 +63,7 @@ class RunState:
         self.best.append(training.best)
         self.last.append({name: value.detach().cpu().clone() for name, value in training.network.state_dict().items()})
         self.best_epochs.append(training.best_epoch)
+        self.tuned.append(training.tuned)
 
 
 def save_run(path: Path, state: RunState, current: MemberTraining, identity: dict[str, Any]) -> None:
@@ -82,6 +86,8 @@ def save_run(path: Path, state: RunState, current: MemberTraining, identity: dic
         "identity": identity,
         "best_epochs": state.best_epochs,
         "history": [_without_nan(row) for row in state.history],
+        "tuned": state.tuned,
+        "current_tuned": current.tuned,
         "epoch": current.epoch,
         "current_best_epoch": current.best_epoch,
         "current_best_total": current.best_total,
@@ -243,6 +249,7 @@ def _saved_run(header: dict[str, Any], tensors: Weights, file: Path, note: str) 
         [weights("last", number) for number in range(members)],
         header["best_epochs"],
         [_with_nan(row) for row in header["history"]],
+        header["tuned"],
     )
     return SavedRun(state, header, tensors, file, note)
 

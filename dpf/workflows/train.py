@@ -26,7 +26,7 @@ from dpf.training.probe import probe
 from dpf.training.resume import RunState, SavedRun, discard_run, load_run, run_identity, save_run
 from dpf.workflows.history import draw_loss_curve, history_row, history_table
 from dpf.workflows.inputs import read_inputs, read_measured
-from dpf.workflows.members import begin_member
+from dpf.workflows.members import begin_member, prepare_member
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.run_log import RunLog
 from dpf.workflows.splitting import split_wells
@@ -34,6 +34,7 @@ from dpf.workflows.tensorboard_events import TensorBoardEvents
 from dpf.workflows.time_left import duration
 from dpf.workflows.training_run import TrainingRun, about_model, keep_best, trained_model
 from dpf.workflows.training_warnings import warn_before_training
+from dpf.workflows.tuning import Tuning, epochs_of_search, interrupted_search
 
 # Writing the state of a run costs some tens of milliseconds; a power cut may cost this much work.
 _SECONDS_BETWEEN_SAVES = 5.0
@@ -110,11 +111,14 @@ def train_project(
 
 
 def _train_members(run: TrainingRun, resume: bool) -> RunState:
-    saved = load_run(run.folder.resume, run.identity) if resume else None
+    # A run may have been interrupted in its first search, before there was a state to save.
+    searching = resume and not run.folder.resumable and interrupted_search(run)
+    saved = load_run(run.folder.resume, run.identity) if resume and not searching else None
     if saved and saved.note:
         run.progress.warn(saved.note)
     if run.team.leads:
         _take_over(run, saved)
+    search = Tuning(run, resume=resume)
     state = saved.state if saved else RunState.fresh()
     wells = [int((row == Part.TRAIN).sum()) for row in run.parts]
     log = RunLog(
@@ -124,12 +128,12 @@ def _train_members(run: TrainingRun, resume: bool) -> RunState:
     first = True
     with log:
         for member in range(len(state.best), len(run.parts)):
-            training = begin_member(run, member)
+            prepared = prepare_member(run, member)
             if first:
-                _plan(run, training)
+                _plan(run, prepared.training())
                 log.begin(member)
+            training = begin_member(prepared, search, saved if first else None)
             if first and saved:
-                saved.restore(training)
                 epochs = run.settings.train.epochs
                 run.progress.log(f"resuming after epoch {training.epoch} of {epochs}, member {member}")
             first = False
@@ -155,7 +159,9 @@ def _take_over(run: TrainingRun, saved: SavedRun | None) -> None:
 def _plan(run: TrainingRun, training: MemberTraining) -> None:
     estimate = probe(training)
     wells = sum(int((row == Part.TRAIN).sum()) for row in run.parts)
-    seconds = estimate.seconds_per_well * wells * run.settings.train.epochs
+    train = run.settings.train
+    epochs = train.epochs + train.pretrain + epochs_of_search(train.tune, train.epochs)
+    seconds = estimate.seconds_per_well * wells * epochs
     members = len(run.parts)
     parameters = sum(weight.numel() for weight in training.network.parameters())
     processes = "" if run.team.alone else f"{run.team.ranks.world} processes on "
@@ -204,7 +210,7 @@ def _time_is_up(run: TrainingRun, member: int) -> bool:
 
 def _write_model(run: TrainingRun, state: RunState) -> TrainResult:
     folder, ids = run.folder, run.inputs.well_ids
-    about = about_model(run, state.best_epochs)
+    about = about_model(run, state.best_epochs, state.tuned)
     for path, members in ((folder.last, state.last), (folder.best, state.best)):
         save_model(path, trained_model(run, members, about))
     rows = table_from_splits(run.parts, ids)

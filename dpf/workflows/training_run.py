@@ -48,7 +48,7 @@ class TrainingRun:
     events: TensorBoardEvents | None
 
 
-def about_model(run: TrainingRun, best_epochs: list[int]) -> dict[str, Any]:
+def about_model(run: TrainingRun, best_epochs: list[int], tuned: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
     """What the model file says of its training."""
     return {
         "settings": run.settings.as_dict(),
@@ -63,6 +63,7 @@ def about_model(run: TrainingRun, best_epochs: list[int]) -> dict[str, Any]:
         "device": run.compute.device.type,
         "precision": run.compute.precision,
         "best_epochs": best_epochs,
+        "tuned": tuned if run.settings.train.tune else None,
     }
 
 
@@ -96,9 +97,10 @@ def keep_best(run: TrainingRun, state: RunState, training: MemberTraining, error
     """Write the best weights of the members so far, and say where. Going on would end in the same place."""
     where = f"{error.where} of {run.settings.train.epochs}"
     where += f", member {len(state.best)}" if len(run.parts) > 1 else ""
-    best, epochs = state.best, state.best_epochs
+    best, epochs, tuned = state.best, state.best_epochs, state.tuned
     if training.best:
         best, epochs = [*best, training.best], [*epochs, training.best_epoch]
+        tuned = [*tuned, training.tuned]
     path = run.folder.diverged
     kept = "no epoch before it was good: nothing is kept"
     if best:
@@ -106,7 +108,7 @@ def keep_best(run: TrainingRun, state: RunState, training: MemberTraining, error
     if run.team.leads:
         if best:
             so_far = replace(run, parts=run.parts[: len(best)])
-            save_model(path, trained_model(so_far, best, about_model(so_far, epochs)))
+            save_model(path, trained_model(so_far, best, about_model(so_far, epochs, tuned)))
         discard_run(run.folder.resume)
     run.team.told(True)  # nobody ends the run before it is written
     return DivergedError(error.what, where=where, found=error.found, hint=f"{error.hint}; {kept}")

@@ -1,0 +1,76 @@
+"""`dpf train --pretrain` and `--tune`: what they say, what they keep, and that an interrupted search goes on."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from dpf.files import sha256_file
+from dpf.project.model_header import read_model_header
+from dpf.workflows import tuning as workflow
+
+
+def model(project, name="default"):
+    return project / "models" / name / "model.safetensors"
+
+
+def test_each_member_chooses_for_itself(demo, copy, ok):
+    project = copy(demo)
+    ran = ok("train", project, "--tune", 4, "--folds", 2, "--epochs", 3, "--preset", "linear-start")
+    assert ran.err.count(" chooses trial ") == 2
+    table = pl.read_parquet(project / "models" / "default" / "tuning.parquet")
+    assert table.group_by("member", "rung").len().sort("member", "rung")["len"].to_list() == [4, 2, 4, 2]
+    assert table.filter(number=0)["learning_rate"].unique().to_list() == [3e-4]  # the settings as they are
+    tuned = read_model_header(model(project))["tuned"]
+    assert len(tuned) == 2
+    for member, chosen in enumerate(tuned):
+        last = table.filter(member=member, rung=1).sort("validation_total", "number").row(0, named=True)
+        assert {name: last[name] for name in chosen} == chosen
+    ok("predict", project)
+
+
+def test_an_interrupted_search_goes_on_and_ends_the_same(demo, copy, ok, dpf, monkeypatch):
+    words = ("--tune", 4, "--epochs", 2, "--pretrain", 1)
+    whole, broken = copy(demo, "whole"), copy(demo, "broken")
+    ok("train", whole, *words)
+    measure, done = workflow._loss, []
+
+    def until_the_third(prepared, trial, epochs):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(trial)
+        return measure(prepared, trial, epochs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow, "_loss", until_the_third)
+        assert dpf("train", broken, *words).code == 130
+    calls = []
+    monkeypatch.setattr(workflow, "_loss", lambda *args: calls.append(args[1]) or measure(*args))
+    ok("train", broken, *words, "--resume")
+    assert len(calls) == 4 + 2 - 2  # two trials were not trained again
+    assert sha256_file(model(whole)) == sha256_file(model(broken))
+
+
+def test_a_search_of_other_settings_is_not_gone_on_with(demo, copy, ok, dpf, monkeypatch):
+    project = copy(demo)
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow, "_loss", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        dpf("train", project, "--tune", 3)
+    assert dpf("train", project, "--tune", 4, "--resume").code == 5
+    ok("train", project, "--epochs", 1)
+    assert not (project / "models" / "default" / "tuning.parquet").exists()
+
+
+def test_pretraining_is_told_and_changes_the_model(demo, copy, ok):
+    project = copy(demo)
+    ran = ok("train", project, "--pretrain", 2, "--epochs", 1)
+    assert ran.err.count("error of hidden genes") == 2
+    ok("train", project, "--epochs", 1, "--model", "plain")
+    assert sha256_file(model(project)) != sha256_file(model(project, "plain"))
+
+
+@pytest.mark.parametrize("change", ["train.gene_embedding=loadings", "train.center=controls"])
+def test_other_beginnings_train(demo, copy, ok, change):
+    project = copy(demo)
+    ok("train", project, "--epochs", 1, "--set", change)
+    ok("predict", project)
