@@ -192,6 +192,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "recommended": {
         "model.start": "stacked", "train.schedule": "one-cycle", "train.learning_rate": 3e-4, "train.zscore": True,
+        "train.patience": 15,
     },
 }  # fmt: skip
 

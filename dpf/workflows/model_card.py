@@ -97,7 +97,27 @@ def _model(header: dict[str, Any]) -> list[str]:
         f"trained for {train['epochs']} epochs (best: {', '.join(map(str, header['best_epochs']))}), batch size "
         f"{train['batch_size']}, learning rate {train['learning_rate']:g}, weight decay {train['weight_decay']:g}, "
         f"z-score {_setting(train['zscore'])}, seed {header['seed']}",
+        *_beginning(header),
     ]
+
+
+def _beginning(header: dict[str, Any]) -> list[str]:
+    """What there was before the training, and whether the training added to it."""
+    model, train = header["settings"]["model"], header["settings"]["train"]
+    lines = []
+    if model.get("start", "none") != "none":
+        kept = [str(member) for member, epoch in enumerate(header["best_epochs"]) if epoch > 0]
+        lines.append(
+            f"begins as a regression of each target ({model['start']}), fitted to each member's own wells; the "
+            "Transformer adds to it where that lowered the loss of its validation wells by more than a standard error: "
+            + (f"in member {', '.join(kept)}" if kept else "in no member")
+        )
+    if train.get("pretrain"):
+        lines.append(f"pretrained for {train['pretrain']} epochs on hidden genes of each member's training wells")
+    for member, chosen in enumerate(header.get("tuned") or []):
+        words = ", ".join(f"{name.replace('_', ' ')} {_setting(value)}" for name, value in chosen.items())
+        lines.append(f"member {member} chose of {train['tune']} trials: {words}")
+    return lines
 
 
 def _setting(value: object) -> str:

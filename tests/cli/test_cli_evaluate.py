@@ -102,6 +102,8 @@ def test_a_model_with_a_start_is_measured_without_its_transformer_too(demo, copy
     assert targets.height == 5
     assert targets.filter(pl.col("start alone").is_null()).is_empty()
     assert "without its Transformer it reaches" in ran.err
+    card = (project / "models/default/card.md").read_text(encoding="utf-8")
+    assert "begins as a regression of each target (stacked)" in card
     # Nothing is computed anew, and what was kept says the same.
     assert ok("evaluate", project).rows.equals(ran.rows)
     scores = targets.filter(pl.col("target") != "activated")
