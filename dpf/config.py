@@ -90,7 +90,7 @@ class TrainSettings:
     zscore: bool = setting(
         True, "put every gene on mean 0, variance 1 of the training wells; without it, raw log values barely train"
     )
-    center: str = setting(
+    gene_center: str = setting(
         "wells",
         "with zscore, what becomes 0: the mean of the training wells, or of the controls among them",
         choices=("wells", "controls"),
@@ -182,13 +182,16 @@ class Settings:
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
 
-#: Named sets of settings for `dpf train --preset`. `classic` is what a new project's dpf.toml says.
+#: Named sets of settings for `dpf train --preset`. `recommended` is what a new project's dpf.toml says; `classic`, the
+#: model as published, is what a setting is where no file says anything.
 PRESETS: dict[str, dict[str, Any]] = {
     "classic": {
         "model.start": "none", "train.schedule": "constant", "train.learning_rate": 1e-3, "train.zscore": True,
+        "train.patience": 0,
     },
     "linear-start": {
         "model.start": "ridge", "train.schedule": "one-cycle", "train.learning_rate": 3e-4, "train.zscore": True,
+        "train.patience": 0,
     },
     "recommended": {
         "model.start": "stacked", "train.schedule": "one-cycle", "train.learning_rate": 3e-4, "train.zscore": True,

@@ -11,7 +11,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from dpf.config import FORMAT, Settings, current_names, sections, setting_names
+from dpf.config import FORMAT, PRESETS, Settings, current_names, sections, setting_names
 from dpf.errors import ProjectError
 
 
@@ -201,6 +201,11 @@ def _toml(value: Any) -> str:
         return f"[{', '.join(_toml(item) for item in value)}]"
     # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") if isinstance(value, str) else repr(value)
+
+
+def preset_overrides(name: str) -> list[str]:
+    """A preset's settings as `section.name=value`."""
+    return [f"{setting}={json.dumps(value)}" for setting, value in PRESETS[name].items()]
 
 
 def with_overrides(settings: Settings, overrides: Sequence[str], where: object = "--set") -> Settings:

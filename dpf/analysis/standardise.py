@@ -232,7 +232,8 @@ def _no_spread(where: str, found: str) -> DataError:
         where=where,
         found=found,
         expected="a spread above 0",
-        hint="look for control wells that are copies of each other, or a model that has collapsed (constant latents)",
+        hint="look for control wells that are copies of each other, or a model that says the same of every well: "
+        "dpf evaluate shows whether it learnt anything",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from dpf.cli.options import (
     setting_option,
 )
 from dpf.cli.session import session
-from dpf.config import PRESETS
+from dpf.config_file import preset_overrides
 from dpf.project.ranks import ranks_from_environment
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def command(
         from dpf.training.distributed import joined
         from dpf.workflows.train import train_project
 
-        chosen = [f"{name}={json.dumps(value)}" for name, value in PRESETS[preset].items()] if preset else []
+        chosen = preset_overrides(preset) if preset else []
         changed = overrides(
             [*chosen, *(set_ or [])],
             model__attention=attention,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dpf.config import Settings, TargetSettings
-from dpf.config_file import with_overrides
+from dpf.config_file import preset_overrides, with_overrides
 from dpf.project.directory import Project, require_new, settings_path, write_settings
 from dpf.tables.importing import read_unchecked
 from dpf.tables.normalisation_table import write_normalisation
@@ -95,7 +95,7 @@ def create_project(
     require_new(path)
     targets = screen.targets
     chosen = TargetSettings(targets.scores, targets.label or "", targets.activation or "auto")
-    settings = with_overrides(Settings(targets=chosen), overrides)
+    settings = with_overrides(Settings(targets=chosen), (*preset_overrides("recommended"), *overrides))
     read_measured(screen.wells, settings.targets, f"{settings_path(path)}: [targets]")
     project = Project(path, settings)
     about = {"sources": [asdict(source) for source in screen.sources], "notes": [asdict(n) for n in screen.notes]}

@@ -120,14 +120,14 @@ def prepare_member(run: TrainingRun, member: int) -> PreparedMember:
 
 
 def _centre(run: TrainingRun, rows: NDArray[np.int8]) -> NDArray[np.bool_] | None:
-    if run.settings.train.center == "wells":
+    if run.settings.train.gene_center == "wells":
         return None
     if not (run.inputs.is_control & (rows == Part.TRAIN)).any():
         raise DataError(
             "no control well is among a member's training wells, so its genes cannot be centred on controls",
-            where="train.center = controls",
+            where="train.gene_center = controls",
             found=f"{int(run.inputs.is_control.sum())} control wells in all",
-            hint="use --set train.center=wells, or fewer folds",
+            hint="use --set train.gene_center=wells, or fewer folds",
         )
     return run.inputs.is_control
 

@@ -25,6 +25,9 @@ TINY = [
     *("--set", "model.width=16", "--set", "model.heads=2", "--set", "model.feed_forward=32", "--set", "model.layers=1"),
     *("--set", "model.latent=6", "--set", "compute.threads=1", "--set", "compute.precision=fp32"),
     *("--set", "compute.device=cpu"),
+    # A network that learns from nothing, so that what it learns can be seen: the preset classic.
+    *("--set", "model.start=none", "--set", "train.schedule=constant", "--set", "train.learning_rate=0.001"),
+    *("--set", "train.patience=0"),
 ]
 
 

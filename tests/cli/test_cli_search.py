@@ -5,8 +5,10 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from dpf.config import PRESETS
 from dpf.files import sha256_file
 from dpf.project.model_header import read_model_header
+from dpf.training.member import MemberTraining
 from dpf.workflows import tuning as workflow
 
 
@@ -61,6 +63,44 @@ def test_a_search_of_other_settings_is_not_gone_on_with(demo, copy, ok, dpf, mon
     assert not (project / "models" / "default" / "tuning.parquet").exists()
 
 
+def test_a_recommended_training_is_resumed_bit_for_bit(demo, copy, ok, dpf, monkeypatch):
+    """Stopped in its second member's second epoch: its start is fitted again, its choice is not made again."""
+    words = ("--preset", "recommended", "--folds", 2, "--epochs", 3, "--tune", 2)
+    whole, cut = copy(demo, "whole"), copy(demo, "cut")
+    ok("train", whole, *words)
+    real, calls = MemberTraining.run_epoch, []
+
+    def run_epoch(self, progress=None):
+        if progress is not None:  # not a trial's
+            calls.append(self.key)
+            if len(calls) == 5:
+                raise KeyboardInterrupt
+        return real(self, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dpf.workflows.train._SECONDS_BETWEEN_SAVES", 0.0)
+        patch.setattr(MemberTraining, "run_epoch", run_epoch)
+        assert dpf("train", cut, *words).code == 130
+    assert calls[-1][1] == 1
+    ran = ok("train", cut, *words, "--resume")
+    assert " chooses trial " not in ran.err
+    assert sha256_file(model(whole)) == sha256_file(model(cut))
+    first, second = (pl.read_parquet(path / "models/default/history.parquet") for path in (whole, cut))
+    assert first.drop("seconds").equals(second.drop("seconds"))
+    assert first["epoch"].to_list() == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+def test_a_new_project_trains_as_recommended(tmp_path, ok):
+    project = tmp_path / "p"
+    ok("init", project, "--demo", "--wells", 48, "--genes", 24)
+    assert 'start = "stacked"' in (project / "dpf.toml").read_text(encoding="utf-8")
+    ok("train", project, "--epochs", 1, "--set", "model.width=8", "--set", "model.layers=1")
+    settings = read_model_header(model(project))["settings"]
+    for name, value in PRESETS["recommended"].items():
+        section, _, key = name.partition(".")
+        assert settings[section][key] == value, name
+
+
 def test_pretraining_is_told_and_changes_the_model(demo, copy, ok):
     project = copy(demo)
     ran = ok("train", project, "--pretrain", 2, "--epochs", 1)
@@ -69,7 +109,7 @@ def test_pretraining_is_told_and_changes_the_model(demo, copy, ok):
     assert sha256_file(model(project)) != sha256_file(model(project, "plain"))
 
 
-@pytest.mark.parametrize("change", ["train.gene_embedding=loadings", "train.center=controls"])
+@pytest.mark.parametrize("change", ["train.gene_embedding=loadings", "train.gene_center=controls"])
 def test_other_beginnings_train(demo, copy, ok, change):
     project = copy(demo)
     ok("train", project, "--epochs", 1, "--set", change)

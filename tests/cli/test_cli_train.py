@@ -410,7 +410,7 @@ def test_any_set_of_targets_works_through_every_command(screen, ok, dpf, tmp_pat
     project = tmp_path / "p"
     ok("init", project, *screen().words, *targets)
     tiny = ["--set", "model.width=8", "--set", "model.heads=1", "--set", "model.layers=1", "--threads", 1]
-    ok("train", project, *tiny, "--epochs", 2)
+    ok("train", project, *tiny, "--epochs", 2, "--preset", "classic")
     predicted = ok("predict", project).rows
     latent = ok("latent", project).rows
     ranked = ok("rank", project)
