@@ -25,6 +25,9 @@ FEW = (8, 16, 32, 64)
 MANY = (256,)
 FOLDS = 5
 SHRINKAGE = 0.05
+#: A mixture is at least this much ridge. Where nothing predicts a target the values then still tell the wells apart,
+#: by next to nothing; a constant has no direction, and distances from the controls are measured in their own spread.
+LEAST = 0.05
 #: Settings are chosen on no more wells than this (whole compounds at random); the fit itself takes all.
 SELECTION_WELLS = 1500
 #: Below so many wells, products of wells are too small for threads: they wait for each other longer than they work.
@@ -183,7 +186,7 @@ class _Fitting:
         ]
         out_of_fold = mean + (inner - mean) @ weights
         mixed = _Mixture(mean * (1 - float(weights.sum())), parts)
-        return mixed, out_of_fold, " + ".join(words) or "nothing: its mean is best"
+        return mixed, out_of_fold, " + ".join(words)
 
     def _predict(self, part: Solution, wells: Index) -> Floats:
         if part.slope is not None:
@@ -214,7 +217,7 @@ class _Fitting:
 
 
 def mixture(parts: Floats, y: Floats) -> Floats:
-    """Weights w ≥ 0, shape (K,), for the centred out-of-fold values of K parts, shape (n, K).
+    """Weights w ≥ 0, shape (K,), for the centred out-of-fold values of K parts, shape (n, K), the ridge's first.
 
     Minimises ``|y − parts w|² + λ·|w − 1/K|²``, λ = `SHRINKAGE` times the mean of ``|part|²``: parts that say nearly
     the same share the weight, which chance would else give to one of them.
@@ -222,6 +225,7 @@ def mixture(parts: Floats, y: Floats) -> Floats:
     count = parts.shape[1]
     root = np.sqrt(SHRINKAGE * np.square(parts).sum() / count)
     weights, _ = nnls(np.vstack([parts, root * np.eye(count)]), np.append(y, np.full(count, root / count)))
+    weights[0] += max(0.0, LEAST - float(weights.sum()))
     return np.asarray(weights)
 
 

@@ -87,7 +87,7 @@ def test_init_and_train_speak_json_too(dpf, tmp_path):
     assert ran.envelope["data"]["summary"]["wells"] == 24
     small = ["--set", "model.width=8", "--set", "model.heads=1", "--set", "model.layers=1", "--epochs", 1]
     trained = dpf("train", tmp_path / "p", *small, "--threads", 1, "--format", "json")
-    assert trained.envelope["data"]["rows"][0]["best_epoch"] == 1
+    assert trained.envelope["data"]["rows"][0]["best_epoch"] in (0, 1)
     assert "epoch   1/1" in trained.err
 
 

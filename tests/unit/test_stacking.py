@@ -122,6 +122,16 @@ def test_out_of_fold_values_have_not_seen_their_compound() -> None:
     assert np.isfinite(before).all()
 
 
+def test_what_nothing_predicts_still_tells_wells_apart() -> None:
+    """A latent that is the same for every well would have no distances."""
+    x, _, groups = screen()
+    noise = np.random.default_rng(8).standard_normal((WELLS, 12))
+    found = stack(x, noise, groups, 3)
+    assert (found(x).std(axis=0) > 0).all()
+    error = np.square(found.out_of_fold - noise).sum(axis=0) / np.square(noise - noise.mean(0)).sum(axis=0)
+    assert error.max() < 1.15  # hardly worse than the mean
+
+
 def test_missing_constant_and_lonely_targets() -> None:
     x, y, groups = screen()
     y = y.copy()

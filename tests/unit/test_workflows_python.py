@@ -22,7 +22,7 @@ from dpf.workflows.rank import rank_project
 from dpf.workflows.train import train_project
 
 SMALL = (
-    *("model.width=8", "model.heads=1", "model.layers=1", "model.feed_forward=8", "model.latent=3"),
+    *("model.width=8", "model.heads=1", "model.layers=1", "model.feed_forward=8", "model.latent=3", "model.start=none"),
     *("train.epochs=1", "train.folds=2", "compute.threads=1", "compute.precision=fp32", "compute.device=cpu"),
 )
 
