@@ -84,7 +84,12 @@ class TrainSettings:
     )
     clip: float = setting(0.0, "clip the gradient's norm to this; 0 = never", minimum=0.0)
     patience: int = setting(0, "stop a member after so many epochs without a better validation; 0 = never", minimum=0)
-    max_minutes: float = setting(0.0, "stop the whole training after so many minutes; 0 = never", minimum=0.0)
+    max_minutes: float = setting(
+        0.0,
+        "stop the whole training after so many minutes, with what is best so far (pretraining and search are not cut"
+        " short); 0 = never",
+        minimum=0.0,
+    )
     weight_decay: float = setting(0.01, "AdamW's decoupled weight decay", minimum=0.0)
     activation_weight: float = setting(0.2, "lambda, the weight of the activation loss", minimum=0.0)
     zscore: bool = setting(

@@ -14,7 +14,7 @@ started=$SECONDS
 $dpf init $demo --demo
 $dpf check $demo --format table >quickstart/check.txt
 # 3 folds: every well is predicted by a member that never saw it. Small batches, because the demo is small.
-$dpf train $demo --preset linear-start --folds 3 --epochs 12 --batch-size 8
+$dpf train $demo --folds 3 --epochs 12 --batch-size 8
 $dpf evaluate $demo --format table --top 12
 $dpf predict $demo --top 5 --format table
 $dpf latent $demo --top 5 --format table

@@ -162,7 +162,9 @@ def standardise(
     Raises
     ------
     DataError
-        Values that are not finite, fewer than 3 training controls, a spread (or a member's scale) of zero.
+        Values that are not finite, fewer than 3 training controls.
+    NoSpreadError
+        A spread, or a member's scale, is zero.
     """
     v = np.asarray(values, dtype=np.float64)
     parts, control = _checked(v, part, is_control)
@@ -226,8 +228,12 @@ def _too_few(where: str, found: str, expected: str) -> DataError:
     )
 
 
-def _no_spread(where: str, found: str) -> DataError:
-    return DataError(
+class NoSpreadError(DataError):
+    """The controls are all in one place."""
+
+
+def _no_spread(where: str, found: str) -> NoSpreadError:
+    return NoSpreadError(
         "the controls do not differ: there is no spread to standardise by",
         where=where,
         found=found,

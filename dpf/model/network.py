@@ -91,8 +91,15 @@ class PerturbFormer(nn.Module):
         self.register_buffer("target_std", torch.ones(len(layout.scores) + 1))
 
     def scale(self, x: Tensor) -> Tensor:
-        """Expression on the scale the encoder sees; (B, G) float32."""
-        return (x - self.gene_mean) / (self.gene_std + 1e-8) if self.zscore else x
+        """Expression on the scale the encoder sees; (B, G) float32.
+
+        With `zscore`, a gene that does not vary in the member's training wells is 0 in every well: divided by 1e-8, the
+        first well in which it is heard would be a hundred million deviations away.
+        """
+        if not self.zscore:
+            return x
+        varies = self.gene_std > 1e-6 * self.gene_mean.abs()
+        return torch.where(varies, (x - self.gene_mean) / (self.gene_std + 1e-8), 0.0)
 
     def forward(
         self,

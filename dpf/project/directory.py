@@ -38,8 +38,13 @@ class ModelFolder:
 
     @property
     def tuning(self) -> Path:
-        """What was tried when members chose settings for themselves; it lets an interrupted search go on."""
+        """What was tried when the model's members chose settings for themselves."""
         return self.path / "tuning.parquet"
+
+    @property
+    def running_tuning(self) -> Path:
+        """The same of a run that has not finished; it lets an interrupted search go on."""
+        return self.path / "tuning.running.parquet"
 
     @property
     def diverged(self) -> Path:

@@ -13,6 +13,8 @@ from dpf.tensors.grouping import Index
 
 #: Ridge penalties as multiples of the mean diagonal of the centred kernel, largest first: a tie shrinks more.
 PENALTIES: Floats = np.logspace(3, -5, 17)
+#: Weaker ones make a kernel's weights so large that their sum has no digits left in float32, as the model keeps them.
+KERNEL_PENALTIES: Floats = PENALTIES[PENALTIES >= 1e-3]
 PLS_COMPONENTS = 15
 #: Widths γ of the kernel exp(−γ d²), as multiples of 1 / median d²; 0.02 is nearly a straight line.
 WIDTHS = (0.02, 0.1, 0.4)
@@ -109,28 +111,28 @@ class KernelRidge:
             median = float(np.median(distances[np.triu_indices(len(distances), 1)])) or 1.0
             self.kernels += [Kernel(k, width / median) for width in WIDTHS]
 
-        self.settings = len(self.kernels) * len(PENALTIES)
+        self.settings = len(self.kernels) * len(KERNEL_PENALTIES)
 
     def short(self, setting: int) -> str:
         """Such as `kernel(8)`: its components."""
-        return f"kernel({self.kernels[setting // len(PENALTIES)].components})"
+        return f"kernel({self.kernels[setting // len(KERNEL_PENALTIES)].components})"
 
     def path(self, F: Floats, fit: Index, wells: Index, y: Floats) -> Floats:
         """As `Learner.path`."""
         paths = []
         for kernel in self.kernels:
             train, cross = centre_kernel(gaussian(F[fit], F[fit], kernel), gaussian(F[wells], F[fit], kernel))
-            paths.append(ridge_path(Spectrum.of(train), cross, y, PENALTIES * _diagonal(train)))
+            paths.append(ridge_path(Spectrum.of(train), cross, y, KERNEL_PENALTIES * _diagonal(train)))
         return np.concatenate(paths)
 
     def solve(self, F: Floats, fit: Index, y: Floats, setting: int) -> Solution:
         """As `Learner.solve`."""
-        which, penalty = divmod(setting, len(PENALTIES))
+        which, penalty = divmod(setting, len(KERNEL_PENALTIES))
         kernel = self.kernels[which]
         raw = gaussian(F[fit], F[fit], kernel)
         train, _ = centre_kernel(raw, raw[:0])
         alpha = np.zeros(len(F))
-        alpha[fit] = _dual(train, y, PENALTIES[penalty])
+        alpha[fit] = _dual(train, y, KERNEL_PENALTIES[penalty])
         # The alphas of a centred kernel sum to 0, so of its centring only the columns' means remain.
         return Solution(float(y.mean() - raw.mean(axis=0) @ alpha[fit]), None, kernel, alpha)
 

@@ -197,7 +197,7 @@ def platt(decision: Floats, label: Floats) -> tuple[float, float]:
     target = np.where(label == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
     base = float(np.log(target.mean() / (1 - target.mean())))
     spread = float(decision.std())
-    if spread == 0:
+    if spread <= 1e-9 * max(1.0, float(np.abs(decision).max())):  # rounding is no spread
         return 0.0, base
     X = np.stack([(decision - decision.mean()) / spread, np.ones_like(decision)], axis=1)
     beta = np.array([0.0, base])

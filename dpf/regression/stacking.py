@@ -54,7 +54,8 @@ class Stacked:
     alpha
         Shape (J, n, T).
     out_of_fold
-        Shape (n, T): what a fit without the well's own compound says of it; where the target is missing, the fit.
+        Shape (n, T): what parts that were fitted without the well's own compound say of it, in the mixture and at the
+        settings that all wells chose; where the target is missing, the fit.
     parts
         One text a target: what it is made of.
     """
@@ -129,8 +130,9 @@ class _Fitting:
         learners: tuple[Learner, ...] = (Ridge(),)
         if not only_ridge and F.shape[1]:
             few = KernelRidge(F, FEW, selection)
-            many = KernelRidge(F, MANY, selection)
-            learners = (Ridge(), Pls(), few, many)
+            learners = (Ridge(), Pls(), few)
+            if F.shape[1] > max(FEW):
+                learners = (*learners, KernelRidge(F, MANY, selection))
         return cls(F, axes, centre, folds, selection, learners)
 
     def fit(self, targets: Floats) -> Stacked:

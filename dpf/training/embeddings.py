@@ -24,12 +24,11 @@ def embed_loadings(network: PerturbFormer, expression: Tensor) -> None:
     """
     x = expression.double()
     x = x - x.mean(0)
-    values, vectors = torch.linalg.eigh(x @ x.T)  # genes outnumber wells
-    width = network.settings.width
-    kept = min(width, int((values > values[-1] * len(x) * torch.finfo(torch.float64).eps).sum()))
+    _, values, axes = torch.linalg.svd(x, full_matrices=False)
+    kept = min(network.settings.width, int((values > values[0] * 1e-9).sum()))
     if kept == 0:
         return  # no gene varies
-    loadings = x.T @ vectors[:, -kept:].flip(1)  # (G, kept): V S, largest first
+    loadings = (values[:kept, None] * axes[:kept]).T  # (G, kept): V S, largest first
     with torch.no_grad():
         gene = network.encoder.tokens.gene.double()
         gene[:, kept:] *= loadings[:, -1].square().mean().sqrt()

@@ -101,7 +101,7 @@ class MemberTraining:
         team: Team = Team(),
     ) -> None:
         self.network = network.to(compute.device)
-        if compute.compiled:
+        if compute.compiled and self.network.encode is None:  # compiled once, whatever trains it
             self.network.encode = CompiledEncoder(self.network)
         self.data, self.settings, self.compute, self.key, self.team = data, settings, compute, key, team
         self.optimizer = torch.optim.AdamW(
@@ -191,7 +191,8 @@ class MemberTraining:
         if self.team.alone:
             return
         digest = hashlib.sha256()
-        for weight in self.network.state_dict().values():
+        started = [] if self.data.start is None else [self.data.start]
+        for weight in (*self.network.state_dict().values(), *started):
             digest.update(weight.detach().cpu().numpy().tobytes())
         self.team.agree(f"member {self.key[1]}, epoch {self.epoch}", {"weights": digest.hexdigest()})
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,8 @@ def save_run(path: Path, state: RunState, current: MemberTraining, identity: dic
             tensors |= {f"{kind}.{number}.{name}": value for name, value in weights.items()}
     tensors |= {f"current.{name}": value for name, value in current.network.state_dict().items()}
     tensors |= {f"current_best.{name}": value for name, value in current.best.items()}
+    if current.data.start is not None:
+        tensors["start"] = current.data.start
     for index, moments in current.optimizer.state_dict()["state"].items():
         tensors |= {f"moments.{index}.{name}": value for name, value in moments.items()}
     header = {
@@ -90,7 +92,7 @@ def save_run(path: Path, state: RunState, current: MemberTraining, identity: dic
         "current_tuned": current.tuned,
         "epoch": current.epoch,
         "current_best_epoch": current.best_epoch,
-        "current_best_total": current.best_total,
+        "current_best_total": None if math.isinf(current.best_total) else current.best_total,
         "scaler": current.scaler.state_dict(),
     }
     tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
@@ -159,12 +161,15 @@ class SavedRun:
     def restore(self, training: MemberTraining) -> None:
         """Put a freshly built member where the saved one stood."""
         if training.data.start is not None:
+            # What was computed then, whatever this machine's linear algebra makes of it now.
+            training.data = replace(training.data, start=self.tensors["start"].to(training.compute.device))
             training.look_at_start()  # what later epochs have to beat
         training.network.load_state_dict(self._part("current."))
         training.best = self._part("current_best.")
         training.epoch = self.header["epoch"]
         training.best_epoch = self.header["current_best_epoch"]
-        training.best_total = self.header["current_best_total"]
+        best = self.header["current_best_total"]
+        training.best_total = math.inf if best is None else best
         training.scaler.load_state_dict(self.header["scaler"])
         moments: dict[int, Weights] = {}
         for name, value in self._part("moments.").items():

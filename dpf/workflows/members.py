@@ -135,17 +135,24 @@ def _centre(run: TrainingRun, rows: NDArray[np.int8]) -> NDArray[np.bool_] | Non
 def _with_start(run: TrainingRun, network: PerturbFormer, data: MemberData, member: int) -> MemberData:
     """Fit the start to all that the member may learn from or choose by.
 
-    Its validation wells are among these where it has held-out wells to be measured on: the start's values for them are
-    out of fold, so they still choose the epoch fairly. Without held-out wells they are what is measured.
+    Its validation wells are among these where other members hold them out: the start's values for them are out of fold,
+    so they still choose the epoch fairly, and nothing is measured on them. Else they are what is measured.
     """
     rows = run.parts[member]
-    learned = rows != Part.HELD_OUT if (rows == Part.HELD_OUT).any() else rows == Part.TRAIN
+    validation = rows == Part.VALIDATION
+    elsewhere = bool((run.parts == Part.HELD_OUT).any(axis=0)[validation].all())
+    learned = (rows == Part.TRAIN) | (validation & elsewhere)
     rule = "well" if run.settings.train.split == "well" else "compound"
     groups = group_wells(rule, run.inputs.texts("compound") or [], run.inputs.is_control, None)
     targets = TargetBatch(*(part.cpu() for part in data.targets))
     start, parts = set_start(
         network, data.expression.cpu(), targets, groups, np.flatnonzero(learned), run.settings.train.seed + member
     )
+    if len(np.unique(groups[validation])) < 2:
+        run.progress.warn(
+            f"member {member} has one compound among its validation wells: no epoch can show that it is better than "
+            "the start by more than chance, so the start will stay"
+        )
     names = [*run.layout.scores, *(name for name in (run.layout.label, run.layout.activation) if name)]
     mixtures = "; ".join(f"{name}: {text}" for name, text in zip(names, parts, strict=True))
     run.progress.log(f"member {member} starts as {mixtures}")

@@ -125,6 +125,8 @@ def _rank(project: Project, inputs: Inputs, rows: CompoundRows, wells: RankedWel
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
     table = ranking_table(wells, inputs, measured, rows, tests, replicates, choices.fdr, bootstrap_rng)
     said = [*wells.t.statement, *tests.statements, *replicates.statements, *suspicious_names(inputs.wells)]
+    if wells.silent:
+        said.append(f"the controls do not differ in {', '.join(wells.silent)}: left out")
     said += _about_controls(wells, inputs) + _about_rows(table, choices)
     return _Ranked(rows, wells, tests, replicates, table, said)
 

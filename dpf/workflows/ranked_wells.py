@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dpf.analysis.centers import centered
 from dpf.analysis.latent import LatentGeometry, latent_geometry
 from dpf.analysis.position_adjustment import adjust_latent, one_hot
-from dpf.analysis.standardise import Standardised, standardise
+from dpf.analysis.standardise import NoSpreadError, Standardised, standardise
 from dpf.config import LatentSettings
 from dpf.errors import DataError
 from dpf.tensors.splits import Part
@@ -50,6 +50,8 @@ class RankedWells:
         Position on the activation axis in robust standard deviations of the controls, (N,); None without an axis.
     on_axis
         a²/‖z − μ‖², (N,); None without an axis.
+    silent
+        What of these was left out because the controls do not differ in it.
     """
 
     outputs: Outputs
@@ -62,6 +64,7 @@ class RankedWells:
     norm: Floats
     activation: Floats | None
     on_axis: Floats | None
+    silent: tuple[str, ...] = ()
 
     def profiles(self) -> tuple[Floats, Codes]:
         """(N, L) deviations in the one member that stands for each well, in units of its scale; (N,) that member."""
@@ -108,10 +111,22 @@ def rank_wells(
     def standard(values: Floats) -> Standardised:
         return standardise(values, outputs.parts, inputs.is_control)
 
+    silent: list[str] = []
+
+    def if_it_varies(name: str, values: Floats) -> Floats | None:
+        try:
+            return standard(values).value
+        except NoSpreadError:  # such as the angle between latents that lie on one line
+            silent.append(name)
+            return None
+
     activation = on_axis = None
     if outputs.axis is not None:
-        activation = standard(np.stack([_known(one.activation) for one in members])).value
+        activation = if_it_varies("activation", np.stack([_known(one.activation) for one in members]))
+    if activation is not None:
         on_axis = speakers.average(np.stack([_known(one.on_axis) for one in members]))
+    others = {f"{name}_z": stacked[kind] for name, kind in named.items() if kind != "d_euc"}
+    standardised = {name: if_it_varies(name, values) for name, values in others.items() if np.isfinite(values).all()}
     return RankedWells(
         outputs=outputs,
         speakers=speakers,
@@ -119,14 +134,11 @@ def rank_wells(
         scale=np.array([np.median(one.d_euc[mask]) for one, mask in zip(members, masks, strict=True)]),
         t=standard(stacked["d_euc"]),
         raw={name: speakers.average(stacked[kind]) for name, kind in named.items()},
-        standardised={
-            f"{name}_z": standard(stacked[kind]).value
-            for name, kind in named.items()
-            if kind != "d_euc" and np.isfinite(stacked[kind]).all()
-        },
+        standardised={name: values for name, values in standardised.items() if values is not None},
         norm=speakers.average(stacked["norm"]),
         activation=activation,
         on_axis=on_axis,
+        silent=tuple(silent),
     )
 
 

@@ -130,9 +130,11 @@ def _train_members(run: TrainingRun, resume: bool) -> RunState:
         for member in range(len(state.best), len(run.parts)):
             prepared = prepare_member(run, member)
             if first:
-                _plan(run, prepared.training())
+                probed = prepared.training()
+                _plan(run, probed)
                 log.begin(member)
             training = begin_member(prepared, search, saved if first else None)
+            training.memory = probed.memory
             if first and saved:
                 epochs = run.settings.train.epochs
                 run.progress.log(f"resuming after epoch {training.epoch} of {epochs}, member {member}")
@@ -179,8 +181,12 @@ def _run_member(run: TrainingRun, state: RunState, training: MemberTraining, mem
         log.epoch(state.history[-1])
 
     saved_at = time.monotonic()
-    if training.data.start is not None and training.epoch == 0:
-        note(training.look_at_start())
+    if training.epoch == 0:
+        told = any(row["member"] == member for row in state.history)
+        if training.data.start is not None and not told:
+            note(training.look_at_start())
+        if run.team.leads:  # a search or a pretraining may have taken long
+            save_run(run.folder.resume, state, training, run.identity)
     while not training.finished:
         try:
             record = training.run_epoch(run.progress.advance)
@@ -223,6 +229,10 @@ def _write_model(run: TrainingRun, state: RunState) -> TrainResult:
     draw_loss_curve(history, state.best_epochs, folder.loss_curve)
     discard_run(folder.resume)
     folder.running_history.unlink(missing_ok=True)
+    if run.settings.train.tune:
+        folder.running_tuning.replace(folder.tuning)
+    else:
+        folder.tuning.unlink(missing_ok=True)
     folder.diverged.unlink(missing_ok=True)
     return TrainResult(folder, metrics)
 

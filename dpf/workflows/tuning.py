@@ -24,12 +24,12 @@ _SCHEMA = {
 
 def interrupted_search(run: TrainingRun) -> bool:
     """Whether there is a search of this very run to go on with."""
-    path = run.folder.tuning
+    path = run.folder.running_tuning
     return path.is_file() and read_about(path, _KIND).get("identity") == canonical_json(run.identity)
 
 
 class Tuning:
-    """The search of a run's members. Every trial is a row of `tuning.parquet` as soon as it has ended.
+    """The search of a run's members. Every trial is a row of `tuning.running.parquet` as soon as it has ended.
 
     `validation_total` is the lowest over the trial's epochs, infinite where it diverged.
     """
@@ -38,9 +38,9 @@ class Tuning:
         self._run = run
         self._rows: list[dict[str, Any]] = []
         if resume and interrupted_search(run):
-            self._rows = read_table(run.folder.tuning, _KIND).to_dicts()
+            self._rows = read_table(run.folder.running_tuning, _KIND).to_dicts()
         elif run.team.leads:
-            run.folder.tuning.unlink(missing_ok=True)  # of another training
+            run.folder.running_tuning.unlink(missing_ok=True)  # of another training
 
     def choose(self, prepared: PreparedMember) -> Trial:
         """As `dpf.workflows.members.Search.choose`."""
@@ -74,7 +74,7 @@ class Tuning:
         )
         if run.team.leads:
             table = pl.DataFrame(self._rows, schema=_SCHEMA, orient="row")
-            write_table(run.folder.tuning, table, _KIND, {"identity": canonical_json(run.identity)})
+            write_table(run.folder.running_tuning, table, _KIND, {"identity": canonical_json(run.identity)})
 
 
 def epochs_of_search(count: int, epochs: int) -> int:

@@ -53,6 +53,39 @@ def test_an_interrupted_search_goes_on_and_ends_the_same(demo, copy, ok, dpf, mo
     assert sha256_file(model(whole)) == sha256_file(model(broken))
 
 
+def test_a_finished_training_is_not_resumed_by_what_its_search_left(demo, copy, ok, dpf):
+    project = copy(demo)
+    ok("train", project, "--tune", 2, "--epochs", 1)
+    before = sha256_file(model(project))
+    ran = dpf("train", project, "--tune", 2, "--epochs", 1, "--resume")
+    assert (ran.code, "there is no interrupted run" in ran.err) == (5, True)
+    assert sha256_file(model(project)) == before
+
+
+def test_a_run_can_be_resumed_before_its_first_epoch_has_ended(demo, copy, ok, dpf, monkeypatch):
+    words = ("--preset", "recommended", "--pretrain", 1, "--epochs", 2)
+    whole, cut = copy(demo, "whole"), copy(demo, "cut")
+    ok("train", whole, *words)
+    with monkeypatch.context() as patch:
+        patch.setattr(MemberTraining, "run_epoch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert dpf("train", cut, *words).code == 130
+    ran = ok("train", cut, *words, "--resume")
+    assert "error of hidden genes" not in ran.err  # what was pretrained was kept
+    assert sha256_file(model(whole)) == sha256_file(model(cut))
+    assert pl.read_parquet(cut / "models/default/history.parquet")["epoch"].to_list() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("target", [("--scores", "viability"), ("--label", "active"), ("--scores", "viability,size")])
+def test_compounds_are_ranked_by_one_target_or_two(screen, ok, tmp_path, target):
+    """Latents on one line: no angle between them, no spread in it; distances there are."""
+    project = tmp_path / "p"
+    ok("init", project, *screen().words, *target)
+    ok("train", project, "--folds", 2, "--epochs", 1, "--set", "model.width=8", "--set", "model.layers=1")
+    ranked = ok("rank", project).rows
+    assert ranked["t"].is_finite().all()
+    assert ranked["p"].is_finite().all()
+
+
 def test_a_search_of_other_settings_is_not_gone_on_with(demo, copy, ok, dpf, monkeypatch):
     project = copy(demo)
     with monkeypatch.context() as patch:
@@ -60,7 +93,7 @@ def test_a_search_of_other_settings_is_not_gone_on_with(demo, copy, ok, dpf, mon
         dpf("train", project, "--tune", 3)
     assert dpf("train", project, "--tune", 4, "--resume").code == 5
     ok("train", project, "--epochs", 1)
-    assert not (project / "models" / "default" / "tuning.parquet").exists()
+    assert not list((project / "models" / "default").glob("tuning*"))
 
 
 def test_a_recommended_training_is_resumed_bit_for_bit(demo, copy, ok, dpf, monkeypatch):

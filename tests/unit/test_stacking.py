@@ -10,7 +10,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
 from dpf.regression import stacking
-from dpf.regression.learners import PENALTIES, Kernel
+from dpf.regression.learners import KERNEL_PENALTIES, PENALTIES, Kernel
 from dpf.regression.stacking import _Fitting, stack
 
 WELLS, GENES = 90, 140
@@ -55,7 +55,7 @@ def test_kernel_part_is_scikit_learns_with_a_free_intercept() -> None:
     x, y, groups = screen()
     made = fitting(x, groups)
     learner, fit = made.learners[2], np.arange(60)
-    setting = len(PENALTIES) + 9
+    setting = len(KERNEL_PENALTIES) + 9
     part = learner.solve(made.F, fit, y[fit, 0], setting)
     kernel = learner.kernels[1]
     # Centring both kernel and target is the free intercept; scikit-learn is given the centred kernel.
@@ -64,7 +64,7 @@ def test_kernel_part_is_scikit_learns_with_a_free_intercept() -> None:
     train = raw[np.ix_(fit, fit)]
     centred = train - train.mean(0) - train.mean(1, keepdims=True) + train.mean()
     cross = raw[:, fit] - train.mean(0) - raw[:, fit].mean(1, keepdims=True) + train.mean()
-    model = KernelRidge(alpha=PENALTIES[9] * np.trace(centred) / len(fit), kernel="precomputed")
+    model = KernelRidge(alpha=KERNEL_PENALTIES[9] * np.trace(centred) / len(fit), kernel="precomputed")
     expected = model.fit(centred, y[fit, 0] - y[fit, 0].mean()).predict(cross) + y[fit, 0].mean()
     np.testing.assert_allclose(made._predict(part, np.arange(WELLS)), expected, rtol=1e-6, atol=1e-8)
 

@@ -134,6 +134,36 @@ def test_what_each_well_adds_sums_to_the_total() -> None:
     torch.testing.assert_close(losses.sum(), total)
 
 
+def test_a_gene_that_is_silent_in_training_is_silent_to_the_model() -> None:
+    """It is heard in a validation well that the start learns from too: nothing may come of its infinite z-score."""
+    x, targets = screen()
+    x[:, 0] = 0.0
+    x[55, 0] = 5.0
+    networks = []
+    for heard in (x, torch.where(x == 5.0, 0.0, x)):
+        network = build_network(GENES, LAYOUT, SETTINGS, True, torch.Generator().manual_seed(2))
+        network.gene_mean.copy_(heard[:50].mean(0))
+        network.gene_std.copy_(heard[:50].std(0, correction=0))
+        scaled = network.scale(heard)
+        assert scaled.abs().max() < 100
+        set_start(network, scaled, targets, GROUPS, LEARNED, 5)
+        networks.append(network.eval())
+    first, second = (network.predict(x).scores for network in networks)
+    torch.testing.assert_close(first, second)
+
+
+def test_the_module_says_what_the_float64_regression_does() -> None:
+    """Smooth targets of few components, where kernels weigh most."""
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        programs = rng.standard_normal((120, 3))
+        x = torch.from_numpy(programs @ rng.standard_normal((3, 40)) + 0.1 * rng.standard_normal((120, 40))).float()
+        y = np.sin(programs[:, :1]) + programs[:, 1:2] ** 2 + 0.05 * rng.standard_normal((120, 1))
+        found = stack(x.double().numpy(), y, np.arange(120), 1)
+        said = Start.from_stacked(found)(x).double().numpy()
+        np.testing.assert_allclose(said, found(x.double().numpy()), atol=2e-3 * y.std())
+
+
 def member(learning_rate: float, kind: str = "stacked") -> MemberTraining:
     network, x, targets, start = started(kind)
     data = MemberData(x, targets, torch.arange(50), torch.arange(50, 60), start, torch.from_numpy(GROUPS))
