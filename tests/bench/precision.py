@@ -26,8 +26,12 @@ from tests.bench.program import dpf
 
 RESULTS = Path(__file__).parent / "results"
 REAL = Path(os.environ.get("DPF_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-#: Small batches and one cycle: a few short epochs are to be enough to learn something.
-TRAINING = ["train.batch_size=8", "train.schedule=one-cycle"]
+#: A network that learns from nothing, so that what its arithmetic loses can be seen; small batches and one cycle: a few
+#: short epochs are to be enough to learn something.
+TRAINING = [
+    *("train.batch_size=8", "train.schedule=one-cycle", "train.learning_rate=0.001", "train.patience=0"),
+    "model.start=none",
+]
 REFERENCE = "fp32, torch"
 PATHS = {
     REFERENCE: ["compute.precision=fp32", "compute.attention_kernel=torch"],
