@@ -14,12 +14,12 @@ from dpf.figures.scoreboard import Metric
 from dpf.figures.scoreboard import scoreboard as draw
 from dpf.figures.style import save
 from dpf.project.directory import ResultsFolder
-from dpf.workflows.methods import CEILING, ENSEMBLE, MEAN, MODEL, UNCALIBRATED, Method, Truth
+from dpf.workflows.methods import CEILING, ENSEMBLE, MEAN, MODEL, START, UNCALIBRATED, Method, Truth
 from dpf.workflows.scoreboard import OVERALL, WITHIN, Scoreboard
 from dpf.workflows.scoreboard_text import MAIN, NAMES
 
 #: From the one to beat to the one nobody beats.
-_ORDER = (MODEL, "ridge", "kernel ridge", "pls", "position", MEAN, CEILING)
+_ORDER = (MODEL, START, "ridge", "kernel ridge", "pls", "position", MEAN, CEILING)
 _CURVES = (UNCALIBRATED, MODEL, "ridge", "kernel ridge", "pls")
 _MOST_CURVES = 3
 _CHANCE = {"r2": 0.0, "auroc": 0.5}
