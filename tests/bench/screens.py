@@ -151,7 +151,7 @@ ABOUT = {
     "(PMCC-BioinformaticsCore/macpie).",
     "driad": "3' DGE, two plates, counts as found; gene-set scores and their sum (labsyspharm/DRIADrc).",
     "driad-2541": "The same screen in the classic layout, all 2,541 genes, few epochs.",
-    "l1000": "L1000, two plates of level-3 data (GSE70138); gene-set scores and their sum.",
+    "l1000": "L1000, two plates of level-3 data (LINCS, from cmap/l1ktools); gene-set scores and their sum.",
     "simulated": "dpf's own simulator: targets are linear in the programs, plus noise.",
     "interacting": "The simulator with a product of two programs in the phenotype (`SimulationDesign(wells=768, "
     "genes=300, compounds=364, controls=40, interaction=1.5)`): no linear method can see it.",
