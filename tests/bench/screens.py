@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results" / "screens.json"
-METHODS = ("model", "start alone", "ridge", "kernel ridge", "pls", "position", "other replicate")
+BASELINES = ("ridge", "kernel ridge", "pls", "position")
+METHODS = ("model", "start alone", *BASELINES, "other replicate")
 
 
 class Screen(NamedTuple):
@@ -98,7 +99,7 @@ def table(found: dict[str, Any]) -> str:
     lines = [f"| | {' | '.join(targets)} |", "| --- |" + " --- |" * len(targets)]
     for preset, board in boards.items():
         ours = {row["target"]: row for row in board if row["method"] == "model"}
-        worse = {row["target"] for row in board if row["verdict"] == "worse" and row["method"] != "other replicate"}
+        worse = {row["target"] for row in board if row["verdict"] == "worse" and row["method"] in BASELINES}
         cells = [f"{ours[target]['value']:.2f}{' (-)' if target in worse else ''}" for target in targets]
         lines.append(f"| `{preset}` | {' | '.join(cells)} |")
         started = {row["target"]: row for row in board if row["method"] == "start alone"}
