@@ -35,7 +35,14 @@ from dpf.workflows.train import train_project
 COMPOUNDS = ["β-Alanine", "D-Glucono-1,5-lactone", "Adenine", "Urea", "Taurine", "L-Serine", "Inosine", "Choline"]
 GENES = ["CD69", "IL2", "IFNG", "TNF", "GZMB", "CCL3", "ACTB", "GAPDH", "LDHA", "MKI67", "SELL", "HLA-DRA|2"]
 SETTINGS = (
-    *("model.width=8", "model.heads=2", "model.layers=1", "model.feed_forward=16", "model.latent=4"),
+    *(
+        "model.width=8",
+        "model.heads=2",
+        "model.layers=1",
+        "model.feed_forward=16",
+        "model.latent=4",
+        "model.start=none",
+    ),
     *("train.epochs=2", "train.folds=2", "train.batch_size=8"),
     *("compute.device=cpu", "compute.precision=fp32", "compute.threads=1"),
 )

@@ -19,7 +19,7 @@ from dpf.tables.simulate import simulate
 from dpf.tables.simulate_design import SimulationDesign
 from dpf.workflows.initialise import create_demo
 
-TINY = ("model.width=8", "model.heads=2", "model.feed_forward=8", "model.layers=1", "model.latent=4", "train.epochs=1")
+TINY = ("model.width=8", "model.heads=2", "model.feed_forward=8", "model.layers=1", "model.latent=6", "train.epochs=1")
 COLUMNS = ["name", "group", "verdict", "value", "text", "advice", "rule"]
 
 

@@ -19,7 +19,7 @@ from dpf.tables.storage import read_about, read_expression, read_table
 GENES = [*(f"G{i}" for i in range(40)), "MT-CO1", "ERCC-00130"]
 TINY = [
     *("--epochs", 1, "--set", "model.width=8", "--set", "model.heads=2", "--set", "model.feed_forward=8"),
-    *("--set", "model.layers=1", "--set", "model.latent=3", "--threads", 1, "--precision", "fp32", "--device", "cpu"),
+    *("--set", "model.layers=1", "--set", "model.latent=5", "--threads", 1, "--precision", "fp32", "--device", "cpu"),
 ]
 GMT = "up\tx\tG0\tG1\tG2\nfar_UP\tx\tG3\nfar_DN\tx\tG4\tG99\n"
 
