@@ -5,13 +5,14 @@ Inner folds hold out whole compounds. A target with missing values is fitted on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from scipy.special import expit
 
+from dpf.regression.learners import PENALTIES, PLS_COMPONENTS, mean_diagonal
 from dpf.regression.linear_models import (
     Floats,
     Spectrum,
@@ -23,17 +24,13 @@ from dpf.regression.linear_models import (
     ridge_path,
     squared_distances,
 )
+from dpf.regression.selection import SELECTION_WELLS, choosing_wells, patterns
 from dpf.tensors.grouping import Index, deal, label_strata
 
-#: Ridge penalties as multiples of the mean diagonal of the centred kernel, largest first: a tie shrinks more.
-PENALTIES: Floats = np.logspace(3, -5, 17)
 LOGISTIC_PENALTIES: Floats = np.logspace(2, -4, 7)
 #: Widths γ of the kernel exp(−γ d²), as multiples of 1 / median d².
 KERNEL_WIDTHS = (0.1, 0.4, 1.6)
-PLS_COMPONENTS = 15
 INNER_FOLDS = 5
-#: Settings are chosen on no more wells than this (whole compounds at random); the fit itself takes all.
-SELECTION_WELLS = 1500
 
 
 @dataclass(frozen=True)
@@ -125,14 +122,14 @@ class _Ridge:
         paths = []
         for _, among, _ in self.kernels:
             train, cross = centre_kernel(among[np.ix_(fit, fit)], among[np.ix_(wells, fit)])
-            paths.append(ridge_path(Spectrum.of(train), cross, y, PENALTIES * _diagonal(train)))
+            paths.append(ridge_path(Spectrum.of(train), cross, y, PENALTIES * mean_diagonal(train)))
         return np.concatenate(paths)
 
     def final(self, fit: Index, y: Floats, setting: int) -> Floats:
         kernel, penalty = divmod(setting, len(PENALTIES))
         _, among, across = self.kernels[kernel]
         train, cross = centre_kernel(among[np.ix_(fit, fit)], across[:, fit])
-        return ridge_fit(train, cross, y, float(PENALTIES[penalty]) * _diagonal(train))
+        return ridge_fit(train, cross, y, float(PENALTIES[penalty]) * mean_diagonal(train))
 
 
 class _Logistic:
@@ -145,11 +142,11 @@ class _Logistic:
             rate = _base_rate(y[:, 0])
             return np.full((len(self.settings), wells.size, 1), np.log(rate / (1 - rate)))
         train, cross = centre_kernel(self.among[np.ix_(fit, fit)], self.among[np.ix_(wells, fit)])
-        return logistic_path(train, cross, y[:, 0], LOGISTIC_PENALTIES * _diagonal(train))[:, :, None]
+        return logistic_path(train, cross, y[:, 0], LOGISTIC_PENALTIES * mean_diagonal(train))[:, :, None]
 
     def final(self, fit: Index, y: Floats, setting: int) -> Floats:
         train, cross = centre_kernel(self.among[np.ix_(fit, fit)], self.across[:, fit])
-        penalty = LOGISTIC_PENALTIES[setting : setting + 1] * _diagonal(train)
+        penalty = LOGISTIC_PENALTIES[setting : setting + 1] * mean_diagonal(train)
         return np.asarray(logistic_path(train, cross, y, penalty)[0])
 
 
@@ -179,14 +176,11 @@ def inner_folds(task: Task) -> Index:
     The same for every baseline, so that they choose on the same wells.
     """
     rng = np.random.default_rng(task.seed)
-    _, group, size = np.unique(task.group, return_inverse=True, return_counts=True)
-    order = rng.permutation(size.size)
-    used = np.zeros(size.size, dtype=bool)
-    used[order] = np.cumsum(size[order]) <= max(SELECTION_WELLS, size[order[:2]].sum())
+    _, group = np.unique(task.group, return_inverse=True)
+    chosen = choosing_wells(task.group, rng)
     strata = label_strata(group, np.zeros(group.size, dtype=bool), task.label)
-    chosen = used[group]
     folds = np.full(group.size, -1, dtype=np.intp)
-    folds[chosen] = deal(group[chosen], strata[chosen], min(INNER_FOLDS, int(used.sum())), rng)
+    folds[chosen] = deal(group[chosen], strata[chosen], min(INNER_FOLDS, np.unique(group[chosen]).size), rng)
     return folds
 
 
@@ -198,7 +192,7 @@ def _fit_targets(
     predicted = np.tile([_mean(y) for y in targets.T], (len(task.test), 1))
     inner = np.full(targets.shape, np.nan)
     settings = [""] * targets.shape[1]
-    for wells, columns in _patterns(targets):
+    for wells, columns in patterns(targets):
         chooses = wells[folds[wells] >= 0]
         if np.unique(folds[chooses]).size < 2:
             continue
@@ -228,24 +222,12 @@ def _label_as_score(learner: _Learner, task: Task) -> Fit:
     return Fit(predicted[:, :-1], probability, settings)
 
 
-def _patterns(targets: Floats) -> Iterator[tuple[Index, Index]]:
-    """The wells and the columns of every set of targets that are measured on the same wells."""
-    masks, place = np.unique(~np.isnan(targets), axis=1, return_inverse=True)
-    for pattern in range(masks.shape[1]):
-        if masks[:, pattern].any():
-            yield np.flatnonzero(masks[:, pattern]), np.flatnonzero(place == pattern)
-
-
 def _squared_error(y: Floats, path: Floats) -> Floats:
     return np.asarray(np.square(path - y).mean(axis=1))
 
 
 def _logistic_error(y: Floats, path: Floats) -> Floats:
     return np.asarray(np.logaddexp(0.0, np.where(y == 1, -path, path)).mean(axis=1))
-
-
-def _diagonal(kernel: Floats) -> float:
-    return float(np.trace(kernel)) / len(kernel) or 1.0
 
 
 def _mean(y: Floats) -> float:

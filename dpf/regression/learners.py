@@ -65,7 +65,7 @@ class Ridge:
     def path(self, F: Floats, fit: Index, wells: Index, y: Floats) -> Floats:
         """As `Learner.path`."""
         train, cross = centre_kernel(F[fit] @ F[fit].T, F[wells] @ F[fit].T)
-        return ridge_path(Spectrum.of(train), cross, y, PENALTIES * _diagonal(train))
+        return ridge_path(Spectrum.of(train), cross, y, PENALTIES * mean_diagonal(train))
 
     def solve(self, F: Floats, fit: Index, y: Floats, setting: int) -> Solution:
         """As `Learner.solve`."""
@@ -122,7 +122,7 @@ class KernelRidge:
         paths = []
         for kernel in self.kernels:
             train, cross = centre_kernel(gaussian(F[fit], F[fit], kernel), gaussian(F[wells], F[fit], kernel))
-            paths.append(ridge_path(Spectrum.of(train), cross, y, KERNEL_PENALTIES * _diagonal(train)))
+            paths.append(ridge_path(Spectrum.of(train), cross, y, KERNEL_PENALTIES * mean_diagonal(train)))
         return np.concatenate(paths)
 
     def solve(self, F: Floats, fit: Index, y: Floats, setting: int) -> Solution:
@@ -145,9 +145,10 @@ def gaussian(a: Floats, b: Floats, kernel: Kernel) -> Floats:
 
 def _dual(kernel: Floats, y: Floats, penalty: float) -> Floats:
     """``(K + λI)⁻¹ (y − ȳ)`` for a centred kernel K, λ = `penalty` times its mean diagonal."""
-    factor = cho_factor(kernel + penalty * _diagonal(kernel) * np.eye(len(y)), lower=True, check_finite=False)
+    factor = cho_factor(kernel + penalty * mean_diagonal(kernel) * np.eye(len(y)), lower=True, check_finite=False)
     return np.asarray(cho_solve(factor, y - y.mean(), check_finite=False))
 
 
-def _diagonal(kernel: Floats) -> float:
+def mean_diagonal(kernel: Floats) -> float:
+    """What penalties are multiples of; 1 where it is 0."""
     return float(np.trace(kernel)) / len(kernel) or 1.0

@@ -8,7 +8,6 @@ Stacked regressions; van der Laan, Polley & Hubbard 2007).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from dpf.regression.learners import Kernel, KernelRidge, Learner, Pls, Ridge, Solution, gaussian
 from dpf.regression.linear_models import Floats, Spectrum
+from dpf.regression.selection import choosing_wells, patterns
 from dpf.tensors.grouping import Index, deal
 
 #: Leading components that a smooth function is sought of; few of them find what few programs do together.
@@ -28,8 +28,6 @@ SHRINKAGE = 0.05
 #: A mixture is at least this much ridge. Where nothing predicts a target the values then still tell the wells apart,
 #: by next to nothing; a constant has no direction, and distances from the controls are measured in their own spread.
 LEAST = 0.05
-#: Settings are chosen on no more wells than this (whole compounds at random); the fit itself takes all.
-SELECTION_WELLS = 1500
 #: Below so many wells, products of wells are too small for threads: they wait for each other longer than they work.
 _THREADS_FROM = 2_000
 
@@ -125,7 +123,7 @@ class _Fitting:
         axes = centred.T @ spectrum.vectors / np.sqrt(spectrum.values)
         rng = np.random.default_rng(seed)
         folds = deal(groups, np.zeros(len(groups), dtype=np.intp), FOLDS, rng)
-        selection = _some_groups(groups, rng)
+        selection = choosing_wells(groups, rng)
         F = spectrum.vectors * np.sqrt(spectrum.values)
         learners: tuple[Learner, ...] = (Ridge(),)
         if not only_ridge and F.shape[1]:
@@ -140,7 +138,7 @@ class _Fitting:
         mixed = [_Mixture(0.0, [])] * width
         inner = np.zeros(targets.shape)
         texts = ["nothing: it is constant, or measured in a single group"] * width
-        for wells, columns in _patterns(targets):
+        for wells, columns in patterns(targets):
             choices = self._choose(wells, targets[:, columns]) if self._can_choose(wells) else None
             for place, column in enumerate(columns):
                 y = targets[:, column]
@@ -229,20 +227,3 @@ def mixture(parts: Floats, y: Floats) -> Floats:
     weights, _ = nnls(np.vstack([parts, root * np.eye(count)]), np.append(y, np.full(count, root / count)))
     weights[0] += max(0.0, LEAST - float(weights.sum()))
     return np.asarray(weights)
-
-
-def _some_groups(groups: Index, rng: np.random.Generator) -> Index:
-    """Wells of whole groups at random, at most `SELECTION_WELLS` of them but two groups at least, in order."""
-    _, place, size = np.unique(groups, return_inverse=True, return_counts=True)
-    order = rng.permutation(size.size)
-    used = np.zeros(size.size, dtype=bool)
-    used[order] = np.cumsum(size[order]) <= max(SELECTION_WELLS, size[order[:2]].sum())
-    return np.flatnonzero(used[place])
-
-
-def _patterns(targets: Floats) -> Iterator[tuple[Index, Index]]:
-    """The wells and the columns of every set of targets that are measured on the same wells."""
-    masks, place = np.unique(~np.isnan(targets), axis=1, return_inverse=True)
-    for pattern in range(masks.shape[1]):
-        if masks[:, pattern].any():
-            yield np.flatnonzero(masks[:, pattern]), np.flatnonzero(place == pattern)

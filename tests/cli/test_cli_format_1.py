@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -77,5 +78,4 @@ def test_the_archive_is_small_and_names_no_machine():
     assert sum(path.stat().st_size for path in files) < 300_000
     assert not [path for path in files if path.name == ".lock" or path.suffix == ".part"]
     for path in files:
-        content = path.read_bytes()
-        assert not any(word in content for word in (b"/home/", b"/tmp/", b"/work/", b"/root/", b"/Users/"))
+        assert not re.search(rb"/(home|tmp|work|root|Users)/", path.read_bytes()), path

@@ -15,6 +15,7 @@ from dpf.analysis.baselines import (
     standardised,
 )
 from dpf.errors import DataError
+from dpf.regression import selection
 from dpf.tensors.grouping import group_wells
 from dpf.tensors.splits import Part, make_splits
 
@@ -232,7 +233,7 @@ def test_scaling_is_fitted_on_the_training_wells_and_constant_genes_become_0():
 
 
 def test_choosing_settings_on_a_part_of_a_large_screen(monkeypatch):
-    monkeypatch.setattr(baseline_fits, "SELECTION_WELLS", 40)
+    monkeypatch.setattr(selection, "SELECTION_WELLS", 40)
     screen = Screen()
     task = baseline_fits.Task(screen.X, screen.X, screen.scores, screen.label, screen.groups, 0)
     folds = baseline_fits.inner_folds(task)

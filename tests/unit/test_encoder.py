@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from drawn_encoders import expression, redrawn, require_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -20,19 +21,7 @@ CPU = torch.device("cpu")
 
 def drawn(genes=40, width=16, heads=4, layers=2, feed_forward=32, seed=0):
     """An encoder whose every weight counts: biases and norms too are drawn."""
-    encoder = Encoder(genes, width, heads, layers, feed_forward)
-    generator = torch.Generator().manual_seed(seed)
-    reset_parameters(encoder, generator)
-    with torch.no_grad():
-        for name, weight in encoder.named_parameters():
-            if weight.ndim == 1:
-                weight += 0.3 * torch.randn(weight.shape, generator=generator)
-            assert weight.abs().sum() > 0, name
-    return encoder
-
-
-def expression(wells, genes, seed=1):
-    return torch.randn(wells, genes, generator=torch.Generator().manual_seed(seed))
+    return redrawn(Encoder(genes, width, heads, layers, feed_forward), seed)
 
 
 #: PyTorch's names of a layer's weights, and ours.
@@ -143,13 +132,7 @@ def test_outputs_and_gradients_are_those_of_pytorchs_encoder(shape, name, dtype)
     assert distance(out, expected) < limit
     assert distance(gradient, expected_gradient) < gradient_limit
     assert dtype == torch.float32 or distance(out, expected) > 1e-5  # it did run in bf16
-    theirs = plain.gradients()
-    assert sorted(theirs) == sorted(weight for weight, _ in ours.named_parameters())
-    norm = max(float(value.norm()) for value in theirs.values())
-    for weight, value in ours.named_parameters():
-        # Some gradients are 0 in theory (the keys' bias): a hundredth of the largest is the least scale.
-        scale = max(float(theirs[weight].norm()), norm / 100)
-        assert float((value.grad.cpu() - theirs[weight]).norm()) < gradient_limit * scale, weight
+    require_gradients(ours, plain.gradients(), gradient_limit)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

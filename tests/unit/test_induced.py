@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
+from drawn_encoders import expression, redrawn, require_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -28,19 +29,7 @@ SHAPES = [(1, 8, 1, 1, 8, 1), (5, 16, 4, 2, 32, 9), (97, 24, 3, 3, 10, 7), (300,
 
 def drawn(genes=40, width=16, heads=4, layers=2, feed_forward=32, points=6, seed=0):
     """An encoder whose every weight counts: biases and norms too are drawn."""
-    encoder = InducedEncoder(genes, width, heads, layers, feed_forward, points)
-    generator = torch.Generator().manual_seed(seed)
-    reset_parameters(encoder, generator)
-    with torch.no_grad():
-        for name, weight in encoder.named_parameters():
-            if weight.ndim == 1:
-                weight += 0.3 * torch.randn(weight.shape, generator=generator)
-            assert weight.abs().sum() > 0, name
-    return encoder
-
-
-def expression(wells, genes, seed=1):
-    return torch.randn(wells, genes, generator=torch.Generator().manual_seed(seed))
+    return redrawn(InducedEncoder(genes, width, heads, layers, feed_forward, points), seed)
 
 
 class Mab(nn.Module):
@@ -158,13 +147,7 @@ def test_outputs_and_gradients_are_those_of_the_papers_equations(shape, kernel, 
     assert relative(out, expected) < limit
     assert relative(gradient, expected_gradient) < gradient_limit
     assert dtype == torch.float32 or relative(out, expected) > 1e-5  # it did run in bf16
-    theirs = plain.gradients()
-    assert sorted(theirs) == sorted(name for name, _ in ours.named_parameters())
-    norm = max(float(value.norm()) for value in theirs.values())
-    for name, weight in ours.named_parameters():
-        # Some gradients are 0 in theory (the keys' bias): a hundredth of the largest is the least scale.
-        scale = max(float(theirs[name].norm()), norm / 100)
-        assert float((weight.grad - theirs[name]).norm()) < gradient_limit * scale, name
+    require_gradients(ours, plain.gradients(), gradient_limit)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -9,7 +9,7 @@ from sklearn.cross_decomposition import PLSRegression
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
-from dpf.regression import stacking
+from dpf.regression import selection, stacking
 from dpf.regression.learners import KERNEL_PENALTIES, PENALTIES, Kernel
 from dpf.regression.stacking import _Fitting, stack
 
@@ -150,7 +150,7 @@ def test_missing_constant_and_lonely_targets() -> None:
 
 
 def test_more_wells_than_choose_are_all_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacking, "SELECTION_WELLS", 40)
+    monkeypatch.setattr(selection, "SELECTION_WELLS", 40)
     x, y, groups = screen()
     found = stack(x, y, groups, 3)
     assert found.out_of_fold.shape == y.shape
