@@ -126,6 +126,11 @@ class TrainSettings:
         "", "with split = file: a table of well_id, member, part (train, validation, held_out), relative to the project"
     )
     folds: int = setting(1, "1: one model, no well held out; K: K members, every well held out exactly once", minimum=1)
+    repeats: int = setting(
+        1,
+        "deal the folds so many times anew: every well is held out by as many members, whose predictions are averaged",
+        minimum=1,
+    )
     validation: float = setting(0.2, "share of wells that choose the epoch (folds = 1)", above=0.0, maximum=0.9)
     inner_validation: float = setting(
         0.1, "share of a member's training compounds that choose its epoch (folds > 1)", above=0.0, maximum=0.9

@@ -51,16 +51,19 @@ def make_splits(
     folds: int,
     seed: int,
     validation: float | None = None,
+    repeats: int = 1,
 ) -> Parts:
-    """Split N wells into train, validation and held out, once for each of M = `folds` members.
+    """Split N wells into train, validation and held out, once for each of M = `folds` × `repeats` members.
 
     Rules. `compound`: all wells of a compound lie in one part, each control well is a group of its own.
     `well`: every well is a group of its own, so replicates leak (see `describe_leaks`). `plate`:
     whole plates are held out; with one member, the whole plates that come nearest to the share (at least
     one) are its validation wells.
 
-    With one member there is no held-out part. With K >= 2 each well is held out exactly once, and the
-    validation wells are a share of the rest, whole compounds at a time under `compound` and `plate`.
+    With one member there is no held-out part. With K >= 2 folds each well is held out exactly once, and the
+    validation wells are a share of the rest, whole compounds at a time under `compound` and `plate`. With R
+    repeats the folds are dealt R times, each time anew: every well is held out by R members. The first K rows
+    are those of a split without repeats.
 
     Groups are drawn stratum by stratum, so that each part has its share of every stratum's *wells*. The
     strata: label 0, label 1 (a group has the label of most of its wells, a tie counts as 1), no label, and
@@ -73,11 +76,13 @@ def make_splits(
     label
         Length N, 0, 1 or nan (unknown); None where the screen has no label.
     folds
-        M, the number of members, at least 1.
+        K, at least 1.
     seed
         The split depends on the seed and on the order of the wells, and on nothing else.
     validation
         Share of wells in the validation part, between 0 and 1; None is `default_validation(folds)`.
+    repeats
+        R, at least 1; more than 1 only with `folds` of at least 2.
 
     Returns
     -------
@@ -87,11 +92,11 @@ def make_splits(
     Raises
     ------
     DataError
-        Fewer compounds (wells, plates) than folds; a compound or plate that has no name under the rule
-        that needs it; or a member left without what `check_parts` asks for.
+        Fewer compounds (wells, plates) than folds; repeats of a single run; a compound or plate that has no
+        name under the rule that needs it; or a member left without what `check_parts` asks for.
     """
     share = default_validation(folds) if validation is None else validation
-    _check_request(rule, folds, share, seed)
+    _check_request(rule, folds, share, seed, repeats)
     is_control = np.asarray(is_control, dtype=bool)
     label = None if label is None else _checked_label(label)
     rng = np.random.default_rng(seed)
@@ -102,10 +107,13 @@ def make_splits(
     if folds == 1:
         parts = np.where(take_share(outer, strata, share, rng), Part.VALIDATION, Part.TRAIN)[None, :]
     else:
-        fold = deal(outer, strata, folds, rng)
         inner = group_wells("compound", compound, is_control, plate) if rule == "plate" else outer
-        strata = label_strata(inner, is_control, label)
-        parts = np.stack([_inner_split(fold == k, inner, strata, share, rng) for k in range(folds)])
+        inner_strata = label_strata(inner, is_control, label)
+        rows = []
+        for _ in range(repeats):
+            fold = deal(outer, strata, folds, rng)
+            rows += [_inner_split(fold == k, inner, inner_strata, share, rng) for k in range(folds)]
+        parts = np.stack(rows)
     parts = parts.astype(np.int8)
     check_parts(parts, is_control, label)
     return parts
@@ -242,7 +250,7 @@ def describe_leaks(parts: Parts, compound: Sequence[str | None], is_control: NDA
     return len(leaking)
 
 
-def _check_request(rule: str, folds: int, share: float, seed: int) -> None:
+def _check_request(rule: str, folds: int, share: float, seed: int, repeats: int) -> None:
     if rule not in ("compound", "well", "plate"):
         raise DataError("unknown split rule", found=rule, expected="compound, well or plate")
     if folds < 1 or not 0 < share < 1 or seed < 0:
@@ -250,6 +258,13 @@ def _check_request(rule: str, folds: int, share: float, seed: int) -> None:
             "the split cannot be made with these settings",
             found=f"folds {folds}, validation share {share:g}, seed {seed}",
             expected="folds of at least 1, a validation share between 0 and 1, a seed of at least 0",
+        )
+    if repeats < 1 or (repeats > 1 and folds == 1):
+        raise DataError(
+            "a single run holds no well out: there are no folds to repeat",
+            found=f"{repeats} repeats of {folds} fold(s)",
+            expected="repeats of at least 1, and more than one only of 2 folds or more",
+            hint="add --folds 5, or leave --repeats out",
         )
 
 

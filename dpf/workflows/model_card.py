@@ -141,7 +141,10 @@ def _data(card: CardContent) -> list[str]:
 
 def _splits(header: dict[str, Any]) -> list[str]:
     train = header["settings"]["train"]
-    lines = [f"rule: {train['split']}" + (f" ({train['folds']} folds)" if train["folds"] > 1 else ", a single run")]
+    folds = f" ({train['folds']} folds)" if train["folds"] > 1 else ", a single run"
+    if (repeats := train.get("repeats", 1)) > 1:  # older files do not know it
+        folds = f" ({train['folds']} folds, dealt {repeats} times)"
+    lines = [f"rule: {train['split']}{folds}"]
     for member, codes in enumerate(header["parts"]):
         counts = ", ".join(
             f"{codes.count(str(code)):,} {name.replace('_', ' ')}" for code, name in enumerate(PART_NAMES)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from dpf.errors import DataError
+from dpf.errors import DataError, UsageError
 from dpf.project.directory import Project
 from dpf.tensors.splits import Parts, SplitRule, check_parts, make_splits, splits_from_table
 from dpf.workflows.inputs import Inputs, Measured
@@ -19,10 +19,18 @@ def split_wells(project: Project, inputs: Inputs, measured: Measured) -> Parts:
     ------
     DataError
         The rule cannot be kept with these wells, or the user's table does not fit them.
+    UsageError
+        Repeats of a split that is the user's own.
     """
     train = project.settings.train
     label = measured.label if measured.label_name else None
     if train.split == "file":
+        if train.repeats > 1:
+            raise UsageError(
+                "a split file says itself which members there are: it cannot be repeated",
+                where=f"train.split = file, train.repeats = {train.repeats}",
+                hint="give the file more members, or let dpf deal the folds (--split compound)",
+            )
         path = project.path / train.split_file
         table = _read_split_file(path)
         parts = splits_from_table(inputs.well_ids, table.iter_rows(), where=str(path))
@@ -38,6 +46,7 @@ def split_wells(project: Project, inputs: Inputs, measured: Measured) -> Parts:
         folds=train.folds,
         seed=train.seed,
         validation=train.validation if train.folds == 1 else train.inner_validation,
+        repeats=train.repeats,
     )
 
 

@@ -113,6 +113,25 @@ def test_depends_on_the_seed_and_on_nothing_else(rule, folds):
     assert (first != make_splits(rule, **screen(), folds=folds, seed=4)).any()
 
 
+@pytest.mark.parametrize("rule", ["compound", "well"])
+def test_repeats_deal_the_folds_anew_and_begin_with_those_of_one_deal(rule):
+    data = screen()
+    once = make_splits(rule, **data, folds=5, seed=614)
+    parts = make_splits(rule, **data, folds=5, seed=614, repeats=3)
+    assert parts.shape == (15, len(data["compound"]))
+    np.testing.assert_array_equal(parts[:5], once)
+    for deal in parts.reshape(3, 5, -1):
+        assert ((deal == Part.HELD_OUT).sum(axis=0) == 1).all()
+    assert len({(row == Part.HELD_OUT).tobytes() for row in parts}) == 15
+    if rule == "compound":
+        assert describe_leaks(parts, data["compound"], data["is_control"]) == 0
+
+
+def test_repeats_of_a_single_run_are_refused():
+    with pytest.raises(DataError, match=r"no folds to repeat(.|\n)*3 repeats of 1 fold(.|\n)*--folds 5"):
+        make_splits("compound", **screen(), folds=1, seed=0, repeats=3)
+
+
 def test_the_label_of_a_group_is_that_of_most_of_its_wells():
     # Ten compounds with labels 1, 1, 0 count as positive: 2 of 10 in each of 5 folds.
     names = [f"p{i}" for i in range(10) for _ in range(3)] + [f"n{i}" for i in range(40) for _ in range(3)] + ["c"] * 10
