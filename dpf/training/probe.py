@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -79,11 +80,20 @@ def _peak_bytes(training: MemberTraining, wells: Tensor) -> int:
 
 
 def _peak_gib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
+    return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else process_peak_gib()
+
+
+def process_peak_gib() -> float:
+    """Most memory that this process has had resident, in GiB; NaN on Windows, which does not tell."""
     if sys.platform == "win32":
-        return float("nan")  # Windows does not tell
+        return float("nan")
     import resource
 
-    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kibibytes / 2**30 if sys.platform == "darwin" else kibibytes / 2**20
+    # On Linux not getrusage, if it can be helped: there a new process inherits the peak of the one that started it.
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**30 if sys.platform == "darwin" else peak / 2**20

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from dpf.config import LatentSettings
+from dpf.training.probe import process_peak_gib
 from dpf.workflows.compound_rows import compound_rows
 from dpf.workflows.inputs import Measured
 from dpf.workflows.progress import Silent
@@ -30,11 +31,9 @@ GENES = 2541
 
 def measure(compounds: int, wells: int, controls: int, plates: int) -> dict[str, float]:
     """Seconds of each part, and MiB that the process grew by, on latents of 32 of 5 members."""
-    import resource
-
     inputs, outputs = make_screen(Planted(0, compounds, wells, controls, plates, members=5, width=32))
     choices, seconds = RankChoices(), {}
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = process_peak_gib()
 
     def timed(name: str, started: float) -> None:
         seconds[f"{name}_seconds"] = time.perf_counter() - started
@@ -56,7 +55,7 @@ def measure(compounds: int, wells: int, controls: int, plates: int) -> dict[str,
     timed("table", at)
     timed("all", begun)
     seconds["all_cpu_seconds"] = time.process_time() - used
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    grown = 1024 * (process_peak_gib() - before)
     expression = np.random.default_rng(0).normal(8, 1, (len(rows.codes), GENES)).astype(np.float32)
     inputs = replace(inputs, expression=expression, genes=[f"g{i}" for i in range(GENES)])
     at = time.perf_counter()

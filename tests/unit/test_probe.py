@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import tiny
 
@@ -14,6 +17,14 @@ def test_the_estimate_is_of_the_right_size():
     estimate = probe(tiny.training())
     assert 0 < estimate.seconds_per_well < 1
     assert 0.01 < estimate.gib < 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process does not inherit the peak of its parent")
+def test_the_memory_is_that_of_the_process_itself():
+    child = "from dpf.training.probe import process_peak_gib; print(process_peak_gib())"
+    parent = "import subprocess, sys; held = b'x' * 2**30; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
+    done = subprocess.run([sys.executable, "-c", parent, child], capture_output=True, text=True, check=True)
+    assert 0.02 < float(done.stdout) < 0.9
 
 
 def test_a_probed_run_is_bit_for_bit_the_one_that_was_not():
