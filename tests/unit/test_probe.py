@@ -22,7 +22,9 @@ def test_the_estimate_is_of_the_right_size():
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process does not inherit the peak of its parent")
 def test_the_memory_is_that_of_the_process_itself():
     child = "from dpf.training.probe import process_peak_gib; print(process_peak_gib())"
-    parent = "import subprocess, sys; held = b'x' * 2**30; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
+    parent = (
+        "import subprocess, sys; held = b'x' * 2**30; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
+    )
     done = subprocess.run([sys.executable, "-c", parent, child], capture_output=True, text=True, check=True)
     assert 0.02 < float(done.stdout) < 0.9
 
