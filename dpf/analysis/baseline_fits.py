@@ -102,7 +102,7 @@ def ridge(task: Task) -> Fit:
 
 def kernel_ridge(task: Task) -> Fit:
     """Ridge with the kernel `exp(−γ‖x − x'‖²)`; the label is fitted as 0 and 1, then scaled (`platt`)."""
-    among, across = squared_distances(task.train, task.test)
+    among, across = squared_distances(task.train, task.train), squared_distances(task.test, task.train)
     median = float(np.median(among[np.triu_indices(len(among), 1)])) or 1.0
     kernels = [(f"width {c:g}, ", np.exp(-c / median * among), np.exp(-c / median * across)) for c in KERNEL_WIDTHS]
     return _label_as_score(_Ridge(kernels), task)

@@ -16,6 +16,10 @@ PENALTIES: Floats = np.logspace(3, -5, 17)
 #: Weaker ones make a kernel's weights so large that their sum has no digits left in float32, as the model keeps them.
 KERNEL_PENALTIES: Floats = PENALTIES[PENALTIES >= 1e-3]
 PLS_COMPONENTS = 15
+#: Up to so many wells a kernel ridge has a weight for each; beyond, for those that choose its settings (Nyström).
+EXACT_WELLS = 2000
+#: Directions of the landmarks' kernel with less than this share of the largest are rounding.
+_LEAST_DIRECTION = 1e-10
 #: Widths γ of the kernel exp(−γ d²), as multiples of 1 / median d²; 0.02 is nearly a straight line.
 WIDTHS = (0.02, 0.1, 0.4)
 
@@ -71,7 +75,11 @@ class Ridge:
         """As `Learner.solve`."""
         centre = F[fit].mean(axis=0)
         centred = F[fit] - centre
-        slope = centred.T @ _dual(centred @ centred.T, y, PENALTIES[setting])
+        if len(fit) <= F.shape[1]:
+            slope = centred.T @ _dual(centred @ centred.T, y, PENALTIES[setting])
+        else:  # the same, as a system of as many equations as components instead of wells
+            penalty = PENALTIES[setting] * (float(np.square(centred).sum()) / len(fit) or 1.0)
+            slope = _solve(centred.T @ centred, penalty, centred.T @ (y - y.mean()))
         return Solution(float(y.mean() - centre @ slope), slope)
 
 
@@ -101,13 +109,16 @@ class Pls:
 class KernelRidge:
     """Ridge regression with Gaussian kernels on leading principal components, a setting for each kernel and λ.
 
-    Widths are chosen by the median distance between the wells of `selection`.
+    Widths are chosen by the median distance between the wells of `selection`. Fitted to more than `EXACT_WELLS` wells,
+    the function is a sum of kernels at the wells of `selection` among them, with the same objective over all of them:
+    ``min |y − b − K_nm α|² + λ αᵀ K_mm α`` (Williams & Seeger 2001; Rudi, Camoriano & Rosasco 2015).
     """
 
     def __init__(self, F: Floats, components: Sequence[int], selection: Index) -> None:
+        self.selection = selection
         self.kernels: list[Kernel] = []
         for k in dict.fromkeys(min(k, F.shape[1]) for k in components):
-            distances, _ = squared_distances(F[selection, :k], F[:0, :k])
+            distances = squared_distances(F[selection, :k], F[selection, :k])
             median = float(np.median(distances[np.triu_indices(len(distances), 1)])) or 1.0
             self.kernels += [Kernel(k, width / median) for width in WIDTHS]
 
@@ -129,6 +140,8 @@ class KernelRidge:
         """As `Learner.solve`."""
         which, penalty = divmod(setting, len(KERNEL_PENALTIES))
         kernel = self.kernels[which]
+        if len(fit) > EXACT_WELLS:
+            return self._at_landmarks(F, fit, y, kernel, KERNEL_PENALTIES[penalty])
         raw = gaussian(F[fit], F[fit], kernel)
         train, _ = centre_kernel(raw, raw[:0])
         alpha = np.zeros(len(F))
@@ -136,17 +149,38 @@ class KernelRidge:
         # The alphas of a centred kernel sum to 0, so of its centring only the columns' means remain.
         return Solution(float(y.mean() - raw.mean(axis=0) @ alpha[fit]), None, kernel, alpha)
 
+    def _at_landmarks(self, F: Floats, fit: Index, y: Floats, kernel: Kernel, penalty: float) -> Solution:
+        landmarks = np.intersect1d(fit, self.selection)
+        spectrum = Spectrum.of(gaussian(F[landmarks], F[landmarks], kernel))
+        kept = spectrum.values > _LEAST_DIRECTION * spectrum.values[0]
+        to_features = spectrum.vectors[:, kept] / np.sqrt(spectrum.values[kept])
+        # Coordinates whose products are the kernel, as far as the landmarks can say: a plain ridge in them.
+        features = gaussian(F[fit], F[landmarks], kernel) @ to_features
+        centre = features.mean(axis=0)
+        features -= centre
+        # What `mean_diagonal` of the exact centred kernel is: 1, less the mean of the kernel.
+        level = float(np.square(features).sum()) / len(fit) or 1.0
+        slope = _solve(features.T @ features, penalty * level, features.T @ (y - y.mean()))
+        alpha = np.zeros(len(F))
+        alpha[landmarks] = to_features @ slope
+        return Solution(float(y.mean() - centre @ slope), None, kernel, alpha)
+
 
 def gaussian(a: Floats, b: Floats, kernel: Kernel) -> Floats:
     """The kernel between wells in principal coordinates, shapes (a, r) and (b, r); shape (a, b)."""
-    _, across = squared_distances(b[:, : kernel.components], a[:, : kernel.components])
-    return np.asarray(np.exp(-kernel.width * across))
+    distances = squared_distances(a[:, : kernel.components], b[:, : kernel.components])
+    return np.asarray(np.exp(-kernel.width * distances))
 
 
 def _dual(kernel: Floats, y: Floats, penalty: float) -> Floats:
     """``(K + λI)⁻¹ (y − ȳ)`` for a centred kernel K, λ = `penalty` times its mean diagonal."""
-    factor = cho_factor(kernel + penalty * mean_diagonal(kernel) * np.eye(len(y)), lower=True, check_finite=False)
-    return np.asarray(cho_solve(factor, y - y.mean(), check_finite=False))
+    return _solve(kernel, penalty * mean_diagonal(kernel), y - y.mean())
+
+
+def _solve(matrix: Floats, ridge: float, right: Floats) -> Floats:
+    """``(matrix + ridge·I)⁻¹ right`` of a positive semidefinite matrix."""
+    factor = cho_factor(matrix + ridge * np.eye(len(matrix)), lower=True, check_finite=False)
+    return np.asarray(cho_solve(factor, right, check_finite=False))
 
 
 def mean_diagonal(kernel: Floats) -> float:

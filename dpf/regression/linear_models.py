@@ -32,12 +32,10 @@ def centre_kernel(train: Floats, cross: Floats) -> tuple[Floats, Floats]:
     )
 
 
-def squared_distances(train: Floats, test: Floats) -> tuple[Floats, Floats]:
-    """Squared Euclidean distances among training wells (n, n) and from test to training wells (t, n)."""
-    norms, test_norms = np.square(train).sum(axis=1), np.square(test).sum(axis=1)
-    among = norms[:, None] + norms - 2 * train @ train.T
-    across = test_norms[:, None] + norms - 2 * test @ train.T
-    return np.maximum(among, 0.0), np.maximum(across, 0.0)
+def squared_distances(a: Floats, b: Floats) -> Floats:
+    """Squared Euclidean distances between wells of shapes (a, r) and (b, r); shape (a, b)."""
+    squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)
+    return np.asarray(np.maximum(squares - 2 * a @ b.T, 0.0))
 
 
 @dataclass(frozen=True)

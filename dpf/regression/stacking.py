@@ -46,11 +46,11 @@ class Stacked:
     projection, offset
         Shapes (G, R) and (R,): principal axes; R is 0 where no target uses a kernel.
     landmarks
-        Shape (n, R): the components of the wells it was made from.
+        Shape (m, R): the components of the wells that a kernel stands at; m = n but for many wells.
     kernels
         J of them.
     alpha
-        Shape (J, n, T).
+        Shape (J, m, T).
     out_of_fold
         Shape (n, T): what parts that were fitted without the well's own compound say of it, in the mixture and at the
         settings that all wells chose; where the target is missing, the fit.
@@ -119,12 +119,16 @@ class _Fitting:
     def of(cls, x: Floats, groups: Index, seed: int, only_ridge: bool) -> _Fitting:
         centre = x.mean(axis=0)
         centred = x - centre
-        spectrum = Spectrum.of(centred @ centred.T)
-        axes = centred.T @ spectrum.vectors / np.sqrt(spectrum.values)
+        if len(x) <= x.shape[1]:
+            spectrum = Spectrum.of(centred @ centred.T)
+            axes = centred.T @ spectrum.vectors / np.sqrt(spectrum.values)
+            F = spectrum.vectors * np.sqrt(spectrum.values)
+        else:  # the same axes from the other side, where there are more wells than genes
+            axes = np.ascontiguousarray(Spectrum.of(centred.T @ centred).vectors)
+            F = centred @ axes
         rng = np.random.default_rng(seed)
         folds = deal(groups, np.zeros(len(groups), dtype=np.intp), FOLDS, rng)
         selection = choosing_wells(groups, rng)
-        F = spectrum.vectors * np.sqrt(spectrum.values)
         learners: tuple[Learner, ...] = (Ridge(),)
         if not only_ridge and F.shape[1]:
             few = KernelRidge(F, FEW, selection)
@@ -193,7 +197,8 @@ class _Fitting:
             return np.asarray(part.bias + self.F[wells] @ part.slope)
         assert part.kernel is not None
         assert part.alpha is not None
-        return np.asarray(part.bias + gaussian(self.F[wells], self.F, part.kernel) @ part.alpha)
+        (landmarks,) = np.nonzero(part.alpha)
+        return np.asarray(part.bias + gaussian(self.F[wells], self.F[landmarks], part.kernel) @ part.alpha[landmarks])
 
     def _assemble(self, mixed: list[_Mixture], inner: Floats, texts: tuple[str, ...]) -> Stacked:
         n, r = self.F.shape
@@ -210,9 +215,10 @@ class _Fitting:
         weight = slopes @ self.axes.T
         width = max((kernel.components for kernel in used), default=0)
         projection = self.axes[:, :width]
+        landmarks = np.flatnonzero((alpha != 0).any(axis=(0, 2)))
         return Stacked(
-            weight, bias - weight @ self.centre, projection, self.centre @ projection,
-            self.F[:, :width] if used else self.F[:0, :0], tuple(used), alpha if used else alpha[:, :0], inner, texts,
+            weight, bias - weight @ self.centre, projection, self.centre @ projection, self.F[landmarks, :width],
+            tuple(used), alpha[:, landmarks], inner, texts,
         )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def test_ridge_path_is_ridge(genes):
 
 def test_kernel_ridge_is_kernel_ridge_on_centred_kernels():
     train, test, y = draw()
-    among, across = (np.exp(-0.01 * d) for d in lm.squared_distances(train, test))
+    among, across = (np.exp(-0.01 * lm.squared_distances(wells, train)) for wells in (train, test))
     np.testing.assert_allclose(among, rbf_kernel(train, gamma=0.01), rtol=1e-9)
     np.testing.assert_allclose(across, rbf_kernel(test, train, gamma=0.01), rtol=1e-9)
     kernel, cross = lm.centre_kernel(among, across)

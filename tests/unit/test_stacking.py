@@ -69,6 +69,68 @@ def test_kernel_part_is_scikit_learns_with_a_free_intercept() -> None:
     np.testing.assert_allclose(made._predict(part, np.arange(WELLS)), expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("genes", [GENES, 20])
+def test_ridge_part_is_the_same_with_more_wells_than_genes(genes: int) -> None:
+    x, y, groups = screen(genes=genes)
+    made = fitting(x, groups)
+    fit = np.arange(60)
+    part = made.learners[0].solve(made.F, fit, y[fit, 0], 8)
+    penalty = PENALTIES[8] * np.square(x[fit] - x[fit].mean(0)).sum() / len(fit)
+    expected = Ridge(alpha=penalty).fit(x[fit], y[fit, 0]).predict(x)
+    np.testing.assert_allclose(made._predict(part, np.arange(WELLS)), expected, rtol=1e-6, atol=1e-8)
+    assert made.F.shape[1] == min(genes, WELLS - 1)
+    np.testing.assert_allclose(made.F @ made.axes.T, x - x.mean(0), atol=1e-9)
+
+
+def test_with_every_well_a_landmark_a_kernel_part_is_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, groups = screen()
+    made = fitting(x, groups)
+    learner, fit, wells = made.learners[2], np.arange(60), np.arange(WELLS)
+    settings = [len(KERNEL_PENALTIES) * kernel + penalty for kernel in (0, 1, 5) for penalty in (0, 6, 12)]
+    exact = [made._predict(learner.solve(made.F, fit, y[fit, 0], setting), wells) for setting in settings]
+    monkeypatch.setattr("dpf.regression.learners.EXACT_WELLS", 10)
+    sparse = [made._predict(learner.solve(made.F, fit, y[fit, 0], setting), wells) for setting in settings]
+    np.testing.assert_allclose(sparse, exact, rtol=1e-5, atol=1e-6)
+
+
+def test_with_fewer_landmarks_it_is_the_least_squares_of_its_objective(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpf.regression.learners.EXACT_WELLS", 10)
+    monkeypatch.setattr(selection, "SELECTION_WELLS", 40)
+    x, y, groups = screen()
+    made = fitting(x, groups)
+    learner, fit = made.learners[2], np.arange(70)
+    kernel, penalty = learner.kernels[4], KERNEL_PENALTIES[8]
+    part = learner.solve(made.F, fit, y[fit, 1], 4 * len(KERNEL_PENALTIES) + 8)
+    landmarks = np.intersect1d(fit, made.selection)
+    assert 20 < len(landmarks) < 40
+    assert set(np.flatnonzero(part.alpha)) == set(landmarks)
+    F = made.F[:, : kernel.components]
+    raw = np.exp(-kernel.width * np.square(F[:, None] - F[None, landmarks]).sum(-1))
+    # As one least-squares problem: (b, alpha), with the penalty as rows of its own.
+    root = np.linalg.cholesky(raw[landmarks] + 1e-12 * np.eye(len(landmarks))).T
+    inner = raw[fit] @ np.linalg.inv(root)
+    level = penalty * np.square(inner - inner.mean(0)).sum() / len(fit)
+    rows = np.block([[np.ones((len(fit), 1)), raw[fit]], [np.zeros((len(landmarks), 1)), np.sqrt(level) * root]])
+    solved, *_ = np.linalg.lstsq(rows, np.append(y[fit, 1], np.zeros(len(landmarks))), rcond=None)
+    expected = solved[0] + raw @ solved[1:]
+    np.testing.assert_allclose(made._predict(part, np.arange(WELLS)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_stack_of_many_wells_keeps_few_and_predicts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, groups = screen(wells=500, genes=60)
+    half = slice(0, 400)
+    exact = stack(x[half], y[half], groups[half], 1)
+    monkeypatch.setattr("dpf.regression.learners.EXACT_WELLS", 100)
+    monkeypatch.setattr(selection, "SELECTION_WELLS", 200)
+    sparse = stack(x[half], y[half], groups[half], 1)
+    assert exact.landmarks.shape[0] == 400
+    assert 150 < sparse.landmarks.shape[0] <= 200
+    for target in range(2):
+        truth = y[400:, target]
+        errors = [np.square(found(x[400:])[:, target] - truth).mean() for found in (exact, sparse)]
+        assert errors[1] < 1.15 * errors[0]
+
+
 def test_the_one_function_is_the_mixture_of_its_parts() -> None:
     x, y, groups = screen()
     made = fitting(x, groups)
