@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit
 
 Floats = NDArray[np.float64]
@@ -48,7 +48,7 @@ class Spectrum:
     @classmethod
     def of(cls, kernel: Floats) -> Spectrum:
         """The spectrum of a symmetric positive semidefinite matrix of shape (n, n)."""
-        values, vectors = eigh(kernel, driver="evd")
+        values, vectors = np.linalg.eigh(kernel)  # not SciPy's, which keeps other threads waiting
         kept = values > max(float(values[-1]), 0.0) * values.size * np.finfo(np.float64).eps
         return cls(vectors[:, kept][:, ::-1], values[kept][::-1])
 

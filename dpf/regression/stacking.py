@@ -8,7 +8,9 @@ Stacked regressions; van der Laan, Polley & Hubbard 2007).
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -77,7 +79,9 @@ class Stacked:
         return np.asarray(values)
 
 
-def stack(x: Floats, targets: Floats, groups: Index, seed: int, *, only_ridge: bool = False) -> Stacked:
+def stack(
+    x: Floats, targets: Floats, groups: Index, seed: int, *, only_ridge: bool = False, threads: int = 1
+) -> Stacked:
     """Fit the mixture to n wells.
 
     Parameters
@@ -92,9 +96,12 @@ def stack(x: Floats, targets: Floats, groups: Index, seed: int, *, only_ridge: b
         Deals the folds.
     only_ridge
         A plain ridge regression, nothing else.
+    threads
+        How many fits go on at a time while there are few wells; the result does not depend on it.
     """
-    with threadpool_limits(1 if len(x) < _THREADS_FROM else None):
-        return _Fitting.of(x, groups, seed, only_ridge).fit(targets)
+    small = len(x) < _THREADS_FROM
+    with threadpool_limits(1 if small else None), ThreadPoolExecutor(threads if small else 1) as pool:
+        return _Fitting.of(x, groups, seed, only_ridge, pool).fit(targets)
 
 
 class _Mixture(NamedTuple):
@@ -114,9 +121,10 @@ class _Fitting:
     folds: Index
     selection: Index
     learners: tuple[Learner, ...]
+    pool: Executor
 
     @classmethod
-    def of(cls, x: Floats, groups: Index, seed: int, only_ridge: bool) -> _Fitting:
+    def of(cls, x: Floats, groups: Index, seed: int, only_ridge: bool, pool: Executor) -> _Fitting:
         centre = x.mean(axis=0)
         centred = x - centre
         if len(x) <= x.shape[1]:
@@ -135,7 +143,7 @@ class _Fitting:
             learners = (Ridge(), Pls(), few)
             if F.shape[1] > max(FEW):
                 learners = (*learners, KernelRidge(F, MANY, selection))
-        return cls(F, axes, centre, folds, selection, learners)
+        return cls(F, axes, centre, folds, selection, learners, pool)
 
     def fit(self, targets: Floats) -> Stacked:
         width = targets.shape[1]
@@ -158,27 +166,39 @@ class _Fitting:
     def _choose(self, wells: Index, targets: Floats) -> Index:
         """The best setting of every learner for every target, by cross-validation; shape (learners, T)."""
         chooses = np.intersect1d(wells, self.selection)
-        chosen = []
-        for learner in self.learners:
-            error = np.zeros((learner.settings, targets.shape[1]))
-            for fold in np.unique(self.folds[chooses]):
-                fit, out = chooses[self.folds[chooses] != fold], chooses[self.folds[chooses] == fold]
-                error += np.square(learner.path(self.F, fit, out, targets[fit]) - targets[out]).sum(axis=1)
-            chosen.append(error.argmin(axis=0))
-        return np.array(chosen)
+
+        def errors(learner: Learner, fold: int) -> Floats:
+            fit, out = chooses[self.folds[chooses] != fold], chooses[self.folds[chooses] == fold]
+            return np.asarray(np.square(learner.path(self.F, fit, out, targets[fit]) - targets[out]).sum(axis=1))
+
+        tasks = [(learner, fold) for learner in self.learners for fold in np.unique(self.folds[chooses])]
+        found = list(self.pool.map(errors, *zip(*tasks, strict=True)))
+        return np.array(
+            [
+                np.sum([error for (one, _), error in zip(tasks, found, strict=True) if one is learner], axis=0).argmin(
+                    0
+                )
+                for learner in self.learners
+            ]
+        )
 
     def _mix(self, wells: Index, y: Floats, settings: Index) -> tuple[_Mixture, Floats, str]:
         """The mixture for one target, its out-of-fold values (n,), and in words."""
         inner = np.full((len(y), len(self.learners)), np.nan)
-        for fold in np.unique(self.folds[wells]):
+
+        def solve(fit: Index, place: int) -> Solution:
+            return self.learners[place].solve(self.F, fit, y[fit], int(settings[place]))
+
+        def left_out(fold: int, place: int) -> None:
             fit, out = wells[self.folds[wells] != fold], wells[self.folds[wells] == fold]
-            if not len(fit):
-                continue
-            for place, learner in enumerate(self.learners):
-                inner[out, place] = self._predict(learner.solve(self.F, fit, y[fit], int(settings[place])), out)
+            if len(fit):
+                inner[out, place] = self._predict(solve(fit, place), out)
+
+        places = range(len(self.learners))
+        list(self.pool.map(left_out, *zip(*product(np.unique(self.folds[wells]), places), strict=True)))
         mean = float(y[wells].mean())
         weights = mixture(inner[wells] - mean, y[wells] - mean)
-        final = [learner.solve(self.F, wells, y[wells], int(settings[i])) for i, learner in enumerate(self.learners)]
+        final = list(self.pool.map(solve, [wells] * len(places), places))
         parts = [(float(weight), part) for weight, part in zip(weights, final, strict=True) if weight > 0]
         missing = np.setdiff1d(np.arange(len(y)), wells)
         if len(missing):

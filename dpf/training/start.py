@@ -21,6 +21,9 @@ from dpf.regression.linear_models import platt
 from dpf.regression.stacking import Stacked, stack
 from dpf.tensors.grouping import Index
 
+#: Each holds some products of wells in memory.
+_FITS_AT_A_TIME = 8
+
 
 def set_start(
     network: PerturbFormer, expression: Tensor, targets: TargetBatch, groups: Index, learned: Index, seed: int
@@ -51,7 +54,10 @@ def set_start(
     """
     columns, heads = _columns(network, targets)
     x = expression.double().numpy()
-    found = stack(x[learned], columns[learned], groups[learned], seed, only_ridge=network.settings.start == "ridge")
+    found = stack(
+        x[learned], columns[learned], groups[learned], seed, only_ridge=network.settings.start == "ridge",
+        threads=min(torch.get_num_threads(), _FITS_AT_A_TIME),
+    )  # fmt: skip
     network.start = Start.from_stacked(found)
     with torch.no_grad():
         network.latent_out.weight.zero_()

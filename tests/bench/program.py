@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from dpf.regression.stacking import stack
 from dpf.tables.storage import read_expression, write_expression
 from tests.bench import ranking
 
@@ -83,6 +85,21 @@ def full_size() -> dict[str, float]:
         }
 
 
+def starting(genes: int = 978, targets: int = 4) -> dict[str, float]:
+    """Seconds to fit one member's start (`dpf.regression.stacking`) to so many wells, four of a compound."""
+    found = {}
+    for wells in (1_000, 4_000, 16_000):
+        rng = np.random.default_rng(614)
+        groups = np.arange(wells) // 4
+        programs = rng.standard_normal((wells // 4, 6))[groups] + 0.5 * rng.standard_normal((wells, 6))
+        x = programs @ rng.standard_normal((6, genes)) + 2 * rng.standard_normal((wells, genes))
+        scores = programs[:, :targets] + 0.5 * rng.standard_normal((wells, targets))
+        started = time.perf_counter()
+        stack((x - x.mean(0)) / x.std(0), scores, groups, 614, threads=torch.get_num_threads())
+        found[f"{wells}_wells_seconds"] = time.perf_counter() - started
+    return found
+
+
 def counts(wells: int = 384, genes: int = 37_000) -> dict[str, float]:
     """`dpf init` from a gzipped MTX folder of counts, 30% of them above 0, to log-CPM."""
     with tempfile.TemporaryDirectory() as name:
@@ -121,5 +138,6 @@ def measure() -> dict[str, Any]:
         "mtx_384_x_37000": counts,
         "full_size": full_size,
         "ranking": ranking.sizes,
+        "start_of_a_member": starting,
     }
     return {name: part() for name, part in parts.items()}

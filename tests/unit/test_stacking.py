@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from scipy.optimize import nnls
@@ -26,7 +28,16 @@ def screen(seed: int = 1, wells: int = WELLS, genes: int = GENES) -> tuple[np.nd
 
 
 def fitting(x: np.ndarray, groups: np.ndarray) -> _Fitting:
-    return _Fitting.of(x, groups, 3, False)
+    return _Fitting.of(x, groups, 3, False, ThreadPoolExecutor(1))
+
+
+def test_the_result_does_not_depend_on_the_threads() -> None:
+    x, y, groups = screen()
+    y[::7, 1] = np.nan
+    one, four = (stack(x, y, groups, 3, threads=threads) for threads in (1, 4))
+    for name in ("weight", "bias", "alpha", "out_of_fold"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(four, name))
+    assert one.parts == four.parts
 
 
 def test_ridge_part_is_scikit_learns_at_every_penalty() -> None:
