@@ -144,7 +144,9 @@ INTRODUCTION = """# Scoreboards
 
 What `dpf evaluate` says of public and simulated screens: R² (AUROC of a label) on compounds that the members have not
 seen, made by `DPF_REAL_DATA=... python -m tests.bench.screens`, kept in `tests/bench/results/screens.json`. (-): by the
-paired bootstrap over compounds a baseline is better than that preset. Single runs of one seed, on a CPU in bf16.
+paired bootstrap over compounds a baseline is better than that preset. Single runs of one seed, on a CPU in bf16; with
+`train.repeats=3` the folds are dealt three times, and what three members say of a well is averaged (the baselines that
+it is compared with are averaged likewise; the rows of baselines are those of the first preset).
 """
 
 ABOUT = {
