@@ -135,6 +135,17 @@ class PerturbFormer(nn.Module):
             self.activation(latent)[:, 0] if self.activation is not None else None,  # (B,)
         )
 
+    @property
+    def moving(self) -> Tensor:
+        """Which dimensions of the latent differ between wells at all, (L,) bool: 0 elsewhere, whatever the well.
+
+        Of a network that stays at its start these are the start's; what a head says of the others is never heard.
+        """
+        moves = self.latent_out.weight.any(dim=1)
+        if self.start is not None:
+            moves[: len(self.start.bias)] = True
+        return moves
+
     def predict(
         self, x: Tensor, dtype: torch.dtype = torch.float32, attention: Attention = torch_attention
     ) -> Prediction:

@@ -259,7 +259,11 @@ def activation_axes(trained: TrainedModel) -> tuple[Floats | None, str | None]:
         heads, name = [member.scores for member in trained.members], trained.layout.scores[0]
     else:
         return None, None
-    weights = [head.weight.detach()[0].double().numpy() for head in heads if head is not None]
+    weights = [
+        (head.weight.detach()[0] * member.moving).double().numpy()
+        for head, member in zip(heads, trained.members, strict=True)
+        if head is not None
+    ]
     return np.stack(weights), name
 
 

@@ -18,6 +18,7 @@ from dpf.regression.stacking import stack
 from dpf.training.device import resolve_compute
 from dpf.training.member import MemberData, MemberTraining
 from dpf.training.start import set_start
+from dpf.workflows.outputs import activation_axes
 
 WELLS, GENES = 80, 25
 LAYOUT = TargetLayout(("a", "b"), "label", "act")
@@ -60,6 +61,18 @@ def test_before_training_the_network_predicts_what_the_regression_does(kind: str
     assert (prediction.label_logit[order].diff() >= -1e-5).all()  # a probability of it, with the same order
     logit, label = prediction.label_logit[60:], targets.label[60:]  # of wells it was not fitted to
     assert logit[label == 1].mean() > 0 > logit[label == 0].mean()
+
+
+def test_dimensions_that_never_move_are_no_part_of_the_activation_axis() -> None:
+    network, x, *_ = started()
+    nobody = ControlWells([], [], [], [[]], [torch.empty(0, 6)])
+    axes, name = activation_axes(TrainedModel([network], [f"g{i}" for i in range(GENES)], LAYOUT, nobody, {}))
+    assert name == "act"
+    np.testing.assert_array_equal(axes, [[0, 0, 0, 1, 0, 0]])
+    torch.testing.assert_close(network.eval()(x).latent[:, ~network.moving], torch.zeros(WELLS, 2), rtol=0, atol=0)
+    with torch.no_grad():
+        network.latent_out.weight[5, 0] = 0.1
+    assert network.moving.tolist() == [True, True, True, True, False, True]
 
 
 def test_the_start_is_differentiable_in_the_expression() -> None:
