@@ -27,6 +27,7 @@ from dpf.training.resume import RunState, SavedRun, discard_run, load_run, run_i
 from dpf.workflows.history import draw_loss_curve, history_row, history_table
 from dpf.workflows.inputs import read_inputs, read_measured
 from dpf.workflows.members import begin_member, prepare_member
+from dpf.workflows.model_papers import card_is_of_other_weights
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.run_log import RunLog
 from dpf.workflows.splitting import split_wells
@@ -234,6 +235,12 @@ def _write_model(run: TrainingRun, state: RunState) -> TrainResult:
     else:
         folder.tuning.unlink(missing_ok=True)
     folder.diverged.unlink(missing_ok=True)
+    # The calibration stays: predict does not use it with these weights, and says why it gives no intervals.
+    if card_is_of_other_weights(folder):
+        folder.card.unlink()
+        run.progress.log(
+            f"removed {folder.card.name} of the model that this one replaces; dpf evaluate writes a new one"
+        )
     return TrainResult(folder, metrics)
 
 
