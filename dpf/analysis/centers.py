@@ -103,16 +103,21 @@ def checked_latent(latent: ArrayLike) -> Floats:
     z = np.asarray(latent, dtype=np.float64)
     if z.ndim != 2:
         raise ValueError(f"latent has shape {z.shape}, expected (N, L)")
-    bad = np.flatnonzero(~np.isfinite(z).all(axis=1))
+    require_finite_latents(np.isfinite(z).all(axis=1))
+    return z
+
+
+def require_finite_latents(finite: NDArray[np.bool_]) -> None:
+    """Refuse latents, or what was made of them, that are no numbers, by the wells (N,) in which they are."""
+    bad = np.flatnonzero(~finite)
     if len(bad):
         raise DataError(
             "latents must be finite numbers",
             where=f"latent, rows {listed(bad.tolist())}",
-            found=f"NaN or infinite values in {len(bad):,} of {len(z):,} wells",
+            found=f"NaN or infinite values in {len(bad):,} of {len(finite):,} wells",
             expected="finite values",
             hint="the model diverged or its inputs hold such values: look at `dpf check`, then train again",
         )
-    return z
 
 
 def _require_controls_on_plates(

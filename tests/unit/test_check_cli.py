@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
-from typer.testing import CliRunner
+from commands import Ran, dpf
 
 from dpf.analysis.check_items import CheckItem
-from dpf.cli.app import app
 from dpf.cli.verdicts import print_items
 from dpf.tables.simulate import simulate
 from dpf.tables.simulate_design import SimulationDesign
@@ -21,27 +18,6 @@ from dpf.workflows.initialise import create_demo
 
 TINY = ("model.width=8", "model.heads=2", "model.feed_forward=8", "model.layers=1", "model.latent=6", "train.epochs=1")
 COLUMNS = ["name", "group", "verdict", "value", "text", "advice", "rule"]
-
-
-class Ran(NamedTuple):
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        assert self.out.count("\n") == 1
-        envelope = json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-        assert envelope["dpf"] == 1
-        assert envelope["status"] == "ok"
-        return envelope["data"]
-
-
-def dpf(*words: object) -> Ran:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    return Ran(result.exit_code, result.stdout, result.stderr)
 
 
 def demo(path: Path, **changes: object) -> Path:

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 import pytest
-from typer.testing import CliRunner
+from commands import Ran, dpf, ok
 
-from dpf.cli.app import app
 from dpf.tables.normalisation_table import read_normalisation, write_normalisation
 from dpf.tables.storage import read_about, read_expression, read_table, write_table
 
@@ -23,23 +22,6 @@ TINY = [
     *("--set", "model.layers=1", "--set", "model.latent=5", "--threads", 1, "--precision", "fp32", "--device", "cpu"),
 ]
 GMT = "up\tx\tG0\tG1\tG2\nfar_UP\tx\tG3\nfar_DN\tx\tG4\tG99\n"
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def dpf(*words: object) -> Ran:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    return Ran(result.exit_code, result.stdout, result.stderr)
-
-
-def ok(*words: object) -> Ran:
-    ran = dpf(*words)
-    assert ran.code == 0, ran.err
-    return ran
 
 
 def counts(seed: int, wells: int = 24) -> np.ndarray:
