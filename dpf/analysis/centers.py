@@ -103,12 +103,13 @@ def checked_latent(latent: ArrayLike) -> Floats:
     z = np.asarray(latent, dtype=np.float64)
     if z.ndim != 2:
         raise ValueError(f"latent has shape {z.shape}, expected (N, L)")
-    require_finite_latents(np.isfinite(z).all(axis=1))
+    require_finite_latents(z, wells=0)
     return z
 
 
-def require_finite_latents(finite: NDArray[np.bool_]) -> None:
-    """Refuse latents, or what was made of them, that are no numbers, by the wells (N,) in which they are."""
+def require_finite_latents(values: Floats, *, wells: int) -> None:
+    """Refuse latents, or what was made of them, that are no numbers; `wells` is the axis of the wells (of two)."""
+    finite = np.asarray(np.isfinite(values).all(axis=1 - wells))
     bad = np.flatnonzero(~finite)
     if len(bad):
         raise DataError(

@@ -268,5 +268,5 @@ def _checked(values: Floats, part: ArrayLike, is_control: ArrayLike) -> tuple[Co
         raise ValueError(f"values {values.shape}, part {parts.shape} and is_control {control.shape} do not fit (M, N)")
     if not np.isin(parts, [kind.value for kind in Part]).all():
         raise ValueError(f"part holds codes {np.unique(parts)}, expected {[kind.value for kind in Part]}")
-    require_finite_latents(np.isfinite(values).all(axis=0))
+    require_finite_latents(values, wells=1)
     return parts, control
