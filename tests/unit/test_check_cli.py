@@ -14,6 +14,7 @@ from dpf.analysis.check_items import CheckItem
 from dpf.cli.verdicts import print_items
 from dpf.tables.simulate import simulate
 from dpf.tables.simulate_design import SimulationDesign
+from dpf.tables.storage import read_about, read_table, write_table
 from dpf.workflows.initialise import create_demo
 
 TINY = ("model.width=8", "model.heads=2", "model.feed_forward=8", "model.layers=1", "model.latent=6", "train.epochs=1")
@@ -169,3 +170,17 @@ def test_rank_and_info_show_the_verdict_again(tmp_path, bad):
     assert dpf("info", path, "--format", "json").data["design"] == design
     ran = dpf("rank", path, "--set", "targets.activation=''")
     assert "design not checked as it is now (the targets have changed since)" in ran.err
+
+
+def test_a_screen_in_which_no_gene_varies_is_told_so(tmp_path):
+    project = demo(tmp_path / "p")
+    path = project / "inputs/expression.parquet"
+    whole, about = read_table(path, "expression"), read_about(path, "expression")
+    write_table(path, whole.with_columns(pl.lit(5.0, pl.Float32).alias(name) for name in whole.columns[1:]),
+                "expression", about)  # fmt: skip
+    ran = check(project, "--format", "json")
+    assert ran.code == 0, ran.err
+    items = {row["name"]: row for row in ran.data["rows"]}
+    assert "position effect: expression" not in items
+    assert items["constant genes"]["verdict"] == "fail"
+    assert "nothing to learn from" in items["constant genes"]["advice"]
