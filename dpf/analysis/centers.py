@@ -103,16 +103,22 @@ def checked_latent(latent: ArrayLike) -> Floats:
     z = np.asarray(latent, dtype=np.float64)
     if z.ndim != 2:
         raise ValueError(f"latent has shape {z.shape}, expected (N, L)")
-    bad = np.flatnonzero(~np.isfinite(z).all(axis=1))
+    require_finite_latents(z, wells=0)
+    return z
+
+
+def require_finite_latents(values: Floats, *, wells: int) -> None:
+    """Refuse latents, or what was made of them, that are no numbers; `wells` is the axis of the wells (of two)."""
+    finite = np.asarray(np.isfinite(values).all(axis=1 - wells))
+    bad = np.flatnonzero(~finite)
     if len(bad):
         raise DataError(
             "latents must be finite numbers",
             where=f"latent, rows {listed(bad.tolist())}",
-            found=f"NaN or infinite values in {len(bad):,} of {len(z):,} wells",
+            found=f"NaN or infinite values in {len(bad):,} of {len(finite):,} wells",
             expected="finite values",
             hint="the model diverged or its inputs hold such values: look at `dpf check`, then train again",
         )
-    return z
 
 
 def _require_controls_on_plates(

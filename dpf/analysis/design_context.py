@@ -21,7 +21,8 @@ class Context:
     units
         The compound of each well, shape (N,); controls are each one of their own.
     components, components_share
-        Principal components of the expression, shape (N, k), and their share of its variance; None without expression.
+        Principal components of the expression, shape (N, k), and their share of its variance; None without
+        expression that varies.
     permutations
         Rearrangements for each p-value.
     """
@@ -56,6 +57,8 @@ def context(design: DesignInput, rng: np.random.Generator, permutations: int) ->
     components, share = None, 0.0
     if design.expression is not None:
         components, share = principal_components(design.expression, rng)
+        if components.shape[1] == 0:  # no gene varies: no position can explain anything of it
+            components = None
     return Context(design, locate(design), compound_units(design), components, share, permutations)
 
 

@@ -22,15 +22,20 @@ ENUMERATE_UP_TO = 7
 
 @dataclass(frozen=True)
 class DoseFit:
-    """A fitted curve, or why there is none.
+    """A fitted curve, what it says of the EC50, or why there is no curve.
 
     Attributes
     ----------
     failure
-        None where the fit stands; else one sentence, and the curve's numbers are NaN.
+        None where a curve beats a constant; else one sentence, and the curve's numbers are NaN.
+    open_because
+        None where the EC50 is identified: inside the doses, its interval closed at both ends. Else one sentence: the
+        curve then describes the response between the doses, but `ec50`, `hill` and the plateau that was not seen are
+        extrapolations that the wells do not support. What they do support is the end of the interval that is closed:
+        EC50 ≥ `ec50_low` or EC50 ≤ `ec50_high`.
     ec50, ec50_low, ec50_high
         The dose of the half-maximal response and its profile-likelihood interval, in units of the dose. An interval
-        that runs more than a decade beyond the doses is open: 0 or infinite.
+        that runs a decade beyond the doses is open there: 0 or infinite.
     hill
         Slope h > 0.
     bottom, top
@@ -42,6 +47,7 @@ class DoseFit:
     """
 
     failure: str | None
+    open_because: str | None
     ec50: float
     ec50_low: float
     ec50_high: float
@@ -50,6 +56,11 @@ class DoseFit:
     top: float
     r_squared: float
     p_flat: float
+
+    @property
+    def identified(self) -> bool:
+        """There is a curve, and the wells say where its middle is."""
+        return self.failure is None and self.open_because is None
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,11 @@ def fit_dose_response(dose: ArrayLike, response: ArrayLike, *, level: float = 0.
 
     Given EC50 and h the curve is linear in bottom and top, so these two are solved for and the other two searched on
     a grid that is refined around the best: no start values, no local optimum, the same answer every time. Interval:
-    {EC50 : min SS(EC50) ≤ SS·(1 + F(level; 1, n−4)/(n−4))}.
+    from the least to the greatest of {EC50 : min SS(EC50) ≤ SS·(1 + F(level; 1, n−4)/(n−4))}.
+
+    A curve's middle is known only where both its plateaus are. Where the interval is open, curves whose plateau lies
+    beyond any dose tested fit as well as the best one does, wherever the best one's EC50 happens to lie: that EC50 is
+    not claimed (`DoseFit.open_because`).
 
     Parameters
     ----------
@@ -98,22 +113,36 @@ def fit_dose_response(dose: ArrayLike, response: ArrayLike, *, level: float = 0.
     p_flat = float(f_distribution.sf(ratio, 3, freedom))
     if not p_flat <= alpha:
         return _failed(f"the response does not depend on the dose in this way (F test, p = {p_flat:.2g})", p_flat)
-    if not logs.min() <= best.log_ec50 <= logs.max():
-        side = "below the lowest" if best.log_ec50 < logs.min() else "above the highest"
-        return _failed(f"the half-maximal dose lies {side} dose tested: no plateau on that side", p_flat)
     bound = best.squares * (1 + float(f_distribution.ppf(level, 1, freedom)) / freedom)
     low, high = _interval(centers, profile, best, bound)
+    ends = (0.0 if low <= span[0] else 10**low, float("inf") if high >= span[1] else 10**high)
     return DoseFit(
         failure=None,
+        open_because=_not_identified(best.log_ec50, logs, ends),
         ec50=10**best.log_ec50,
-        ec50_low=0.0 if low <= span[0] else 10**low,
-        ec50_high=float("inf") if high >= span[1] else 10**high,
+        ec50_low=ends[0],
+        ec50_high=ends[1],
         hill=best.hill,
         bottom=best.bottom,
         top=best.top,
         r_squared=1 - best.squares / total,
         p_flat=p_flat,
     )
+
+
+def _not_identified(log_ec50: float, logs: Floats, ends: tuple[float, float]) -> str | None:
+    low, high = ends
+    if low == 0 and high == float("inf"):
+        return "curves without a plateau on either side fit as well: the half-maximal dose is not bounded"
+    if high == float("inf"):
+        return f"no plateau is shown at the high doses: the half-maximal dose is at least {low:.3g}"
+    if low == 0:
+        return f"no plateau is shown at the low doses: the half-maximal dose is at most {high:.3g}"
+    if log_ec50 > logs.max():
+        return f"the half-maximal dose lies above the highest dose tested; it is at least {low:.3g}"
+    if log_ec50 < logs.min():
+        return f"the half-maximal dose lies below the lowest dose tested; it is at most {high:.3g}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -128,27 +157,31 @@ class _Curve:
 def _search(logs: Floats, y: Floats, span: tuple[float, float]) -> tuple[Floats, Floats, _Curve]:
     """EC50 grid (log10), the least sum of squares at each of its points, and the best curve of all."""
     centers = np.linspace(*span, 241)
-    hills = np.geomspace(*HILL_RANGE, 40)
-    squares, _, _ = _solve(logs, y, centers, hills)
+    hills = np.geomspace(*HILL_RANGE, 28)
+    squares, _, _ = _solve(logs, y, centers, hills[None])
+    steepness, factor = hills[squares.argmin(axis=1)], float(hills[1] / hills[0])
     profile = squares.min(axis=1)
-    at, slope = np.unravel_index(np.argmin(squares), squares.shape)
-    log_ec50, hill = float(centers[at]), float(hills[slope])
-    step, factor = float(centers[1] - centers[0]), float(hills[1] / hills[0])
-    for _ in range(8):  # each round narrows both grids fourfold
+    for power in (1, 2, 4, 8):  # each point's own slope, in halved steps: a coarse profile narrows the interval
+        near = np.clip(steepness[:, None] * factor ** (np.linspace(-1, 1, 5) / power), *HILL_RANGE)
+        squares, _, _ = _solve(logs, y, centers, near)
+        steepness, profile = near[np.arange(len(near)), squares.argmin(axis=1)], squares.min(axis=1)
+    start = int(profile.argmin())
+    log_ec50, hill, step = float(centers[start]), float(steepness[start]), float(centers[1] - centers[0])
+    for _ in range(16):  # both grids halve, so that a best along a ridge of the two stays within reach
         fine = log_ec50 + step * np.linspace(-1, 1, 9)
         steep = np.clip(hill * factor ** np.linspace(-1, 1, 9), *HILL_RANGE)
-        squares, bottom, rise = _solve(logs, y, fine, steep)
+        squares, bottom, rise = _solve(logs, y, fine, steep[None])
         at, slope = np.unravel_index(np.argmin(squares), squares.shape)
         log_ec50, hill = float(fine[at]), float(steep[slope])
-        step, factor = step / 4, factor**0.25
+        step, factor = step / 2, factor**0.5
     low = float(bottom[at, slope])
     best = _Curve(log_ec50, hill, low, low + float(rise[at, slope]), float(squares[at, slope]))
     return centers, profile, best
 
 
 def _solve(logs: Floats, y: Floats, centers: Floats, hills: Floats) -> tuple[Floats, Floats, Floats]:
-    """For every EC50 (log10) and slope: residual sum of squares, bottom, and top − bottom, each (E, H)."""
-    exponent = (logs[None, None, :] - centers[:, None, None]) * hills[None, :, None] * math.log(10)
+    """For every EC50 (log10) and slope of `hills` (E or 1, H): sum of squares, bottom, top − bottom, each (E, H)."""
+    exponent = (logs[None, None, :] - centers[:, None, None]) * hills[:, :, None] * math.log(10)
     share = 0.5 * (1 + np.tanh(exponent / 2))  # 1/(1 + (EC50/x)^h), without overflow
     mean = share.mean(axis=2, keepdims=True)
     deviation = share - mean
@@ -160,20 +193,24 @@ def _solve(logs: Floats, y: Floats, centers: Floats, hills: Floats) -> tuple[Flo
 
 
 def _interval(centers: Floats, profile: Floats, best: _Curve, bound: float) -> tuple[float, float]:
-    """The stretch of the profile around the best that stays within the bound, interpolated between grid points."""
-    at = int(np.searchsorted(centers, best.log_ec50))
-    x, squares = np.insert(centers, at, best.log_ec50), np.insert(profile, at, best.squares)
+    """The ends of the profile's points within the bound, the outermost ones, interpolated between grid points.
 
-    def edge(step: int, last: int) -> float:
-        i = at
-        while i != last and squares[i + step] <= bound:
-            i += step
-        if i == last:
+    Outermost, because with steep curves the profile leaves the bound at a dose and comes back beyond it. The profile's
+    root is interpolated: it is straight where the profile is a parabola.
+    """
+    at = int(np.searchsorted(centers, best.log_ec50))
+    x = np.insert(centers, at, best.log_ec50)
+    root = np.sqrt(np.maximum(np.insert(profile, at, best.squares) - best.squares, 0.0))
+    limit = math.sqrt(bound - best.squares)
+    within = np.flatnonzero(root <= limit)
+
+    def edge(i: int, step: int) -> float:
+        if not 0 <= i + step < len(x):
             return float(x[i])
-        share = (bound - squares[i]) / (squares[i + step] - squares[i])
+        share = (limit - root[i]) / (root[i + step] - root[i])
         return float(x[i] + share * (x[i + step] - x[i]))
 
-    return edge(-1, 0), edge(1, len(x) - 1)
+    return edge(int(within[0]), -1), edge(int(within[-1]), 1)
 
 
 def monotone_trend(dose: ArrayLike, response: ArrayLike) -> Trend:
@@ -210,10 +247,11 @@ def dose_shape(
 ) -> str:  # fmt: skip
     """What a compound's doses show, in one word or two; the first that holds.
 
-    ``curve``: the fit stands. ``no plateau``: a curve beats a constant, but its middle lies beyond the doses tested.
-    ``rising``, ``falling``: a monotone trend at `alpha`, though no curve. ``flat``: the compound is called against the
-    controls, neither curve nor trend says that its response depends on the dose, and at *every* dose its mean lies
-    beyond the controls' central 95%, on one side: at its plateau over the measured range. ``unclear``: none of these.
+    ``curve``: the fit stands and the EC50 is identified (`DoseFit.identified`). ``rising``, ``falling``: the response
+    depends on the dose (the curve's F test, or a monotone trend, at `alpha`), but no EC50 is claimed; the fit may bound
+    it from one side. ``flat``: the compound is called against the controls, neither curve nor trend says that its
+    response depends on the dose, and at *every* dose its mean lies beyond the controls' central 95%, on one side: at
+    its plateau over the measured range. ``unclear``: none of these.
 
     Parameters
     ----------
@@ -224,10 +262,10 @@ def dose_shape(
     called
         The compound's effect against the controls is significant, all doses together.
     """
-    if fit.failure is None:
+    if fit.identified:
         return "curve"
-    if fit.p_flat <= alpha:
-        return "no plateau"
+    if fit.failure is None:
+        return "rising" if fit.top > fit.bottom else "falling"
     if trend.p <= alpha:
         return "rising" if trend.tau > 0 else "falling"
     x, y = _checked(dose, response)
@@ -285,4 +323,4 @@ def _too_little(x: Floats, y: Floats) -> str | None:
 
 def _failed(reason: str, p_flat: float = float("nan")) -> DoseFit:
     nan = float("nan")
-    return DoseFit(reason, nan, nan, nan, nan, nan, nan, nan, p_flat)
+    return DoseFit(reason, None, nan, nan, nan, nan, nan, nan, nan, p_flat)

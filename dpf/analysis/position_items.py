@@ -24,13 +24,17 @@ _SHARE_RULE = (
     f" at most {ALPHA}: warn from {SHARE_WARN}, fail from {SHARE_FAIL}; plate alone warns at most while every plate has"
     " controls"
 )
+_WITHIN_RULE = (
+    "; of all wells and within plates, the worse of the two, but what shows only between plates warns at most while"
+    " every plate has controls"
+)
 _R2_RULE = (
     f"R squared of a ridge on one-hot plate, row, column in compound-grouped cross-validation, if p is"
-    f" at most {ALPHA}: warn from {SHARE_WARN}, fail from {SHARE_FAIL}"
+    f" at most {ALPHA}: warn from {SHARE_WARN}, fail from {SHARE_FAIL}{_WITHIN_RULE}"
 )
 _AUROC_RULE = (
     "AUROC of a ridge on one-hot plate, row, column in compound-grouped cross-validation, if p is at most"
-    f" {ALPHA}: warn from {AUROC_WARN}, fail from {AUROC_FAIL}"
+    f" {ALPHA}: warn from {AUROC_WARN}, fail from {AUROC_FAIL}{_WITHIN_RULE}"
 )
 _CONFOUNDED = (
     "randomise the next layout (dpf check --suggest-layout); in this one judge models against position alone and"
@@ -47,9 +51,9 @@ def position_items(shared: Context, rng: np.random.Generator) -> tuple[list[Chec
         verdicts = [within_plate]
         items.append(item)
         if name in shared.design.targets:
-            alone = _prediction_item(name, values[:, 0], shared, generator)
+            alone, within_plates = _prediction_item(name, values[:, 0], shared, generator)
             items.append(alone)
-            verdicts.append(alone.verdict)
+            verdicts.append(within_plates)
         if name != "library size" and worst(verdicts) != "not applicable":
             looked_at.append(name)
             if worst(verdicts) != "good":
@@ -124,39 +128,47 @@ def _row(share: FactorShare, verdict: Verdict, difference: float) -> dict[str, s
     }
 
 
-def _prediction_item(name: str, values: NDArray[np.float64], shared: Context, rng: np.random.Generator) -> CheckItem:
+def _prediction_item(
+    name: str, values: NDArray[np.float64], shared: Context, rng: np.random.Generator
+) -> tuple[CheckItem, Verdict]:
+    """The item, and the verdict on what row and column say within the plates."""
     title = f"position alone: {name}"
     is_label = name == shared.design.label
     groups = groups_with_controls_as_one(shared.units, shared.is_control)
     result = predict_from_position(values, shared.positions, groups, is_label, rng, shared.permutations)
     if result is None:
-        return not_applicable(title, GROUP, f"Too few wells have both {name} and a position, or it does not vary.")
-    verdict = _judge_prediction(result, is_label)
-    if is_label:
-        text = (
-            f"Plate, row and column alone, without a gene, predict {name} at AUROC {result.score:.3f}"
-            f" (logistic regression: {result.logistic:.3f}; p = {result.p_value:.3g})."
-        )
-    else:
-        text = (
-            f"Plate, row and column alone, without a gene, predict {name} at R² {result.score:.3f}"
-            f" (p = {result.p_value:.3g})."
-        )
+        why = f"Too few wells have both {name} and a position, or it does not vary."
+        return not_applicable(title, GROUP, why), "not applicable"
+    verdict, within = _judge_prediction(result, is_label, shared)
+    metric, logistic = ("AUROC", f"logistic regression: {result.logistic:.3f}; ") if is_label else ("R²", "")
+    several = not np.isnan(result.plate)
+    text = (
+        f"{'Plate, row' if several else 'Row'} and column alone, without a gene, predict {name} at {metric} "
+        f"{result.score:.3f} ({logistic}p = {result.p_value:.3g})"
+    )
+    if several:
+        text += f"; the plate alone at {result.plate:.3f}; within plates, row and column at "
+        text += "no value" if np.isnan(result.within) else f"{result.within:.3f} (p = {result.within_p:.3g})"
     row: dict[str, str | float | None] = {
         "metric": "auroc" if is_label else "r2",
         "ridge": result.score,
         "logistic": result.logistic if is_label and not np.isnan(result.logistic) else None,
         "p_value": result.p_value,
+        "plate_alone": result.plate if several else None,
+        "within_plates": None if np.isnan(result.within) else result.within,
+        "within_p": None if np.isnan(result.within) else result.within_p,
         "wells": result.n_wells,
     }
-    advice = "" if verdict == "good" else _CONFOUNDED
+    advice = "" if verdict == "good" else _share_advice("plate", name) if within == "good" else _CONFOUNDED
     rule = _AUROC_RULE if is_label else _R2_RULE
-    return CheckItem(title, GROUP, verdict, result.score, text, advice, rule, columns_of([row]))
+    return CheckItem(title, GROUP, verdict, result.score, f"{text}.", advice, rule, columns_of([row])), within
 
 
-def _judge_prediction(result: PositionPrediction, is_label: bool) -> Verdict:
-    if result.p_value > ALPHA:
-        return "good"
-    if is_label:
-        return graded(result.score, AUROC_WARN, AUROC_FAIL)
-    return graded(result.score, SHARE_WARN, SHARE_FAIL)
+def _judge_prediction(result: PositionPrediction, is_label: bool, shared: Context) -> tuple[Verdict, Verdict]:
+    """The item's verdict, and that within the plates; both are the same on one plate."""
+    limits = (AUROC_WARN, AUROC_FAIL) if is_label else (SHARE_WARN, SHARE_FAIL)
+    overall = graded(result.score, *limits) if result.p_value <= ALPHA else "good"
+    within = graded(result.within, *limits) if result.within_p <= ALPHA else "good"
+    if overall == "fail" and not np.isnan(result.plate) and not shared.plates_without_controls:
+        overall = "warn"  # plate-matched controls take out what differs between plates
+    return worst([overall, within]), within

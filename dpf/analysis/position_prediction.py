@@ -20,14 +20,22 @@ ALPHA = 1.0
 
 @dataclass(frozen=True)
 class PositionPrediction:
-    """How well position alone predicts a target, out of fold.
+    """How well position alone predicts a target, out of fold: plate, row and column together, and within the plates.
 
     Attributes
     ----------
     score
-        R squared of the ridge, or for a label the AUROC of the ridge on 0 and 1.
+        R squared of the ridge on plate, row and column, or for a label the AUROC of the ridge on 0 and 1.
     p_value
         Share of rearranged targets that are predicted as well.
+    plate
+        The same by plate alone; NaN on one plate.
+    within
+        The same predictions as in `score`, within plates: R squared after the plate's mean is taken off what was
+        measured and what was predicted, or AUROC over pairs of wells of one plate. What plate-matched controls do not
+        take out. On one plate it is `score`; NaN where no plate has both classes.
+    within_p
+        Its p-value, as `p_value`.
     logistic
         AUROC of a logistic regression on the same encoding and folds (label only; else NaN).
     n_wells
@@ -36,6 +44,9 @@ class PositionPrediction:
 
     score: float
     p_value: float
+    plate: float
+    within: float
+    within_p: float
     logistic: float
     n_wells: int
 
@@ -94,6 +105,29 @@ def auroc_of_columns(label: NDArray[np.float64], scores: NDArray[np.float64]) ->
     return np.asarray((rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
 
 
+def r2_within(y: NDArray[np.float64], predicted: NDArray[np.float64], plate: Codes) -> NDArray[np.float64]:
+    """`r2_of_columns` after the mean of each plate is taken off both."""
+    return r2_of_columns(_less_mean(y, plate), _less_mean(predicted, plate))
+
+
+def _less_mean(values: NDArray[np.float64], plate: Codes) -> NDArray[np.float64]:
+    of_plate = np.eye(plate.max() + 1)[plate]  # (n, P)
+    means = (of_plate.T @ values) / of_plate.sum(axis=0)[:, None]
+    return np.asarray(values - of_plate @ means)
+
+
+def auroc_within(label: NDArray[np.float64], scores: NDArray[np.float64], plate: Codes) -> NDArray[np.float64]:
+    """`auroc_of_columns` over the pairs of wells of one plate, all plates together; NaN where there is no such pair."""
+    won, pairs = np.zeros(label.shape[1]), np.zeros(label.shape[1])
+    for one in range(plate.max() + 1):
+        y, f = label[plate == one], scores[plate == one]
+        n = y.sum(axis=0) * (1 - y).sum(axis=0)
+        found = n > 0
+        won[found] += auroc_of_columns(y[:, found], f[:, found]) * n[found]
+        pairs += n
+    return np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
+
+
 def predict_from_position(
     target: NDArray[np.float64],
     positions: Positions,
@@ -132,17 +166,27 @@ def predict_from_position(
         return None
     fold = deal(group, _strata(y, group, is_label), folds, rng)
     X = one_hot_positions(positions, wells)
-    metric = auroc_of_columns if is_label else r2_of_columns
-    score = float(metric(y[:, None], ridge_out_of_fold(X, y[:, None], fold))[0])
+    metric, metric_within = (auroc_of_columns, auroc_within) if is_label else (r2_of_columns, r2_within)
+    plates, plate = np.unique(positions.codes["plate"][wells], return_inverse=True)
+    predicted = ridge_out_of_fold(X, y[:, None], fold)
+    score, within = float(metric(y[:, None], predicted)[0]), float(metric_within(y[:, None], predicted, plate)[0])
     together = often_together(group, positions.well[wells])
     units = group if together else np.arange(wells.size)
-    null = []
+    null, null_within = [], []
     for order in permuted_in_blocks(units, np.zeros(wells.size, dtype=np.intp), permutations, rng):
         Y = y[order].T
-        null.append(metric(Y, ridge_out_of_fold(X, Y, fold)))
-    p_value = (1 + np.count_nonzero(np.concatenate(null) >= score - 1e-12)) / (permutations + 1)
+        predicted = ridge_out_of_fold(X, Y, fold)
+        null.append(metric(Y, predicted))
+        null_within.append(metric_within(Y, predicted, plate))
+    alone = float("nan")
+    if len(plates) > 1:
+        alone = float(metric(y[:, None], ridge_out_of_fold(np.eye(len(plates))[plate], y[:, None], fold))[0])
     logistic = _logistic_auroc(X, y, fold) if is_label else float("nan")
-    return PositionPrediction(score, float(p_value), logistic, wells.size)
+    p_value, within_p = (
+        float(1 + np.count_nonzero(np.concatenate(draws) >= found - 1e-12)) / (permutations + 1)
+        for found, draws in ((score, null), (within, null_within))
+    )
+    return PositionPrediction(score, p_value, alone, within, within_p, logistic, wells.size)
 
 
 def _strata(y: NDArray[np.float64], group: Codes, is_label: bool) -> Codes:

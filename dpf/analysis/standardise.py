@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dpf.analysis.centers import centered, control_centers, require_pairs
-from dpf.errors import DataError, listed
+from dpf.analysis.centers import centered, control_centers, require_finite_latents, require_pairs
+from dpf.errors import DataError
 from dpf.tensors.splits import Part
 
 Floats = NDArray[np.float64]
@@ -268,13 +268,5 @@ def _checked(values: Floats, part: ArrayLike, is_control: ArrayLike) -> tuple[Co
         raise ValueError(f"values {values.shape}, part {parts.shape} and is_control {control.shape} do not fit (M, N)")
     if not np.isin(parts, [kind.value for kind in Part]).all():
         raise ValueError(f"part holds codes {np.unique(parts)}, expected {[kind.value for kind in Part]}")
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=0))
-    if len(bad):
-        raise DataError(
-            "latents must be finite numbers",
-            where=f"wells in rows {listed(bad.tolist())}",
-            found=f"NaN or infinite values in {len(bad):,} wells",
-            expected="finite values",
-            hint="the model diverged or its inputs hold such values: look at `dpf check`, then train again",
-        )
+    require_finite_latents(values, wells=1)
     return parts, control

@@ -10,10 +10,11 @@ import typer
 from dpf.cli.options import ProjectArgument, SetOption, TextFormat, TextFormatOption
 from dpf.cli.session import OutputFormat, Session, session
 from dpf.cli.summaries import summary_lines
+from dpf.errors import listed
 
 if TYPE_CHECKING:
     from dpf.config import Settings
-    from dpf.workflows.info import ProjectInfo, RunInfo
+    from dpf.workflows.info import DivergedInfo, ProjectInfo, RunInfo
 
 
 def command(
@@ -63,6 +64,7 @@ def _lines(found: ProjectInfo, design: list[str]) -> list[str]:
             ]
             lines.append(f"  member {row['member']}: best epoch {row['best_epoch']}; validation {', '.join(numbers)}")
     lines += [_run_line(run) for run in found.runs]
+    lines += [_diverged_line(diverged) for diverged in found.diverged]
     if not found.models and not found.runs:
         lines.append(f"model    none yet; train one: dpf train {found.path}")
     lines += [f"result   {r.path}{f'  STALE: {r.stale}' if r.stale else ''}" for r in found.results]
@@ -72,5 +74,18 @@ def _lines(found: ProjectInfo, design: list[str]) -> list[str]:
 def _run_line(run: RunInfo) -> str:
     member = f"member {run.member} of 0-{run.members - 1}, " if run.members > 1 else ""
     text = f"run      {run.model}: not finished; {member}epoch {run.epoch} of {run.epochs}, "
-    text += f"validation total {run.validation_total:.3f}, {max(0, round(run.seconds_ago)):,} s ago"
+    text += f"validation total {run.validation_total:.3f}, {_ago(run.seconds_ago)}"
     return text + ("; if it was interrupted, --resume goes on" if run.resumable else "")
+
+
+def _diverged_line(found: DivergedInfo) -> str:
+    text = f"diverged {found.path}: the loss stopped being a number"
+    text += f" in {found.where}" if found.where else ""
+    text += f", {_ago(found.seconds_ago)}; holds the best weights before (epoch {listed(found.best_epochs)})"
+    return text + ("; STALE: the inputs have changed since" if found.stale else "")
+
+
+def _ago(seconds: float) -> str:
+    from dpf.workflows.time_left import duration
+
+    return f"{duration(seconds)} ago"

@@ -57,7 +57,7 @@ def command(
     ] = None,
     missing_genes: Annotated[
         _Missing,
-        typer.Option("--missing-genes", help="Genes that --input lacks: an error, or the training mean."),
+        typer.Option("--missing-genes", help="Genes that --input lacks: an error, or the mean they are centred on."),
     ] = _Missing.refuse,
     top: TopOption = None,
     threads: ThreadsOption = None,

@@ -32,13 +32,17 @@ from dpf.figures.style import (
 
 _COLUMNS = 5
 _LETTERS_AN_INCH = 18  # of a panel title
+_NO_FIT = "no fit"
 _UP_DOWN = "above 0: activating; below 0: suppressing"
 
 _Array = NDArray[np.float64]
 
 
 class DoseFit(NamedTuple):
-    """A fitted curve as points, and its EC50 with the ends of its interval; NaN where there is none."""
+    """A fitted curve as points, and its EC50 with the ends of its interval, open ones 0 or infinite.
+
+    An EC50 of NaN is not claimed: the panel then says what its closed end says, EC₅₀ ≥ `low` or EC₅₀ ≤ `high`.
+    """
 
     concentration: ArrayLike
     response: ArrayLike
@@ -92,7 +96,7 @@ def dose_curves(
     fits
         One a compound, None where the fit failed: the panel then says so.
     notes
-        What to say instead of "no fit", one a compound.
+        One a compound: what to say instead of "no fit", and before the bound of an EC50 that is not claimed.
     controls
         The control wells' responses, drawn as a band.
     unit
@@ -130,7 +134,7 @@ def dose_curves(
         if index >= shown:
             axes.set_axis_off()
             continue
-        failed = "" if fits is None else ("no fit" if notes is None else notes[index]) or "no fit"
+        failed = "" if fits is None else (_NO_FIT if notes is None else notes[index]) or _NO_FIT
         _draw(axes, panels[index], band, ticks, unit, failed)
         if index + columns >= shown:  # nothing below it, so the numbers stand here
             axes.tick_params(labelbottom=True)
@@ -177,7 +181,7 @@ def _draw(axes: Axes, panel: _Panel, band: Band | None, ticks: _Ticks, unit: str
     axes.scatter(where, panel.response, s=7, color=panel.colour, alpha=0.6, linewidths=0, zorder=3)
     note = failed if len(where) else "no wells with a value"
     if panel.fit is not None:
-        note = _draw_fit(axes, panel.fit, panel.colour, unit)
+        note = _draw_fit(axes, panel.fit, panel.colour, unit, failed)
     else:
         doses = np.unique(where)
         means = [panel.response[where == dose].mean() for dose in doses]
@@ -188,16 +192,18 @@ def _draw(axes: Axes, panel: _Panel, band: Band | None, ticks: _Ticks, unit: str
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
 
 
-def _draw_fit(axes: Axes, fit: DoseFit, colour: str, unit: str) -> str:
+def _draw_fit(axes: Axes, fit: DoseFit, colour: str, unit: str, failed: str) -> str:
     dose = numbers("a fit's concentrations", fit.concentration, (None,))
     axes.plot(dose, numbers("a fit's responses", fit.response, (len(dose),)), color=colour, lw=1.2, zorder=2)
+    low, high = fit.low > 0, np.isfinite(fit.high)  # which ends of the interval are closed
     if not np.isfinite(fit.ec50):
-        return "no EC₅₀"
+        start = f"{failed}, " if failed != _NO_FIT else ""
+        if low == high:
+            return f"{start}no EC₅₀"
+        return f"{start}EC₅₀ {'≥' if low else '≤'} {fit.low if low else fit.high:.2g} {unit}".rstrip()
     axes.axvline(fit.ec50, color=INK, lw=0.6, ls="--", zorder=1)
     middle = f"EC₅₀ {fit.ec50:.2g} {unit}".rstrip()
-    if not np.isfinite([fit.low, fit.high]).all():
-        return middle
-    return f"{middle} ({fit.low:.2g}–{fit.high:.2g})"
+    return f"{middle} ({fit.low:.2g}–{fit.high:.2g})" if low and high else middle
 
 
 def _legend(figure: Figure, side: _Array, fits: Sequence[DoseFit | None], band: Band | None, columns: int) -> None:
@@ -209,6 +215,7 @@ def _legend(figure: Figure, side: _Array, fits: Sequence[DoseFit | None], band: 
     ]
     if any(fit is not None for fit in fits):
         handles.append(Line2D([], [], color=GREY, label="fitted curve"))
+    if any(fit is not None and np.isfinite(fit.ec50) for fit in fits):
         handles.append(Line2D([], [], color=INK, lw=0.6, ls="--", label="EC₅₀ (its interval)"))
     if any(fit is None for fit in fits):
         handles.append(Line2D([], [], color=GREY, lw=0.8, ls=":", label="mean of wells"))

@@ -92,6 +92,11 @@ class ModelFolder:
         return self.path / "calibration.json"
 
     @property
+    def papers(self) -> list[Path]:
+        """Those of card and calibration that are there."""
+        return [path for path in (self.card, self.calibration) if path.is_file()]
+
+    @property
     def loss_curve(self) -> Path:
         """The training and validation losses, drawn."""
         return self.path / "loss_curve.png"
@@ -177,6 +182,10 @@ class Project:
     def unfinished_names(self) -> list[str]:
         """The names of the models that a run has begun to train and not finished."""
         return sorted(path.parent.name for path in (self.path / "models").glob("*/history.running.parquet"))
+
+    def diverged_files(self) -> list[Path]:
+        """What trainings left whose loss stopped being a finite number."""
+        return sorted((self.path / "models").glob("*/diverged.safetensors"))
 
     def trained_model(self, name: str = "default") -> ModelFolder:
         """The folder of a model that has been trained.

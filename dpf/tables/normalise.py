@@ -103,6 +103,13 @@ class Normalisation:
                 found=f"{listed(wrong)} of another length than its genes",
                 expected=f"{len(genes):,} values",
             )
+        share = arrays["depth_share"]
+        if not (np.isfinite(share) & (share >= 0)).all():
+            raise DataError(
+                "the stored normalisation is damaged",
+                found=f"a share of the depth that is {listed(share[~(np.isfinite(share) & (share >= 0))].tolist(), 3)}",
+                expected="shares of 0 or more",
+            )
         vst = None
         if method == "vst":
             parts = {**values["vst"], "dispersion": tuple(values["vst"]["dispersion"])}

@@ -89,7 +89,8 @@ def _target_notes(name: str, values: NDArray[np.float64], wells: EvaluatedWells)
     compounds, share = np.unique(wells.groups[known]).size, known.sum() / wells.tested.sum()
     if compounds < FEW_COMPOUNDS or share < _LITTLE:
         found.append(
-            f"{name} was measured in {int(known.sum()):,} of these wells ({compounds:,} compounds): "
+            f"{name} was measured in {int(known.sum()):,} of these wells ({compounds:,} "
+            f"compound{'s' * (compounds != 1)}): "
             "its figures are rough"
         )
     constant = [

@@ -168,7 +168,11 @@ def _latents(predictions: pl.DataFrame) -> list[str]:
 
 
 def _gene_scaler(path: Path) -> pl.DataFrame:
-    """Mean and standard deviation of every gene over the training wells, a row a member and gene."""
+    """What a z-score takes off every gene and divides it by, a row a member and gene.
+
+    The mean of the training wells (of the controls among them with `train.gene_center=controls`), and the standard
+    deviation of the training wells.
+    """
     from safetensors import safe_open
 
     tables = []

@@ -56,9 +56,11 @@ def _constant_item(expression: NDArray[np.float32], genes: Sequence[str]) -> Che
     text = "Every gene varies."
     if constant:
         text = f"{len(constant):,} of {len(genes):,} genes have one value in every well: {listed(constant, 5)}."
-    verdict: Verdict = "warn" if share >= CONSTANT_WARN else "good"
+    verdict: Verdict = "fail" if share == 1 else "warn" if share >= CONSTANT_WARN else "good"
     advice = "" if verdict == "good" else "leave out genes that were hardly detected when making the project"
-    rule = f"the share of genes with one value in every well: warn from {CONSTANT_WARN}"
+    if share == 1:
+        advice = "there is nothing to learn from: look at the table the project was made from"
+    rule = f"the share of genes with one value in every well: warn from {CONSTANT_WARN}, fail where no gene varies"
     return CheckItem("constant genes", GROUP, verdict, share, text, advice, rule)
 
 

@@ -42,6 +42,11 @@ def history_table(layout: TargetLayout, rows: Sequence[dict[str, Any]]) -> pl.Da
     return pl.DataFrame(rows, infer_schema_length=None).select(*names, "seconds", "learning_rate", "is_best")
 
 
+def _number(value: float) -> str:
+    """Two digits; a dash where it is not defined, as of one class or a target that does not vary among the wells."""
+    return "-" if value != value else f"{value:.2f}"
+
+
 def epoch_line(row: dict[str, Any], members: int, epochs: int, wells: int, left: str = "") -> str:
     """The row as a line to read; `wells` were trained on, `left` says how long the run will take still.
 
@@ -53,9 +58,9 @@ def epoch_line(row: dict[str, Any], members: int, epochs: int, wells: int, left:
     text += f"train {row['train_total']:.3f}  "
     text += f"validation {row['validation_total']:.3f}"
     if r2s:
-        text += f"  R² {' / '.join(f'{value:.2f}' for value in r2s)}"
+        text += f"  R² {' / '.join(_number(value) for value in r2s)}"
     if "validation_auroc" in row:
-        text += f"  AUROC {row['validation_auroc']:.2f}"
+        text += f"  AUROC {_number(row['validation_auroc'])}"
     text += f"  {wells / row['seconds']:.0f} wells/s" if row["epoch"] else ""
     text += f"  {left}" if left else ""
     return text + ("  *" if row["is_best"] else "")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,11 @@ from dpf.project.model_header import read_model_header
 from dpf.tables.screen import Note, Screen, Targets
 from dpf.tables.storage import inputs_fingerprint, read_about, read_table
 from dpf.tables.summary import Summary, summarise
+from dpf.workflows.model_papers import EVALUATED_ON, card_says, is_of_weights
 from dpf.workflows.stored_check import StoredCheck, stored_check
+
+_RETRAINED = "the model has been trained again since"
+_CHANGED = "the inputs have changed since"
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,23 @@ class RunInfo:
 
 
 @dataclass(frozen=True)
+class DivergedInfo:
+    """The best weights that a training left whose loss stopped being a finite number.
+
+    `where` it stopped (None in files that do not say), the best epoch of each member that is in it, how long ago it was
+    written, and whether the inputs have changed since.
+    """
+
+    path: str
+    where: str | None
+    best_epochs: list[int]
+    seconds_ago: float
+    stale: bool
+
+
+@dataclass(frozen=True)
 class ResultInfo:
-    """A result table: whether the model or the inputs have changed since."""
+    """A result table, a model's card or its calibration: whether the model or the inputs have changed since."""
 
     path: str
     stale: str | None
@@ -71,6 +92,7 @@ class ProjectInfo:
     summary: Summary
     models: list[ModelInfo]
     runs: list[RunInfo]
+    diverged: list[DivergedInfo]
     results: list[ResultInfo]
     problems: list[str]
     design: StoredCheck | None
@@ -100,20 +122,19 @@ def project_info(project: Project) -> ProjectInfo:
             continue
         except DpfError as error:
             problems.append(str(error))
-    results = []
-    current = {"inputs_sha256": fingerprint, "expression_sha256": sha256_file(project.expression)}
-    for folder in sorted((project.path / "results").glob("*/")):
-        for path in sorted(folder.glob("*.parquet")):
-            try:
-                results.append(_result(project, path, current))
-            except DpfError as error:
-                problems.append(str(error))
+    diverged = []
+    for path in project.diverged_files():
+        try:
+            diverged.append(_diverged(project, path, fingerprint))
+        except DpfError as error:
+            problems.append(str(error))
+    results = _results(project, {"inputs_sha256": fingerprint}, problems)
     design = None
     try:
         design = stored_check(project, fingerprint)
     except DpfError as error:
         problems.append(str(error))
-    return ProjectInfo(str(project.path), _summary(project), models, runs, results, problems, design)
+    return ProjectInfo(str(project.path), _summary(project), models, runs, diverged, results, problems, design)
 
 
 def _summary(project: Project) -> Summary:
@@ -161,14 +182,56 @@ def _run(folder: ModelFolder) -> RunInfo:
     )
 
 
-def _result(project: Project, path: Path, current: dict[str, str]) -> ResultInfo:
+def _diverged(project: Project, path: Path, fingerprint: str) -> DivergedInfo:
+    header, written = read_model_header(path), path.stat().st_mtime
+    return DivergedInfo(
+        str(path.relative_to(project.path)),
+        header.get("diverged"),
+        header["best_epochs"],
+        time.time() - written,
+        header["inputs_sha256"] != fingerprint,
+    )
+
+
+def _results(project: Project, current: dict[str, str], problems: list[str]) -> list[ResultInfo]:
+    """Papers of models, then the tables of results, then those of the baselines, which are of no model."""
+    current = {**current, "expression_sha256": sha256_file(project.expression)}
+    found: list[Callable[[], ResultInfo]] = [
+        partial(_paper, project, path, current["inputs_sha256"])
+        for name in project.model_names()
+        for path in project.model(name).papers
+    ]
+    for folder in sorted((project.path / "results").glob("*/")):
+        model = project.path / "models" / folder.name / "model.safetensors"
+        found += [partial(_result, project, path, current, model) for path in sorted(folder.glob("*.parquet"))]
+    found += [
+        partial(_result, project, path, current, None) for path in sorted(project.baselines.path.glob("*.parquet"))
+    ]
+    results = []
+    for look in found:
+        try:
+            results.append(look())
+        except DpfError as error:
+            problems.append(str(error))
+    return results
+
+
+def _paper(project: Project, path: Path, fingerprint: str) -> ResultInfo:
+    folder, stale = ModelFolder(path.parent), None
+    if not is_of_weights(path, sha256_file(folder.best)):
+        stale = _RETRAINED
+    elif path == folder.card and not fingerprint.startswith(card_says(path, EVALUATED_ON).rstrip(".")):
+        stale = _CHANGED
+    return ResultInfo(str(path.relative_to(project.path)), stale)
+
+
+def _result(project: Project, path: Path, current: dict[str, str], model: Path | None) -> ResultInfo:
     about = read_about(path, _kind(path))
-    model = project.path / "models" / path.parent.name / "model.safetensors"
     stale = None
-    if model.is_file() and about.get("model_sha256") not in (None, sha256_file(model)):
-        stale = "the model has been trained again since"
+    if model and model.is_file() and about.get("model_sha256") not in (None, sha256_file(model)):
+        stale = _RETRAINED
     elif any(about.get(name, digest) != digest for name, digest in current.items()):
-        stale = "the inputs have changed since"
+        stale = _CHANGED
     return ResultInfo(str(path.relative_to(project.path)), stale)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dpf.config import Settings, TargetSettings
 from dpf.config_file import preset_overrides, with_overrides
+from dpf.files import sha256_file
 from dpf.project.directory import Project, require_new, settings_path, write_settings
 from dpf.tables.importing import read_unchecked
 from dpf.tables.normalisation_table import write_normalisation
@@ -20,7 +21,7 @@ from dpf.tables.screen import Screen
 from dpf.tables.simulate import Simulation
 from dpf.tables.storage import write_expression, write_table
 from dpf.tables.summary import Summary, summarise
-from dpf.workflows.inputs import read_measured
+from dpf.workflows.inputs import NORMALISED_BY, read_measured
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,12 @@ def create_project(
         write_expression(
             project.expression, wells.get_column("well_id").to_list(), screen.gene_names, screen.expression, about
         )
-        write_table(project.wells, wells, "wells", about)
-        write_table(project.genes, screen.genes, "genes", about)
+        made = None
         if normalisation is not None and normalisation.method != "none":
             write_normalisation(project.normalisation, normalisation)
+            made = sha256_file(project.normalisation)
+        write_table(project.wells, wells, "wells", {**about, NORMALISED_BY: made})
+        write_table(project.genes, screen.genes, "genes", about)
         write_settings(path, settings)
     return InitResult(project, summarise(screen))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -14,9 +15,14 @@ from dpf.config import TargetSettings
 from dpf.errors import DataError, ProjectError, listed
 from dpf.files import sha256_file
 from dpf.project.directory import Project
-from dpf.tables.storage import inputs_fingerprint, read_expression, read_table
+from dpf.tables.normalisation_table import read_normalisation
+from dpf.tables.normalise import Normalisation
+from dpf.tables.storage import inputs_fingerprint, read_about, read_expression, read_table
 
 AUTO = "auto"
+#: Where the footer of the wells table has the digest of the normalisation; older projects have none there.
+NORMALISED_BY = "normalisation_sha256"
+_RESTORE = "restore it from a copy, or run dpf init again from the source files"
 
 
 @dataclass(frozen=True)
@@ -189,3 +195,51 @@ def _label(wells: pl.DataFrame, name: str, where: object) -> NDArray[np.float64]
             hint="correct the wells table and run dpf init again, or leave the label out of [targets]",
         )
     return values
+
+
+def project_normalisation(project: Project) -> Normalisation:
+    """How the project's counts became its expression: the file that `dpf init` wrote, and no other.
+
+    A model carries it, and puts new counts on its scale by it: a wrong one would give wrong predictions in silence.
+
+    Raises
+    ------
+    DataError
+        The file is gone, damaged, or not the one that the expression was made with.
+    ProjectError
+        It is of a later format.
+    """
+    path = project.normalisation
+    fitted = read_normalisation(path)
+    about = read_about(project.wells, "wells")
+    if NORMALISED_BY in about:
+        found = sha256_file(path) if path.is_file() else None
+        if found != about[NORMALISED_BY]:
+            raise _other_normalisation(path, found, about[NORMALISED_BY])
+        return fitted
+    if fitted.method != "none":  # of before there was a digest: the genes must at least be those of the screen
+        genes = read_table(project.genes, "genes").get_column("gene").to_list()
+        known = len(set(genes) & set(fitted.depth_genes))
+        if 2 * known < len(genes):
+            raise DataError(
+                "the stored normalisation is not that of this screen",
+                where=path,
+                found=f"it knows {known:,} of the screen's {len(genes):,} genes",
+                hint=_RESTORE,
+            )
+    return fitted
+
+
+def _other_normalisation(path: Path, found: str | None, expected: str | None) -> DataError:
+    if expected is None:
+        what, was = "a normalisation where the screen was taken as it was", "no such file"
+        return DataError(
+            what, where=path, found=f"sha256 {found}", expected=was, hint="remove it, or restore the inputs"
+        )
+    return DataError(
+        "the stored normalisation is not the one that the expression was made with",
+        where=path,
+        found="no such file" if found is None else f"sha256 {found}",
+        expected=f"sha256 {expected}",
+        hint=_RESTORE,
+    )

@@ -17,11 +17,10 @@ from dpf.errors import DataError, DpfError, listed
 from dpf.files import sha256_file
 from dpf.project.directory import Project
 from dpf.project.model_header import read_model_header
-from dpf.tables.normalisation_table import read_normalisation
 from dpf.tables.screen import CANONICAL_COLUMNS, Screen, Targets
 from dpf.tables.storage import Expression, inputs_fingerprint, read_about, read_expression, read_table
 from dpf.tables.validate import require_sound
-from dpf.workflows.inputs import AUTO, read_measured
+from dpf.workflows.inputs import AUTO, project_normalisation, read_measured
 from dpf.workflows.naming import names_item
 
 GROUP = "integrity"
@@ -136,7 +135,7 @@ def _read_tables(project: Project, wells: pl.DataFrame) -> tuple[Expression | No
     wrong: list[DpfError] = []
     expression = _attempt(lambda: read_expression(project.expression), wrong)
     genes = _attempt(lambda: read_table(project.genes, "genes"), wrong)
-    _attempt(lambda: read_normalisation(project.normalisation), wrong)
+    _attempt(lambda: project_normalisation(project), wrong)
     if expression is not None and expression.well_ids != wells.get_column("well_id").to_list():
         found = f"{len(expression.well_ids):,} wells and {wells.height:,}, or another order"
         wrong.append(DataError("expression and wells table do not hold the same wells in the same order", found=found))

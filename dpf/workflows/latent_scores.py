@@ -72,7 +72,8 @@ def latent_table(
 
 def _standardised(scores: Floats, fit: NDArray[np.bool_]) -> Floats:
     """Scores in standard deviations of some wells; those that do not vary there are left out."""
-    spread = np.array([np.std(column[fit & ~np.isnan(column)]) if column[fit].size else 0.0 for column in scores.T])
+    measured = [column[fit & ~np.isnan(column)] for column in scores.T]
+    spread = np.array([np.std(values) if values.size else 0.0 for values in measured])
     kept = spread > 0
     return np.asarray(scores[:, kept] / spread[kept])
 

@@ -15,6 +15,7 @@ from dpf.tensors.splits import PART_NAMES
 from dpf.workflows.calibration_file import Calibration
 from dpf.workflows.inputs import Inputs
 from dpf.workflows.methods import MEAN, MODEL, UNCALIBRATED, Truth
+from dpf.workflows.model_papers import EVALUATED_ON, WEIGHTS
 from dpf.workflows.outputs import ModelFile
 from dpf.workflows.scoreboard import Scoreboard
 from dpf.workflows.scoreboard_text import MAIN, NAMES, summary_table
@@ -260,8 +261,8 @@ def _limits(card: CardContent) -> list[str]:
 def _provenance(card: CardContent) -> list[str]:
     header = card.file.header
     return [
-        f"weights sha256 {card.file.sha256}",
+        f"{WEIGHTS}{card.file.sha256}",
         f"trained on inputs {header['inputs_sha256'][:_SHORT_SHA]}...",
-        f"evaluated on inputs {card.inputs.fingerprint[:_SHORT_SHA]}...",
+        f"{EVALUATED_ON}{card.inputs.fingerprint[:_SHORT_SHA]}...",
         f"dpf {header['dpf']}, torch {header['torch']}, {header['device']} in {header['precision']}",
     ]

@@ -135,9 +135,15 @@ def match_genes(header: dict[str, Any], genes: list[str], where: object) -> NDAr
             f"{len(missing):,} of the model's {len(header['genes']):,} genes are not in the data",
             where=where,
             found=f"missing: {listed(missing)}",
-            hint="dpf predict --input TABLE --missing-genes impute fills them with the training mean",
+            hint=f"dpf predict --input TABLE --missing-genes impute fills them with {filling(header)}",
         )
     return np.array([position[gene] for gene in header["genes"]], dtype=np.intp)
+
+
+def filling(header: dict[str, Any]) -> str:
+    """What a model puts where a gene is missing: the value that its z-score centres the gene on, in words."""
+    on_controls = header["settings"]["train"].get("gene_center", "wells") == "controls"
+    return "the mean of the training controls" if on_controls else "the training mean"
 
 
 def project_outputs(project: Project, inputs: Inputs, model: ModelFile, progress: Progress | None = None) -> Outputs:
@@ -203,7 +209,8 @@ def run_members(
 ) -> Outputs:
     """Forward every well through every member.
 
-    `missing`, of shape (G,), marks genes that were not measured: each member puts its own training mean there.
+    `missing`, of shape (G,), marks genes that were not measured: each member puts there what it centres them on
+    (`filling`), its own.
     """
     from dpf.training.device import resolve_compute
     from dpf.training.inference import predict_starts, predict_wells

@@ -15,7 +15,7 @@ from dpf.project.directory import Project
 from dpf.tables.storage import write_table
 from dpf.workflows.geometry import Speakers, choose_speakers, geometry_columns
 from dpf.workflows.new_wells import InputScale, NewWells, on_model_scale
-from dpf.workflows.outputs import Outputs, find_model, known_parts, run_members
+from dpf.workflows.outputs import Outputs, filling, find_model, known_parts, run_members
 from dpf.workflows.predict import PredictResult, latent_columns, model_calibration, predicted_columns
 from dpf.workflows.progress import Progress, Silent
 
@@ -42,7 +42,8 @@ def predict_new(
     output
         Where the table goes; None: `results/<model>/predictions_<table's name>.parquet`.
     impute_missing
-        Fill genes the table lacks with each member's training mean, instead of refusing.
+        Fill genes the table lacks with what each member centres them on (`dpf.workflows.outputs.filling`), instead of
+        refusing.
     scale
         Whether the values are counts, which the model's own normalisation is applied to, or normalised already.
 
@@ -62,14 +63,14 @@ def predict_new(
     expression, missing = _aligned(file.header, wells, impute_missing)
     if missing.any():
         progress.warn(
-            f"{missing.sum():,} of the model's {len(missing):,} genes are not in {wells.where.name}; filled with the "
-            "training mean"
+            f"{missing.sum():,} of the model's {len(missing):,} genes are not in {wells.where.name}; filled with "
+            f"{filling(file.header)}"
         )
     extra = len(wells.genes) - int((~missing).sum())
     if extra:
         progress.log(f"{extra:,} genes of {wells.where.name} are not in the model and are ignored")
     _warn_units(expression[:, ~missing], trained.members[0].gene_mean.numpy()[~missing],
-                trained.members[0].gene_std.numpy()[~missing], progress)  # fmt: skip
+                trained.members[0].gene_std.numpy()[~missing], filling(file.header), progress)  # fmt: skip
     parts, known = known_parts(file.header, wells.well_ids)
     if known:
         progress.warn(f"{known:,} wells have the ids of wells this model was trained on (column part)")
@@ -111,7 +112,7 @@ def _aligned(header: dict[str, Any], wells: NewWells, impute: bool) -> tuple[NDA
 
 
 def _warn_units(
-    new: NDArray[np.float32], mean: NDArray[np.float32], std: NDArray[np.float32], progress: Progress
+    new: NDArray[np.float32], mean: NDArray[np.float32], std: NDArray[np.float32], centre: str, progress: Progress
 ) -> None:
     """Say so when the new values look as if they were in other units than the training's."""
     varying = std > 0
@@ -122,7 +123,7 @@ def _warn_units(
     if shift > 3 or not 0.2 < spread < 5:
         progress.warn(
             f"these values do not look like the training's: the median gene lies {shift:.1f} training standard "
-            f"deviations away and has {spread:.2g} times its spread (training: mean {np.median(mean):.3g}, here "
+            f"deviations from {centre} and has {spread:.2g} times its spread (there: mean {np.median(mean):.3g}, here "
             f"{np.median(new.mean(0)):.3g}). Same normalisation? Predictions are extrapolations otherwise"
         )
 

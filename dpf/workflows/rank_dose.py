@@ -24,7 +24,6 @@ _DRAWN = 25
 _POINTS = 100
 #: What a panel says where no curve is drawn, by `dpf.analysis.dose.dose_shape`.
 _NOTES = {
-    "no plateau": "EC₅₀ beyond the doses",
     "rising": "rising, no EC₅₀",
     "falling": "falling, no EC₅₀",
     "flat": "flat: at its plateau",
@@ -74,7 +73,9 @@ def dose_response(wells: RankedWells, inputs: Inputs, found: Evidence) -> DoseRe
     For compounds of at least three concentrations above 0. The trend compares the doses of one compound with each
     other, never with the controls, so it needs no held-out wells. Wells at 0 or without a concentration are left out
     and counted. A negative concentration is no concentration: no curve is then fitted, and that is said. `shape` says
-    in a word what the doses show (`dpf.analysis.dose.dose_shape`).
+    in a word what the doses show (`dpf.analysis.dose.dose_shape`). `ec50`, `hill`, `bottom` and `top` are empty where
+    the EC50 is not identified, and `no_ec50_because` says why; `ec50_low` and `ec50_high` stay as its bounds, an open
+    end being 0 or infinite.
 
     Returns
     -------
@@ -132,13 +133,21 @@ def _fit_all(
         found.append(
             {"compound": names[row], "response": name, "shape": shape, "n": len(own),
              "doses": len(np.unique(dose[own])),
-             "ec50": fit.ec50, "ec50_low": fit.ec50_low, "ec50_high": fit.ec50_high, "hill": fit.hill,
-             "bottom": fit.bottom, "top": fit.top, "r_squared": fit.r_squared, "p_flat": fit.p_flat,
-             "no_fit_because": fit.failure, "trend_tau": trend.tau, "trend_p": trend.p}
+             **_claimed(fit), "r_squared": fit.r_squared, "p_flat": fit.p_flat,
+             "no_ec50_because": fit.failure or fit.open_because, "trend_tau": trend.tau, "trend_p": trend.p}
         )  # fmt: skip
-    table = pl.DataFrame(found, schema_overrides={"no_fit_because": pl.String}, infer_schema_length=None)
+    table = pl.DataFrame(found, schema_overrides={"no_ec50_because": pl.String}, infer_schema_length=None)
     q = benjamini_hochberg(table.get_column("trend_p").to_numpy()) if found else np.zeros(0)
     return table.with_columns(trend_q=pl.Series(q, dtype=pl.Float64)).fill_nan(None), fits
+
+
+def _claimed(fit: DoseFit) -> dict[str, float]:
+    """The curve's numbers that the wells support: all of them, or the ends of the interval of the EC50 alone."""
+    ends = {"ec50_low": fit.ec50_low, "ec50_high": fit.ec50_high}
+    of_curve = {"hill": fit.hill, "bottom": fit.bottom, "top": fit.top}
+    if not fit.identified:
+        return {"ec50": float("nan")} | ends | dict.fromkeys(of_curve, float("nan"))
+    return {"ec50": fit.ec50} | ends | of_curve
 
 
 def strongest(table: pl.DataFrame, evidence: Evidence) -> NDArray[np.intp]:
@@ -172,7 +181,7 @@ def draw_dose(
             [values[places] for places in own],
             side,
             fits=[_curve(fits[index], result.dose[places], Curve) for index, places in zip(order, own, strict=True)],
-            notes=[_NOTES.get(table.item(int(index), "shape")) for index in order],
+            notes=[_note(table.item(int(index), "shape"), fits[index]) for index in order],
             controls=values[inputs.is_control],
             response_label="standardised distance T" if name == "t" else "position on the activation axis (robust SD)",
             signed=name == "activation",
@@ -186,5 +195,14 @@ def _curve(fit: DoseFit, dose: Floats, curve: Any) -> Any:
         return None
     at = np.geomspace(dose.min(), dose.max(), _POINTS)
     share = 0.5 * (1 + np.tanh(0.5 * fit.hill * np.log(at / fit.ec50)))
-    high = fit.ec50_high if np.isfinite(fit.ec50_high) else float("nan")
-    return curve(at, fit.bottom + (fit.top - fit.bottom) * share, fit.ec50, fit.ec50_low or float("nan"), high)
+    values = fit.bottom + (fit.top - fit.bottom) * share
+    if fit.identified:
+        return curve(at, values, fit.ec50, fit.ec50_low, fit.ec50_high)
+    inside = [dose.min() <= bound <= dose.max() for bound in (fit.ec50_low, fit.ec50_high)]
+    low, high = (bound if told else np.nan for bound, told in zip((fit.ec50_low, fit.ec50_high), inside, strict=True))
+    return curve(at, values, float("nan"), low, high)
+
+
+def _note(shape: str, fit: DoseFit) -> str | None:
+    """A fit that is drawn without its EC50 is named by its shape; the figure adds the bound, where there is one."""
+    return shape if fit.failure is None else _NOTES.get(shape)

@@ -169,8 +169,9 @@ def _untested(design: _Design, eligible: int) -> list[str]:
     missing = eligible - len(design.tested)
     if not missing:
         return []
+    stand = "compound stands" if missing == 1 else "compounds stand"
     return [
-        f"{missing:,} compounds stand on a plate without (enough) controls: no p-value for them (--match screen "
+        f"{missing:,} {stand} on a plate without (enough) controls: no p-value for them (--match screen "
         "compares with the controls of all plates)"
     ]
 

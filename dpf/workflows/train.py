@@ -15,7 +15,6 @@ from dpf.model.checkpoint import save_model
 from dpf.model.network import TargetLayout
 from dpf.project.directory import ModelFolder, Project
 from dpf.project.lock import writing
-from dpf.tables.normalisation_table import read_normalisation
 from dpf.tables.storage import write_table
 from dpf.tensors.splits import Part, split_fingerprint, table_from_splits
 from dpf.training.device import resolve_compute
@@ -25,8 +24,9 @@ from dpf.training.member import EpochRecord, MemberTraining
 from dpf.training.probe import probe
 from dpf.training.resume import RunState, SavedRun, discard_run, load_run, run_identity, save_run
 from dpf.workflows.history import draw_loss_curve, history_row, history_table
-from dpf.workflows.inputs import read_inputs, read_measured
+from dpf.workflows.inputs import project_normalisation, read_inputs, read_measured
 from dpf.workflows.members import begin_member, prepare_member
+from dpf.workflows.model_papers import card_is_of_other_weights
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.run_log import RunLog
 from dpf.workflows.splitting import split_wells
@@ -96,7 +96,7 @@ def train_project(
         deterministic=settings.compute.deterministic, compiled=compute.compiled, processes=team.ranks.world,
     )  # fmt: skip
     events = TensorBoardEvents(folder.tensorboard) if tensorboard and team.leads else None
-    normalisation = read_normalisation(project.normalisation)
+    normalisation = project_normalisation(project)
     run = TrainingRun(
         settings, inputs, measured, parts, compute, layout, folder, identity, time.monotonic(), progress, normalisation,
         team, events,
@@ -234,6 +234,12 @@ def _write_model(run: TrainingRun, state: RunState) -> TrainResult:
     else:
         folder.tuning.unlink(missing_ok=True)
     folder.diverged.unlink(missing_ok=True)
+    # The calibration stays: predict does not use it with these weights, and says why it gives no intervals.
+    if card_is_of_other_weights(folder):
+        folder.card.unlink()
+        run.progress.log(
+            f"removed {folder.card.name} of the model that this one replaces; dpf evaluate writes a new one"
+        )
     return TrainResult(folder, metrics)
 
 

@@ -108,7 +108,8 @@ def keep_best(run: TrainingRun, state: RunState, training: MemberTraining, error
     if run.team.leads:
         if best:
             so_far = replace(run, parts=run.parts[: len(best)])
-            save_model(path, trained_model(so_far, best, about_model(so_far, epochs, tuned)))
+            about = {**about_model(so_far, epochs, tuned), "diverged": where}
+            save_model(path, trained_model(so_far, best, about))
         discard_run(run.folder.resume)
     run.team.told(True)  # nobody ends the run before it is written
     return DivergedError(error.what, where=where, found=error.found, hint=f"{error.hint}; {kept}")

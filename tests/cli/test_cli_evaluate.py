@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from dpf.files import sha256_file
+from dpf.tables.storage import read_about, read_table, write_table
 
 BASELINES = {"mean", "position", "ridge", "kernel ridge", "pls", "other replicate"}
 TARGETS = ["Tscore", "CytoTRACE", "Pseudotime", "activation", "activated"]
@@ -194,3 +195,16 @@ def test_what_cannot_be_is_refused(demo, dpf, words, code, text):
     ran = dpf("evaluate", demo, *words)
     assert (ran.code, ran.out) == (code, ""), ran.err
     assert text in ran.err
+
+
+def test_a_target_measured_in_two_wells(demo, copy, ok):
+    project = copy(demo)
+    path = project / "inputs/wells.parquet"
+    wells, about = read_table(path, "wells"), read_about(path, "wells")
+    first = wells.filter(~pl.col("is_control")).item(0, "compound")
+    few = pl.when(pl.col("compound") == first).then(pl.col("Tscore")).otherwise(None)
+    write_table(path, wells.with_columns(Tscore=few), "wells", about)
+    trained = ok("train", project, "--folds", 3, "--epochs", 1)
+    assert "R² - /" in trained.err
+    ran = ok("evaluate", project)  # and no warning of numpy's: they are errors here
+    assert "Tscore was measured in 2 of these wells (1 compound): its figures are rough" in ran.err

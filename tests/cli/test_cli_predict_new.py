@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from dpf.tables.storage import read_expression
+from dpf.tables.storage import read_about, read_expression, read_table, write_table
 
 
 @pytest.fixture
@@ -133,6 +133,26 @@ def test_each_member_imputes_its_own_mean(folded, ok, wells, tmp_path):
         with torch.inference_mode():
             found.append(network.predict(torch.tensor(values.to_numpy(), dtype=torch.float32)).scores[:, 0].numpy())
     np.testing.assert_allclose(imputed["Tscore_predicted"], np.mean(found, axis=0), atol=1e-5)
+
+
+def test_a_model_centred_on_controls_says_so(demo, copy, dpf, ok, wells, tmp_path):
+    project = copy(demo)
+    ok("train", project, "--epochs", 1, "--set", "train.gene_center=controls")
+    gone = wells.columns[3]
+    wells.drop(gone).with_columns(pl.col(wells.columns[4:]) * 100).write_csv(tmp_path / "m.csv")
+    words = ["--output", tmp_path / "o.parquet", "--missing-genes", "impute"]
+    told = " ".join(ok("predict", project, "--input", tmp_path / "m.csv", *words).err.split())
+    assert "1 of the model's 24 genes are not in m.csv; filled with the mean of the training controls" in told
+    assert "training standard deviations from the mean of the training controls" in told
+    expression = project / "inputs/expression.parquet"
+    whole, about = read_table(expression, "expression"), read_about(expression, "expression")
+    write_table(expression, whole.drop(gone), "expression", about)
+    genes = project / "inputs/genes.parquet"
+    kept, about = read_table(genes, "genes").filter(pl.col("gene") != gone), read_about(genes, "genes")
+    write_table(genes, kept, "genes", about)
+    ran = dpf("predict", project)
+    assert ran.code == 5
+    assert "fills them with the mean of the training controls" in " ".join(ran.err.split())
 
 
 def test_no_gene_in_common(folded, dpf, wells, tmp_path):

@@ -69,7 +69,7 @@ def test_a_compound_of_one_well_is_ranked_and_what_cannot_be_said_is_said(projec
 
 def test_a_compound_on_a_plate_without_controls(project, ok):
     ran = ok("rank", project, "--match", "plate")
-    assert "1 compounds stand on a plate without (enough) controls: no p-value for them" in ran.err
+    assert "1 compound stands on a plate without (enough) controls: no p-value for them" in ran.err
     alone = ran.rows.filter(pl.col("compound") == "drug 4").row(0, named=True)
     assert (alone["p"], alone["verdict"]) == (None, None)
     assert alone["t"] is not None

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from dpf.files import sha256_file
-from dpf.tables.storage import read_about
+from dpf.tables.storage import read_about, read_table, write_table
 
 pytestmark = pytest.mark.usefixtures("sketches")
 
@@ -282,3 +282,54 @@ def test_a_model_of_other_genes_is_refused(folded, screen, ok, dpf, tmp_path):
     ran = dpf("predict", tmp_path / "p", "--model", folded / "models/default/model.safetensors")
     assert ran.code == 5
     assert "24 of the model's 24 genes are not in the data" in ran.err
+
+
+def papers(project: Path, dpf) -> dict[str, str | None]:
+    listed = dpf("info", project, "--format", "json").envelope["data"]["results"]
+    return {row["path"]: row["stale"] for row in listed if row["path"].startswith("models/")}
+
+
+def test_a_card_goes_with_the_model_it_is_of(folded, copy, ok, dpf):
+    project = copy(folded)
+    ok("evaluate", project)
+    card, calibration = (project / f"models/default/{name}" for name in ("card.md", "calibration.json"))
+    named = ["models/default/card.md", "models/default/calibration.json"]
+    assert papers(project, dpf) == dict.fromkeys(named)
+    ran = ok("train", project, "--folds", 3)  # the same weights byte for byte: the papers are still true
+    assert "removed" not in ran.err
+    assert card.is_file()
+    kept = card.read_bytes()
+    ran = ok("train", project, "--seed", 2)
+    assert "removed card.md of the model that this one replaces; dpf evaluate writes a new one" in ran.err
+    assert not card.exists()
+    assert papers(project, dpf) == {named[1]: "the model has been trained again since"}
+    assert "trained again since it was calibrated" in ok("predict", project).err
+    card.write_bytes(kept)  # as a killed training, or a dpf that did not remove it, would leave it
+    assert papers(project, dpf) == dict.fromkeys(named, "the model has been trained again since")
+    assert "models/default/card.md  STALE: the model has been trained again since" in ok("info", project).out
+    calibration.write_text("{")
+    ran = dpf("info", project)
+    assert (ran.code, "PROBLEM  the model's calibration cannot be read" in ran.out) == (0, True)
+    assert "removed card.md" in ok("train", project, "--seed", 3).err
+
+
+def test_a_card_of_other_inputs_is_stale(folded, copy, ok, dpf):
+    project = copy(folded)
+    ok("evaluate", project)
+    wells = project / "inputs/wells.parquet"
+    table, about = read_table(wells, "wells"), read_about(wells, "wells")
+    write_table(wells, table.with_columns(note=pl.lit("new")), "wells", about)
+    assert papers(project, dpf)["models/default/card.md"] == "the inputs have changed since"
+
+
+def test_info_lists_baselines(demo, copy, ok, dpf):
+    project = copy(demo)
+    ok("evaluate", project, "--baselines-only")
+    listed = dpf("info", project, "--format", "json").envelope["data"]["results"]
+    assert listed == [{"path": f"baselines/{name}.parquet", "stale": None} for name in ("comparisons", "scoreboard")]
+    wells = project / "inputs/wells.parquet"
+    about = read_about(wells, "wells")
+    write_table(wells, read_table(wells, "wells").with_columns(note=pl.lit("new")), "wells", about)
+    assert "baselines/scoreboard.parquet  STALE: the inputs have changed since" in ok("info", project).out
+    (project / "baselines/scoreboard.parquet").write_bytes(b"PAR1")
+    assert "PROBLEM  a table cannot be read" in ok("info", project).out

@@ -546,11 +546,18 @@ def test_a_training_that_diverges_keeps_its_best_weights(trained, copy, dpf, ok,
     assert not (project / "models/default/resume.safetensors").exists()
     header = read_model_header(kept)
     assert len(header["best_epochs"]) == len(header["parts"]) == header["members"] == 2
+    told = dpf("info", project, "--format", "json").envelope["data"]["diverged"]
+    assert [(one["path"], one["where"], one["stale"]) for one in told] == [
+        ("models/default/diverged.safetensors", "epoch 3 of 3, member 1", False)
+    ]
+    assert told[0]["best_epochs"] == header["best_epochs"]
+    assert "the loss stopped being a number in epoch 3 of 3, member 1" in ok("info", project).out
     predicted = ok("predict", project, "--model", kept).rows
     assert predicted.height == 48
     assert predicted["Tscore_predicted"].is_finite().all()
     ok("train", project, "--epochs", 1)
     assert not kept.exists()
+    assert dpf("info", project, "--format", "json").envelope["data"]["diverged"] == []
 
 
 def test_a_training_that_diverges_at_once_keeps_nothing(demo, copy, dpf):

@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
-from typer.testing import CliRunner
+from commands import Ran, dpf
 
 from dpf.analysis.check_items import CheckItem
-from dpf.cli.app import app
 from dpf.cli.verdicts import print_items
 from dpf.tables.simulate import simulate
 from dpf.tables.simulate_design import SimulationDesign
+from dpf.tables.storage import read_about, read_table, write_table
 from dpf.workflows.initialise import create_demo
 
 TINY = ("model.width=8", "model.heads=2", "model.feed_forward=8", "model.layers=1", "model.latent=6", "train.epochs=1")
 COLUMNS = ["name", "group", "verdict", "value", "text", "advice", "rule"]
-
-
-class Ran(NamedTuple):
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        assert self.out.count("\n") == 1
-        envelope = json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-        assert envelope["dpf"] == 1
-        assert envelope["status"] == "ok"
-        return envelope["data"]
-
-
-def dpf(*words: object) -> Ran:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    return Ran(result.exit_code, result.stdout, result.stderr)
 
 
 def demo(path: Path, **changes: object) -> Path:
@@ -193,3 +170,17 @@ def test_rank_and_info_show_the_verdict_again(tmp_path, bad):
     assert dpf("info", path, "--format", "json").data["design"] == design
     ran = dpf("rank", path, "--set", "targets.activation=''")
     assert "design not checked as it is now (the targets have changed since)" in ran.err
+
+
+def test_a_screen_in_which_no_gene_varies_is_told_so(tmp_path):
+    project = demo(tmp_path / "p")
+    path = project / "inputs/expression.parquet"
+    whole, about = read_table(path, "expression"), read_about(path, "expression")
+    write_table(path, whole.with_columns(pl.lit(5.0, pl.Float32).alias(name) for name in whole.columns[1:]),
+                "expression", about)  # fmt: skip
+    ran = check(project, "--format", "json")
+    assert ran.code == 0, ran.err
+    items = {row["name"]: row for row in ran.data["rows"]}
+    assert "position effect: expression" not in items
+    assert items["constant genes"]["verdict"] == "fail"
+    assert "nothing to learn from" in items["constant genes"]["advice"]

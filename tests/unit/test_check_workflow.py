@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from listening import Listener
 
 from dpf import __version__
 from dpf.analysis.check_items import CheckItem
@@ -34,7 +35,6 @@ from dpf.tables.storage import (
 from dpf.workflows.check import FEWEST_PERMUTATIONS, LIBRARY_SIZE, CheckResult, check_project, quality_column
 from dpf.workflows.initialise import create_demo, create_project
 from dpf.workflows.integrity import read_back
-from dpf.workflows.progress import Silent
 from dpf.workflows.stored_check import EXCHANGEABLE, design_lines, stored_check
 from dpf.workflows.suggesting import LayoutWish, read_compound_list, suggest
 
@@ -293,18 +293,12 @@ def test_a_model_file_that_cannot_be_read_fails(project):
 
 
 def test_wells_that_share_a_place_are_reported_and_not_drawn(project):
-    class Listening(Silent):
-        said = ""
-
-        def warn(self, text: str) -> None:
-            self.said += text
-
     rewrite_wells(project, lambda wells: wells.with_columns(row=pl.lit("A"), column=pl.lit(1, pl.Int64)))
-    listener = Listening()
+    listener = Listener()
     result = checked(project, figures=True, progress=listener)
     assert by_name(result)["repeated positions"].verdict == "fail"
     assert result.figures == ()
-    assert "96 wells" in listener.said
+    assert "96 wells" in " ".join(listener.warnings)
 
 
 def test_without_positions_there_is_no_figure(project):

@@ -87,10 +87,17 @@ def test_plates_that_differ_are_a_warning_while_each_has_controls() -> None:
     plate = np.array([name == screen.plate[0] for name in screen.plate])  # type: ignore[index]
     shifted = {"score": screen.targets["Tscore"] + 4.0 * plate}
     parts = (screen.plate, screen.row, screen.column, shifted)
-    assert checked(DesignInput(screen.compound, screen.is_control, *parts))["position effect: score"].verdict == "warn"
+    found = checked(DesignInput(screen.compound, screen.is_control, *parts))
+    assert found["position effect: score"].verdict == "warn"
+    alone = found["position alone: score"]
+    assert alone.verdict == "warn"
+    assert "; the plate alone at 0." in alone.text
+    assert "within plates, row and column at " in alone.text
+    assert alone.table["within_plates"][0] < 0.14 < 0.5 < alone.table["plate_alone"][0]
+    assert alone.advice == "compare every well with the controls of its own plate"
     one_sided = screen.is_control & plate
     found = checked(DesignInput(screen.compound, one_sided, *parts))
-    assert found["position effect: score"].verdict == "fail"
+    assert found["position effect: score"].verdict == found["position alone: score"].verdict == "fail"
     assert found["controls: number"].verdict == "warn"
 
 

@@ -438,6 +438,10 @@ def test_dose_curves(tmp_path):
     assert points(figure) == 5
     said = dose_curves(["a", "b"], [dose] * 2, [[0] * 6] * 2, [1, 1], fits=[None, None], notes=["flat", None])
     assert [axes.get_title(loc="left") for axes in said.axes] == ["a\nflat", "b\nno fit"]
+    bounds = [fit._replace(ec50=np.nan, low=0.0), fit._replace(ec50=np.nan, high=np.inf)]
+    said = dose_curves(["a", "b"], [dose] * 2, [[0] * 6] * 2, [1, 1], fits=bounds, notes=["rising", None])
+    assert [axes.get_title(loc="left") for axes in said.axes] == ["a\nrising, EC₅₀ ≤ 3", "b\nEC₅₀ ≥ 0.5"]
+    assert "EC₅₀ (its interval)" not in texts(said)
     words = {
         "concentration (µM)\n6 of 7 compounds\nabove 0: activating; below 0: suppressing",
         "standardised distance T",

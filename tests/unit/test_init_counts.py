@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 import pytest
-from typer.testing import CliRunner
+from commands import Ran, dpf, ok
 
-from dpf.cli.app import app
-from dpf.tables.normalisation_table import read_normalisation
-from dpf.tables.storage import read_about, read_expression, read_table
+from dpf.tables.normalisation_table import read_normalisation, write_normalisation
+from dpf.tables.storage import read_about, read_expression, read_table, write_table
 
 GENES = [*(f"G{i}" for i in range(40)), "MT-CO1", "ERCC-00130"]
 TINY = [
@@ -22,23 +22,6 @@ TINY = [
     *("--set", "model.layers=1", "--set", "model.latent=5", "--threads", 1, "--precision", "fp32", "--device", "cpu"),
 ]
 GMT = "up\tx\tG0\tG1\tG2\nfar_UP\tx\tG3\nfar_DN\tx\tG4\tG99\n"
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def dpf(*words: object) -> Ran:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    return Ran(result.exit_code, result.stdout, result.stderr)
-
-
-def ok(*words: object) -> Ran:
-    ran = dpf(*words)
-    assert ran.code == 0, ran.err
-    return ran
 
 
 def counts(seed: int, wells: int = 24) -> np.ndarray:
@@ -105,6 +88,48 @@ def _with_shallow() -> np.ndarray:
     values = counts(1)
     values[5] = 1
     return values
+
+
+@pytest.mark.parametrize("harm", ["gone", "edited", "of another project", "truncated"])
+def test_a_normalisation_that_is_not_the_project_s_is_found(made: Made, tmp_path: Path, harm: str) -> None:
+    project = shutil.copytree(made.path, tmp_path / "project")
+    path = project / "inputs" / "normalisation.parquet"
+    whole, fitted = path.read_bytes(), read_normalisation(path)
+    if harm == "gone":
+        path.unlink()
+    elif harm == "truncated":
+        path.write_bytes(whole[:-100])
+    else:
+        shares = fitted.depth_share[::-1] if harm == "edited" else fitted.depth_share
+        genes = fitted.depth_genes if harm == "edited" else tuple(f"x{i}" for i in range(len(fitted.depth_genes)))
+        write_normalisation(path, replace(fitted, depth_genes=genes, depth_share=shares))
+    text = "truncated or is not a Parquet file" if harm == "truncated" else "not the one that the expression was made"
+    ran = dpf("train", project)
+    assert (ran.code, ran.out) == (4, "")
+    assert text in ran.err
+    assert "dpf init again" in ran.err or harm == "truncated"
+    items = json.loads(dpf("check", project, "--format", "json").out)["data"]["rows"]
+    tables = next(item for item in items if item["name"] == "input tables")
+    assert (tables["verdict"], text in tables["text"]) == ("fail", True)
+    # A model trained before carries its own, and needs no other.
+    ok("predict", project, "--input", made.files / "P2-counts.csv", "--output", tmp_path / "new.parquet")
+    path.write_bytes(whole)
+    ok("train", project, *TINY, "--epochs", 1)
+
+
+def test_an_older_project_s_normalisation_must_know_its_genes(made: Made, tmp_path: Path) -> None:
+    project = shutil.copytree(made.path, tmp_path / "project")
+    path, wells = project / "inputs" / "normalisation.parquet", project / "inputs" / "wells.parquet"
+    about = read_about(wells, "wells")
+    del about["normalisation_sha256"]  # as dpf wrote it before it was kept
+    write_table(wells, read_table(wells, "wells"), "wells", about)
+    ok("train", project, *TINY, "--epochs", 1)
+    fitted = read_normalisation(path)
+    write_normalisation(path, replace(fitted, depth_genes=tuple(f"x{i}" for i in range(len(fitted.depth_genes)))))
+    ran = dpf("train", project)
+    assert ran.code == 4
+    assert "not that of this screen" in ran.err
+    assert "it knows 0 of the screen's 30 genes" in ran.err
 
 
 def rows(ran: Ran) -> pl.DataFrame:

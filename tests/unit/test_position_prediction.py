@@ -9,13 +9,16 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
+from dpf.analysis import metrics
 from dpf.analysis.design_input import DesignInput, compound_units, locate
 from dpf.analysis.position_prediction import (
     auroc_of_columns,
+    auroc_within,
     groups_with_controls_as_one,
     one_hot_positions,
     predict_from_position,
     r2_of_columns,
+    r2_within,
     ridge_out_of_fold,
 )
 
@@ -105,6 +108,53 @@ def test_controls_are_one_group() -> None:
     assert alone is not None
     assert together.score < 0.1
     assert alone.score > 0.9
+
+
+def test_within_plates_is_what_the_metrics_say_within_a_stratum() -> None:
+    rng = np.random.default_rng(5)
+    plate = np.repeat([0, 1, 2], 20)
+    y, f = rng.normal(size=(60, 3)) + plate[:, None], rng.normal(size=(60, 3)).round(1)
+    label = (y > 1).astype(float)
+    for k in range(3):
+        less = [v - np.array([v[plate == p].mean() for p in plate]) for v in (y[:, k], f[:, k])]
+        assert r2_within(y, f, plate)[k] == pytest.approx(r2_score(*less))
+        assert auroc_within(label, f, plate)[k] == pytest.approx(metrics.auroc(label[:, k], f[:, k], plate))
+    assert np.isnan(auroc_within((plate == 1).astype(float)[:, None], f[:, :1], plate)[0])
+
+
+def test_what_differs_between_plates_is_told_from_what_does_within() -> None:
+    rng = np.random.default_rng(6)
+    screen = design([f"c{i}" for i in rng.permutation(np.repeat(np.arange(96), 2))])
+    positions, groups = locate(screen), groups_of(screen)
+    noise, plate = rng.normal(size=192), np.repeat([0.0, 1.0], 96)
+    between = predict_from_position(noise + 3 * plate, positions, groups, False, rng)
+    assert between is not None
+    assert between.plate == pytest.approx(between.score, abs=0.1)
+    assert between.score > 0.5
+    assert between.within < 0.05 < between.within_p
+    inside = predict_from_position(noise + 0.4 * COLUMNS, positions, groups, False, rng)
+    assert inside is not None
+    assert inside.plate < 0.05
+    assert inside.within == pytest.approx(inside.score, abs=0.05)
+    assert inside.within_p == 0.001
+    label = predict_from_position((noise + 2 * plate > 1.0).astype(float), positions, groups, True, rng)
+    assert label is not None
+    assert label.plate > 0.7
+    assert label.within < 0.6
+
+
+def test_within_p_keeps_its_level_beside_a_plate_effect() -> None:
+    rng = np.random.default_rng(7)
+    found = []
+    for _ in range(120):
+        compound = rng.permutation(np.repeat(np.arange(96), 2))
+        screen = design([f"c{i}" for i in compound])
+        values = rng.normal(size=96)[compound] + 0.5 * rng.normal(size=192) + 3 * np.repeat([0, 1], 96)
+        result = predict_from_position(values, locate(screen), groups_of(screen), False, rng, permutations=99)
+        assert result is not None
+        found.append(result.within_p)
+    assert np.mean(np.array(found) <= 0.05) < 0.12
+    assert np.mean(np.array(found) <= 0.5) == pytest.approx(0.5, abs=0.15)
 
 
 @pytest.mark.parametrize(

@@ -378,6 +378,8 @@ def test_a_file_that_is_no_normalisation_is_refused(tmp_path) -> None:
         (pl.DataFrame({"gene": ["a"], "depth_share": [1.0]}), {}),
         (pl.DataFrame({"gene": ["a"], "depth_share": [1.0]}), {"method": "vst"}),
         (pl.DataFrame({"gene": ["a"], "depth_share": [1.0]}), {"method": "tmm"}),
+        (pl.DataFrame({"gene": ["a"], "depth_share": [float("nan")]}), {"method": "log-cpm"}),
+        (pl.DataFrame({"gene": ["a"], "depth_share": [-1.0]}), {"method": "log-cpm"}),
     ]:
         write_table(path, frame, "normalisation", {"normalisation": about})
         with pytest.raises(DataError, match="normalisation"):

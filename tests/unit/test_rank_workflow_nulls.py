@@ -113,7 +113,7 @@ def test_a_compound_on_a_plate_without_controls_is_not_tested_and_that_is_said()
     wells = rank_wells(outputs, inputs, rows.codes, SETTINGS.latent, "none")
     tests = run_tests(wells, inputs, rows, RankChoices(match="plate"), np.random.default_rng(0))
     assert np.flatnonzero(np.isnan(tests.p)).tolist() == [3]
-    assert any("1 compounds stand on a plate without (enough) controls" in text for text in tests.statements)
+    assert any("1 compound stands on a plate without (enough) controls" in text for text in tests.statements)
 
 
 def test_a_tail_fit_orders_what_ties_at_the_floor_and_calls_nothing():

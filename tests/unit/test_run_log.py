@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
+from listening import Listener
 from test_workflows_history import LAYOUT, row
 
 from dpf.config import TrainSettings
@@ -13,24 +14,6 @@ from dpf.workflows import run_log
 from dpf.workflows.run_log import RunLog
 
 WELLS = [30, 20]
-
-
-class Listener:
-    def __init__(self) -> None:
-        self.total = self.done = 0
-        self.lines: list[str] = []
-
-    def start(self, task: str, total: int, unit: str) -> None:
-        self.total, self.done = total, 0
-
-    def advance(self, amount: int) -> None:
-        self.done += amount
-
-    def shorten(self, amount: int) -> None:
-        self.total -= amount
-
-    def log(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def begun(tmp_path, rows, member=0, **train):

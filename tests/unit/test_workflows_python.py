@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from listening import Listener
 
 from dpf.errors import ProjectError
 from dpf.project.directory import Project, open_project
@@ -25,32 +26,6 @@ SMALL = (
     *("model.width=8", "model.heads=1", "model.layers=1", "model.feed_forward=8", "model.latent=3", "model.start=none"),
     *("train.epochs=1", "train.folds=2", "compute.threads=1", "compute.precision=fp32", "compute.device=cpu"),
 )
-
-
-class Listener:
-    """A progress that remembers how much it was told."""
-
-    def __init__(self) -> None:
-        self.total = self.done = 0
-        self.said: list[str] = []
-
-    def plan(self, text: str) -> None:
-        self.said.append(text)
-
-    def start(self, task: str, total: int, unit: str) -> None:
-        self.total, self.done = total, 0
-
-    def advance(self, amount: int) -> None:
-        self.done += amount
-
-    def shorten(self, amount: int) -> None:
-        self.total -= amount
-
-    def log(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture(scope="module")
