@@ -22,7 +22,7 @@ from dpf.model.dropout import Noise, drop_and_add, drop_relu
 
 
 class Attention(Protocol):
-    """A program that computes softmax attention, and what stands between the products around it.
+    """A program that computes a layer: softmax attention, and what follows it.
 
     `torch_attention`, or `dpf.model.native_attention`.
     """
@@ -33,11 +33,8 @@ class Attention(Protocol):
     def cross(self, q: Tensor, kv: Tensor) -> Tensor:
         """Of queries (B, Q, H, K) over the keys and values (B, P, 2, H, K) of others, to (B, Q, H, K)."""
 
-    def add_norm(self, residual: Tensor, mixed: Tensor, layer: nn.LayerNorm, noise: Noise | None) -> Tensor:
-        """``layer(residual + drop(mixed))`` of a `mixed` that has its gain already."""
-
-    def drop_relu(self, x: Tensor, noise: Noise | None) -> Tensor:
-        """``drop(relu(x))`` of an `x` that has its gain already and may be written over."""
+    def finish(self, layer: EncoderLayer, tokens: Tensor, heads: Tensor, noise: Noise | None) -> Tensor:
+        """What follows attention: the heads (B, G, H, K) joined, residual and norm; feed-forward, residual and norm."""
 
 
 class _TorchAttention:
@@ -49,11 +46,12 @@ class _TorchAttention:
         k, v = kv.permute(2, 0, 3, 1, 4)  # each (B, H, P, K)
         return F.scaled_dot_product_attention(q.transpose(1, 2), k, v).transpose(1, 2)  # (B, Q, H, K)
 
-    def add_norm(self, residual: Tensor, mixed: Tensor, layer: nn.LayerNorm, noise: Noise | None) -> Tensor:
-        return normalise(drop_and_add(residual, mixed, noise), layer)
-
-    def drop_relu(self, x: Tensor, noise: Noise | None) -> Tensor:
-        return drop_relu(x, noise)
+    def finish(self, layer: EncoderLayer, tokens: Tensor, heads: Tensor, noise: Noise | None) -> Tensor:
+        gain = noise.gain if noise else 1.0
+        tokens = normalise(drop_and_add(tokens, layer.join(heads, gain), noise), layer.attention_norm)
+        hidden = drop_relu(affine(tokens, layer.feed_forward_in, gain), noise)  # (B, G, F)
+        out = affine(hidden, layer.feed_forward_out, gain)  # (B, G, D)
+        return normalise(drop_and_add(tokens, out, noise), layer.feed_forward_norm)
 
 
 #: Attention as PyTorch ships it, on every device.
@@ -139,11 +137,11 @@ class EncoderLayer(nn.Module):
         self.feed_forward_out = nn.Linear(feed_forward, width)
         self.feed_forward_norm = nn.LayerNorm(width)
 
-    def attend(self, tokens: Tensor, attention: Attention = torch_attention, gain: float = 1.0) -> Tensor:
-        """Softmax attention of every gene over all genes, times `gain`; (B, G, D) to (B, G, D)."""
+    def attend(self, tokens: Tensor, attention: Attention = torch_attention) -> Tensor:
+        """Softmax attention of every gene over all genes; (B, G, D) to (B, G, H, K)."""
         batch, genes, width = tokens.shape
         qkv = affine(tokens, self.qkv).view(batch, genes, 3, self.heads, width // self.heads)  # (B, G, 3, H, K)
-        return self.join(attention(qkv), gain)
+        return attention(qkv)
 
     def queries(self, tokens: Tensor) -> Tensor:
         """The queries alone, for cross attention: (B, G, D) to (B, G, H, K)."""
@@ -163,15 +161,7 @@ class EncoderLayer(nn.Module):
 
     def forward(self, tokens: Tensor, noise: Noise | None = None, attention: Attention = torch_attention) -> Tensor:
         """(B, G, D) to (B, G, D); dropout is on exactly when `noise` is given."""
-        return self.finish(tokens, self.attend(tokens, attention, noise.gain if noise else 1.0), noise, attention)
-
-    def finish(self, tokens: Tensor, mixed: Tensor, noise: Noise | None, program: Attention) -> Tensor:
-        """What follows attention: residual and norm, then feed-forward, residual and norm; `mixed` has its gain."""
-        gain = noise.gain if noise else 1.0
-        tokens = program.add_norm(tokens, mixed, self.attention_norm, noise)
-        hidden = program.drop_relu(affine(tokens, self.feed_forward_in, gain), noise)  # (B, G, F)
-        out = affine(hidden, self.feed_forward_out, gain)  # (B, G, D)
-        return program.add_norm(tokens, out, self.feed_forward_norm, noise)
+        return attention.finish(self, tokens, self.attend(tokens, attention), noise)
 
 
 class Encoder(nn.Module):

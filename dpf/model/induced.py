@@ -39,12 +39,11 @@ class InducedLayer(EncoderLayer):
 
     def forward(self, tokens: Tensor, noise: Noise | None = None, attention: Attention = torch_attention) -> Tensor:
         """(B, G, D) to (B, G, D); dropout is on exactly when `noise` is given."""
-        gain = noise.gain if noise else 1.0
         points = self.points.to(tokens.dtype).expand(len(tokens), -1, -1)  # (B, P, D)
         found = attention.cross(self.point_layer.queries(points), self.keys_and_values(tokens))  # (B, P, H, K)
-        points = self.point_layer.finish(points, self.point_layer.join(found, gain), noise, attention)  # (B, P, D)
+        points = attention.finish(self.point_layer, points, found, noise)  # (B, P, D)
         found = attention.cross(self.queries(tokens), self.point_layer.keys_and_values(points))  # (B, G, H, K)
-        return self.finish(tokens, self.join(found, gain), noise, attention)
+        return attention.finish(self, tokens, found, noise)
 
 
 class InducedEncoder(Encoder):

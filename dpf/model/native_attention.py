@@ -12,12 +12,13 @@ import ctypes
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dpf.errors import DeviceError
 from dpf.model.dropout import Noise
-from dpf.model.encoder import torch_attention
+from dpf.model.encoder import EncoderLayer, torch_attention
 from dpf.model.native_build import load_library
+from dpf.model.native_layer import finish_layer
 from dpf.model.native_rows import WIDEST_ROW, NativeRows
 
 #: The widest head the kernel has been built for.
@@ -76,17 +77,11 @@ class NativeAttention:
         mixed: Tensor = _CrossAttention.apply(_fitting(q), kv, self)  # type: ignore[no-untyped-call]
         return mixed
 
-    def add_norm(self, residual: Tensor, mixed: Tensor, layer: nn.LayerNorm, noise: Noise | None) -> Tensor:
-        """``layer(residual + drop(mixed))`` of a `mixed` that has its gain already."""
-        if self._rows is None or residual.dtype != torch.bfloat16 or residual.shape[-1] > WIDEST_ROW:
-            return torch_attention.add_norm(residual, mixed, layer, noise)
-        return self._rows.add_norm(residual, mixed, layer, noise)
-
-    def drop_relu(self, x: Tensor, noise: Noise | None) -> Tensor:
-        """``drop(relu(x))`` of an `x` that has its gain already; in bf16 written over it."""
-        if self._rows is None or x.dtype != torch.bfloat16:
-            return torch_attention.drop_relu(x, noise)
-        return self._rows.drop_relu(x, noise)
+    def finish(self, layer: EncoderLayer, tokens: Tensor, heads: Tensor, noise: Noise | None) -> Tensor:
+        """What follows attention: the heads joined, residual and norm; feed-forward, residual and norm."""
+        if self._rows is None or tokens.dtype != torch.bfloat16 or tokens.shape[-1] > WIDEST_ROW:
+            return torch_attention.finish(layer, tokens, heads, noise)
+        return finish_layer(self._rows, layer, tokens, heads, noise)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The output, and the scores' log-sum-exp to base 2, float32 of shape (B, H, Q).
