@@ -21,7 +21,6 @@ class _Plan(NamedTuple):
     """What is no tensor that has a gradient."""
 
     kernels: NativeRows
-    gain: float
     norms: tuple[float, float]  # eps of both
     drops: tuple[Drop, Drop, Drop]  # of the heads' join, of the hidden units, of the feed-forward's output
 
@@ -34,7 +33,6 @@ def finish_layer(
     drops = [_drop(kernels, like, noise) for like in (tokens, hidden, tokens)]
     plan = _Plan(
         kernels,
-        noise.gain if noise else 1.0,
         (layer.attention_norm.eps, layer.feed_forward_norm.eps),
         (drops[0], drops[1], drops[2]),
     )
@@ -46,8 +44,8 @@ def finish_layer(
 
 def _drop(kernels: NativeRows, like: Tensor, noise: Noise | None) -> Drop:
     if noise is None or noise.p == 0.0:
-        return Drop(None, 0)
-    return Drop(noise.words(like, kernels.draw), noise.threshold)
+        return Drop()
+    return Drop(noise.words(like, kernels.draw), noise.threshold, noise.gain)
 
 
 class _Finish(torch.autograd.Function):
@@ -55,23 +53,21 @@ class _Finish(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, heads: Tensor, plan: _Plan, *weights: Tensor) -> Tensor:
-        kernels, gain, (first, second), drops = plan
+        kernels, (first, second), drops = plan
         w_join, b_join, n_first, c_first, w_in, b_in, w_out, b_out, n_second, c_second = weights
-        low = [_times(weight, gain).to(tokens.dtype) for weight in (w_join, w_in, w_out)]
+        low = [weight.to(tokens.dtype) for weight in (w_join, w_in, w_out)]
         rows = tokens.reshape(-1, tokens.shape[-1]).contiguous()  # (R, D)
         found = heads.reshape(len(rows), -1)  # (R, D)
         total = found @ low[0].t()
-        middle, stats = kernels.add_norm(rows, total, _times(b_join, gain), Norm(n_first, c_first, first), drops[0])
+        middle, stats = kernels.add_norm(rows, total, b_join, Norm(n_first, c_first, first), drops[0])
         hidden = middle @ low[1].t()  # (R, F)
-        kernels.drop_relu(hidden, _times(b_in, gain), drops[1])
+        kernels.drop_relu(hidden, b_in, drops[1])
         last = hidden @ low[2].t()
-        out, last_stats = kernels.add_norm(
-            middle, last, _times(b_out, gain), Norm(n_second, c_second, second), drops[2]
-        )
+        out, last_stats = kernels.add_norm(middle, last, b_out, Norm(n_second, c_second, second), drops[2])
         ctx.save_for_backward(
             found, total, stats, middle, hidden, last, last_stats, *low, n_first, n_second, drops[0].bits, drops[2].bits
         )
-        ctx.plan = _Plan(kernels, gain, plan.norms, (Drop(None, drops[0].threshold), Drop(None, 0), Drop(None, 0)))
+        ctx.kernels, ctx.drops = kernels, [drop._replace(bits=None) for drop in drops]
         ctx.shapes = tokens.shape, heads.shape
         return out.view(tokens.shape)
 
@@ -81,32 +77,32 @@ class _Finish(torch.autograd.Function):
         found, total, stats, middle, hidden, last, last_stats, join, into, out, n_first, n_second, *bits = (
             ctx.saved_tensors
         )
-        kernels, gain, _, (first, *_) = ctx.plan
+        kernels, (first, second, third) = ctx.kernels, ctx.drops
         tokens_shape, heads_shape = ctx.shapes
         wanted = ctx.needs_input_grad[3:]
 
         def of_weight(index: int, grad: Tensor, x: Tensor) -> Tensor | None:
-            return _times((grad.t() @ x).float(), gain) if wanted[index] else None
+            if not wanted[index]:
+                return None
+            # The same product either way; the kernels are a fifth faster with the longer side last.
+            long = grad.shape[1] > x.shape[1]
+            return (x.t() @ grad).t().float() if long else (grad.t() @ x).float()
 
         grad = grads[0].reshape(last.shape).contiguous()
         grad, mixed, (g_second, h_second, g_out) = kernels.add_norm_grad(
-            grad, last, last_stats, n_second, Drop(bits[1], first.threshold)
+            grad, last, last_stats, n_second, third._replace(bits=bits[1])
         )
         hidden_grad = mixed @ out  # (R, F)
         w_out = of_weight(6, mixed, hidden)
-        g_in = kernels.drop_relu_grad(hidden, hidden_grad)
+        g_in = kernels.drop_relu_grad(hidden, hidden_grad, second.gain)
         grad.addmm_(hidden_grad, into)  # of the middle, through the feed-forward too
         w_in = of_weight(4, hidden_grad, middle)
         grad, mixed, (g_first, h_first, g_join) = kernels.add_norm_grad(
-            grad, total, stats, n_first, Drop(bits[0], first.threshold)
+            grad, total, stats, n_first, first._replace(bits=bits[0])
         )
         w_join = of_weight(0, mixed, found)
         return (
             grad.view(tokens_shape), (mixed @ join).view(heads_shape), None,
-            w_join, _times(g_join, gain), g_first, h_first, w_in, _times(g_in, gain),
-            w_out, _times(g_out, gain), g_second, h_second,
+            w_join, g_join, g_first, h_first, w_in, g_in,
+            w_out, g_out, g_second, h_second,
         )  # fmt: skip
-
-
-def _times(x: Tensor, gain: float) -> Tensor:
-    return x if gain == 1.0 else x * gain

@@ -18,7 +18,8 @@ from dpf.model.dropout import CHUNK_WORDS
 
 #: The longest row that can be normalised.
 WIDEST_ROW = 1024
-_CHUNK = 512  # rows whose gradients are added up together, as in rows.cpp
+# Rows, and genes, whose gradients are added up together, as in rows.cpp.
+_CHUNK, _GENES = 512, 64
 
 
 class Norm(NamedTuple):
@@ -30,25 +31,33 @@ class Norm(NamedTuple):
 
 
 class Drop(NamedTuple):
-    """Where elements are dropped: where their 16 random bits are below the threshold; nowhere without bits."""
+    """Which elements are dropped: those whose 16 random bits are below the threshold; none without bits.
 
-    bits: Tensor | None
-    threshold: int
+    The others are multiplied by the gain.
+    """
+
+    bits: Tensor | None = None
+    threshold: int = 0
+    gain: float = 1.0
 
 
 class NativeRows:
     """The kernels of a loaded library that takes bf16. Tensors are rows (R, W) without gaps."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        pointer, size, flag = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
+        pointer, size, flag, number = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
         self._add_norm = library.dpf_add_norm_forward
-        self._add_norm.argtypes = [size, size, flag, flag, ctypes.c_float, *[pointer] * 9]
+        self._add_norm.argtypes = [size, size, flag, flag, number, number, *[pointer] * 9]
         self._add_norm_grad = library.dpf_add_norm_backward
-        self._add_norm_grad.argtypes = [size, size, flag, flag, *[pointer] * 8]
+        self._add_norm_grad.argtypes = [size, size, flag, flag, number, *[pointer] * 8]
         self._drop_relu = library.dpf_drop_relu
-        self._drop_relu.argtypes = [size, size, flag, flag, *[pointer] * 3]
+        self._drop_relu.argtypes = [size, size, flag, flag, number, *[pointer] * 3]
         self._drop_relu_grad = library.dpf_drop_relu_grad
-        self._drop_relu_grad.argtypes = [size, size, flag, *[pointer] * 3]
+        self._drop_relu_grad.argtypes = [size, size, flag, number, *[pointer] * 3]
+        self._embed = library.dpf_embed
+        self._embed.argtypes = [size, size, size, flag, *[pointer] * 4]
+        self._embed_grad = library.dpf_embed_grad
+        self._embed_grad.argtypes = [size, size, size, flag, *[pointer] * 6]
         self._draw = library.dpf_draw
         self._draw.argtypes = [size, size, size, flag, pointer, pointer]
 
@@ -57,7 +66,7 @@ class NativeRows:
         rows, width = residual.shape
         out, stats = torch.empty_like(residual), torch.empty(rows, 2)
         self._add_norm(
-            rows, width, torch.get_num_threads(), drop.threshold, norm.eps,
+            rows, width, torch.get_num_threads(), drop.threshold, drop.gain, norm.eps,
             *map(_pointer, (residual, mixed, bias, drop.bits, norm.weight, norm.bias, mixed, out, stats)),
         )  # fmt: skip
         return out, stats
@@ -70,21 +79,39 @@ class NativeRows:
         grad_residual, grad_mixed = torch.empty_like(total), torch.empty_like(total)
         partial = torch.empty(-(-rows // _CHUNK), 3, width)
         self._add_norm_grad(
-            rows, width, torch.get_num_threads(), drop.threshold,
+            rows, width, torch.get_num_threads(), drop.threshold, drop.gain,
             *map(_pointer, (grad, total, drop.bits, weight, stats, grad_residual, grad_mixed, partial)),
         )  # fmt: skip
         return grad_residual, grad_mixed, partial.sum(0)
 
     def drop_relu(self, x: Tensor, bias: Tensor, drop: Drop) -> None:
         """Put ``drop(relu(x + bias))`` in the place of `x`."""
-        self._drop_relu(*x.shape, torch.get_num_threads(), drop.threshold, *map(_pointer, (x, bias, drop.bits)))
+        sizes = (*x.shape, torch.get_num_threads(), drop.threshold, drop.gain)
+        self._drop_relu(*sizes, *map(_pointer, (x, bias, drop.bits)))
 
-    def drop_relu_grad(self, hidden: Tensor, grad: Tensor) -> Tensor:
+    def drop_relu_grad(self, hidden: Tensor, grad: Tensor, gain: float) -> Tensor:
         """Put the gradient of what `hidden` was made from in the place of its own; the bias's, (W,), is returned."""
         rows, width = hidden.shape
         partial = torch.empty(-(-rows // _CHUNK), width)
-        self._drop_relu_grad(rows, width, torch.get_num_threads(), *map(_pointer, (hidden, grad, partial)))
+        self._drop_relu_grad(rows, width, torch.get_num_threads(), gain, *map(_pointer, (hidden, grad, partial)))
         return partial.sum(0)
+
+    def embed(self, x: Tensor, slope: Tensor, base: Tensor) -> Tensor:
+        """``base[g] + x[i, g] slope``, (B, G, W) in bf16: x (B, G) and slope (W,) in float32, base (G, W) in bf16."""
+        (wells, genes), width = x.shape, len(slope)
+        tokens = base.new_empty(wells, genes, width)
+        sizes = (wells, genes, width, torch.get_num_threads())
+        self._embed(*sizes, *map(_pointer, (x, slope, base, tokens)))
+        return tokens
+
+    def embed_grad(self, x: Tensor, slope: Tensor, grad: Tensor, *, of_x: bool) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Gradients of x, where asked for, of slope and of base, in float32."""
+        (wells, genes), width = x.shape, len(slope)
+        grad_x = torch.empty_like(x) if of_x else None
+        grad_base, partial = torch.empty(genes, width), torch.empty(-(-genes // _GENES), width)
+        sizes = (wells, genes, width, torch.get_num_threads())
+        self._embed_grad(*sizes, *map(_pointer, (x, slope, grad, grad_x, grad_base, partial)))
+        return grad_x, partial.sum(0), grad_base
 
     def draw(self, states: NDArray[np.uint64], words: int) -> NDArray[np.uint64]:
         """What `dpf.model.dropout.draw_words` draws."""

@@ -1,9 +1,10 @@
 // What stands between the encoder's matrix products, in one reading and one writing: residual plus bias plus dropout plus
 // layer norm, bias plus ReLU plus dropout, their gradients, and dropout's random bits. bf16 in memory, float32 in between.
 //
-//     S = R + keep (M + b),   Y = (S - mean) / sqrt(variance + eps) * weight + bias        (row by row)
-//     dR = rstd (g - mean(g) - xhat mean(g xhat)),  dM = keep dR,  with g = dY weight, xhat = (S - mean) rstd
-//     H = keep relu(M + b),   dM = dH where H > 0
+//     S = R + gain keep (M + b),   Y = (S - mean) / sqrt(variance + eps) * weight + bias        (row by row)
+//     dR = rstd (g - mean(g) - xhat mean(g xhat)),  dM = gain keep dR,  with g = dY weight, xhat = (S - mean) rstd
+//     H = gain keep relu(M + b),   dM = gain dH where H > 0
+//     T = base + x slope,   dbase = sum dT, dslope = sum x dT, dx = dT slope   (a gene's tokens are affine in one number)
 //
 // Dropout keeps an element where its 16 random bits are at or above the threshold; without bits all are kept. Sums over
 // rows are taken in chunks of a fixed size and added in order: no result depends on the number of threads.
@@ -49,7 +50,7 @@ inline __mmask16 kept(const std::uint16_t* bits, long at, __mmask16 mask, int th
 struct Rows {
   long rows, width;
   int threshold;
-  float eps;
+  float gain, eps;
   const Bf16 *residual, *mixed;
   const float* mixed_bias;
   const std::uint16_t* bits;
@@ -69,7 +70,8 @@ void forward_row(const Rows& x, long row) {
   for (long d = 0; d < x.width; d += kLanes) {
     const __mmask16 mask = lanes(x.width - d);
     const __m512 mixed = _mm512_add_ps(load(x.mixed + start + d, mask), _mm512_maskz_loadu_ps(mask, x.mixed_bias + d));
-    const __m512 drawn = _mm512_maskz_mov_ps(kept(x.bits, start + d, mask, x.threshold), mixed);
+    const __mmask16 keep = kept(x.bits, start + d, mask, x.threshold);
+    const __m512 drawn = _mm512_maskz_mul_ps(keep, mixed, _mm512_set1_ps(x.gain));
     const __m512 sum = rounded(_mm512_add_ps(load(x.residual + start + d, mask), drawn));
     store(x.sum + start + d, mask, sum);
     _mm512_store_ps(line + d, sum);
@@ -119,7 +121,8 @@ void backward_row(const Rows& x, long row, float* weight_sum, float* bias_sum, f
     const __mmask16 mask = lanes(x.width - d);
     const __m512 centred = _mm512_sub_ps(_mm512_load_ps(grads + d), level);
     const __m512 grad = _mm512_mul_ps(rstd, _mm512_fnmadd_ps(_mm512_load_ps(normals + d), tilt, centred));
-    const __m512 mixed = _mm512_maskz_mov_ps(kept(x.bits, start + d, mask, x.threshold), grad);
+    const __mmask16 keep = kept(x.bits, start + d, mask, x.threshold);
+    const __m512 mixed = _mm512_maskz_mul_ps(keep, grad, _mm512_set1_ps(x.gain));
     store(x.grad_residual + start + d, mask, grad);
     store(x.grad_mixed + start + d, mask, mixed);
     add_to(mixed_sum + d, mixed);
@@ -146,6 +149,7 @@ void backward(void* data) {
 struct Hidden {
   long rows, width;
   int threshold;
+  float gain;
   Bf16* x;  // forward: what becomes H; backward: H
   const float* bias;
   const std::uint16_t* bits;
@@ -164,7 +168,8 @@ void drop_relu(void* data) {
         Bf16* at = h.x + row * h.width + d;
         const __m512 x = _mm512_add_ps(load(at, mask), _mm512_maskz_loadu_ps(mask, h.bias + d));
         const __mmask16 keep = kept(h.bits, row * h.width + d, mask, h.threshold) | _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-        store(at, mask, _mm512_maskz_max_ps(keep, _mm512_setzero_ps(), x));
+        const __m512 positive = _mm512_max_ps(_mm512_setzero_ps(), x);
+        store(at, mask, _mm512_maskz_mul_ps(keep, positive, _mm512_set1_ps(h.gain)));
       }
 }
 
@@ -178,10 +183,62 @@ void drop_relu_grad(void* data) {
         const __mmask16 mask = lanes(h.width - d);
         const long at = row * h.width + d;
         const __mmask16 passes = _mm512_cmp_ps_mask(load(h.x + at, mask), _mm512_setzero_ps(), _CMP_NLE_UQ);
-        const __m512 grad = _mm512_maskz_mov_ps(passes, load(h.grad + at, mask));
+        const __m512 grad = _mm512_maskz_mul_ps(passes, load(h.grad + at, mask), _mm512_set1_ps(h.gain));
         store(h.grad + at, mask, grad);
         _mm512_mask_storeu_ps(sum + d, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, sum + d), grad));
       }
+  }
+}
+
+struct Embedding {
+  long wells, genes, width;
+  const float* x;      // (wells, genes)
+  const float* slope;  // (width)
+  const Bf16* base;    // (genes, width)
+  Bf16* tokens;        // (wells, genes, width), or their gradient
+  float* grad_x;       // nullptr where nobody asks for it
+  float* grad_base;
+  float* partial;  // (chunks of genes, width): gradient of slope
+  std::atomic<long> next{0};
+};
+constexpr long kGenes = 64;  // genes of a chunk
+
+void embed(void* data) {
+  auto& e = *static_cast<Embedding*>(data);
+  for (long chunk = e.next++; chunk * kGenes < e.genes; chunk = e.next++)
+    for (long well = 0; well < e.wells; ++well)
+      for (long gene = chunk * kGenes; gene < std::min(e.genes, (chunk + 1) * kGenes); ++gene) {
+        const __m512 x = _mm512_set1_ps(e.x[well * e.genes + gene]);
+        for (long d = 0; d < e.width; d += kLanes) {
+          const __mmask16 mask = lanes(e.width - d);
+          const __m512 base = load(e.base + gene * e.width + d, mask), slope = _mm512_maskz_loadu_ps(mask, e.slope + d);
+          store(e.tokens + (well * e.genes + gene) * e.width + d, mask, _mm512_fmadd_ps(x, slope, base));
+        }
+      }
+}
+
+void embed_grad(void* data) {
+  auto& e = *static_cast<Embedding*>(data);
+  for (long chunk = e.next++; chunk * kGenes < e.genes; chunk = e.next++) {
+    float* slopes = e.partial + chunk * e.width;
+    std::fill(slopes, slopes + e.width, 0.0f);
+    for (long gene = chunk * kGenes; gene < std::min(e.genes, (chunk + 1) * kGenes); ++gene) {
+      for (long well = 0; e.grad_x && well < e.wells; ++well) e.grad_x[well * e.genes + gene] = 0.0f;
+      for (long d = 0; d < e.width; d += kLanes) {
+        const __mmask16 mask = lanes(e.width - d);
+        const __m512 slope = _mm512_maskz_loadu_ps(mask, e.slope + d);
+        __m512 base = _mm512_setzero_ps(), sum = _mm512_maskz_loadu_ps(mask, slopes + d);
+        for (long well = 0; well < e.wells; ++well) {
+          const long at = well * e.genes + gene;
+          const __m512 grad = load(e.tokens + at * e.width + d, mask);
+          base = _mm512_add_ps(base, grad);
+          sum = _mm512_fmadd_ps(grad, _mm512_set1_ps(e.x[at]), sum);
+          if (e.grad_x) e.grad_x[at] += _mm512_reduce_add_ps(_mm512_mul_ps(grad, slope));
+        }
+        _mm512_mask_storeu_ps(e.grad_base + gene * e.width + d, mask, base);
+        _mm512_mask_storeu_ps(slopes + d, mask, sum);
+      }
+    }
   }
 }
 
@@ -251,31 +308,45 @@ int threads_for(long pieces, int threads) { return static_cast<int>(std::max(1L,
 
 }  // namespace
 
-extern "C" void dpf_add_norm_forward(long rows, long width, int threads, int threshold, float eps, const Bf16* residual,
+extern "C" void dpf_add_norm_forward(long rows, long width, int threads, int threshold, float gain, float eps,
+                                     const Bf16* residual,
                                      const Bf16* mixed, const float* mixed_bias, const std::uint16_t* bits,
                                      const float* weight, const float* bias, Bf16* sum, Bf16* out, float* stats) {
-  Rows x{rows, width, threshold, eps, residual, mixed, mixed_bias, bits, weight, bias, sum, out, stats, nullptr, nullptr,
+  Rows x{rows, width, threshold, gain, eps, residual, mixed, mixed_bias, bits, weight, bias, sum, out, stats, nullptr, nullptr,
          nullptr, nullptr};
   run_on_threads(threads_for((rows + kChunk - 1) / kChunk, threads), forward, &x);
 }
 
-extern "C" void dpf_add_norm_backward(long rows, long width, int threads, int threshold, const Bf16* grad_out, Bf16* sum,
+extern "C" void dpf_add_norm_backward(long rows, long width, int threads, int threshold, float gain,
+                                      const Bf16* grad_out, Bf16* sum,
                                       const std::uint16_t* bits, const float* weight, float* stats,
                                       Bf16* grad_residual, Bf16* grad_mixed, float* partial) {
-  Rows x{rows, width, threshold, 0.0f, nullptr, nullptr, nullptr, bits, weight, nullptr, sum, nullptr, stats, grad_out,
+  Rows x{rows, width, threshold, gain, 0.0f, nullptr, nullptr, nullptr, bits, weight, nullptr, sum, nullptr, stats, grad_out,
          grad_residual, grad_mixed, partial};
   run_on_threads(threads_for((rows + kChunk - 1) / kChunk, threads), backward, &x);
 }
 
-extern "C" void dpf_drop_relu(long rows, long width, int threads, int threshold, Bf16* x, const float* bias,
+extern "C" void dpf_drop_relu(long rows, long width, int threads, int threshold, float gain, Bf16* x, const float* bias,
                               const std::uint16_t* bits) {
-  Hidden h{rows, width, threshold, x, bias, bits, nullptr, nullptr};
+  Hidden h{rows, width, threshold, gain, x, bias, bits, nullptr, nullptr};
   run_on_threads(threads_for((rows + kChunk - 1) / kChunk, threads), drop_relu, &h);
 }
 
-extern "C" void dpf_drop_relu_grad(long rows, long width, int threads, Bf16* hidden, Bf16* grad, float* partial) {
-  Hidden h{rows, width, 0, hidden, nullptr, nullptr, grad, partial};
+extern "C" void dpf_drop_relu_grad(long rows, long width, int threads, float gain, Bf16* hidden, Bf16* grad, float* partial) {
+  Hidden h{rows, width, 0, gain, hidden, nullptr, nullptr, grad, partial};
   run_on_threads(threads_for((rows + kChunk - 1) / kChunk, threads), drop_relu_grad, &h);
+}
+
+extern "C" void dpf_embed(long wells, long genes, long width, int threads, const float* x, const float* slope,
+                          const Bf16* base, Bf16* tokens) {
+  Embedding e{wells, genes, width, x, slope, base, tokens, nullptr, nullptr, nullptr};
+  run_on_threads(threads_for((genes + kGenes - 1) / kGenes, threads), embed, &e);
+}
+
+extern "C" void dpf_embed_grad(long wells, long genes, long width, int threads, const float* x, const float* slope,
+                               Bf16* grad, float* grad_x, float* grad_base, float* partial) {
+  Embedding e{wells, genes, width, x, slope, nullptr, grad, grad_x, grad_base, partial};
+  run_on_threads(threads_for((genes + kGenes - 1) / kGenes, threads), embed_grad, &e);
 }
 
 extern "C" void dpf_draw(long chunks, long chunk, long words, int threads, const std::uint64_t* states,
