@@ -63,7 +63,7 @@ class Noise:
     def __init__(self, p: float, key: Sequence[int], device: torch.device, rows: Rows | None = None) -> None:
         self.p = p
         self.rows = rows
-        self._key, self._masks = list(key), 0
+        self._key, self._count = list(key), 0
         self._generator = None
         if device.type != "cpu":
             self._generator = torch.Generator(device)
@@ -101,8 +101,8 @@ class Noise:
         start, stop, _ = self._span(like)
         chunks = -(-stop // (4 * CHUNK_WORDS))
         first = start // (4 * CHUNK_WORDS)
-        seed = np.random.SeedSequence(self._key, spawn_key=(self._masks,))
-        self._masks += 1
+        seed = np.random.SeedSequence(self._key, spawn_key=(self._count,))
+        self._count += 1
         states = np.ones((chunks, 4), np.uint64)
         states[:, :3] = seed.generate_state(3 * chunks, np.uint64).reshape(chunks, 3)
         words = draw(states[first:], -(-stop // 4) - first * CHUNK_WORDS).view(np.uint16)
