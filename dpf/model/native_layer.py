@@ -17,6 +17,10 @@ from dpf.model.encoder import EncoderLayer
 from dpf.model.native_rows import Drop, NativeRows, Norm
 
 
+import os
+_ROWS = int(os.environ.get("DPF_ROWS", "4096"))
+
+
 class _Plan(NamedTuple):
     """What is no tensor that has a gradient."""
 
@@ -58,12 +62,20 @@ class _Finish(torch.autograd.Function):
         low = [weight.to(tokens.dtype) for weight in (w_join, w_in, w_out)]
         rows = tokens.reshape(-1, tokens.shape[-1]).contiguous()  # (R, D)
         found = heads.reshape(len(rows), -1)  # (R, D)
-        total = found @ low[0].t()
-        middle, stats = kernels.add_norm(rows, total, b_join, Norm(n_first, c_first, first), drops[0])
-        hidden = middle @ low[1].t()  # (R, F)
-        kernels.drop_relu(hidden, b_in, drops[1])
-        last = hidden @ low[2].t()
-        out, last_stats = kernels.add_norm(middle, last, b_out, Norm(n_second, c_second, second), drops[2])
+        total, middle, last, out = (torch.empty_like(rows) for _ in range(4))
+        hidden = rows.new_empty(len(rows), len(w_in))  # (R, F)
+        stats, last_stats = torch.empty(len(rows), 2), torch.empty(len(rows), 2)
+        for some in _slices(len(rows)):
+            torch.mm(found[some], low[0].t(), out=total[some])
+            into = (middle[some], stats[some])
+            norm = Norm(n_first, c_first, first)
+            kernels.add_norm(rows[some], total[some], b_join, norm, _cut(drops[0], some, rows), into)
+            torch.mm(middle[some], low[1].t(), out=hidden[some])
+            kernels.drop_relu(hidden[some], b_in, _cut(drops[1], some, hidden))
+            torch.mm(hidden[some], low[2].t(), out=last[some])
+            into = (out[some], last_stats[some])
+            norm = Norm(n_second, c_second, second)
+            kernels.add_norm(middle[some], last[some], b_out, norm, _cut(drops[2], some, rows), into)
         ctx.save_for_backward(
             found, total, stats, middle, hidden, last, last_stats, *low, n_first, n_second, drops[0].bits, drops[2].bits
         )
@@ -80,29 +92,53 @@ class _Finish(torch.autograd.Function):
         kernels, (first, second, third) = ctx.kernels, ctx.drops
         tokens_shape, heads_shape = ctx.shapes
         wanted = ctx.needs_input_grad[3:]
+        sizes = {0: join, 4: into, 6: out}
+        products = {index: torch.zeros_like(low, dtype=torch.float32) for index, low in sizes.items() if wanted[index]}
 
-        def of_weight(index: int, grad: Tensor, x: Tensor) -> Tensor | None:
-            if not wanted[index]:
-                return None
-            # The same product either way; the kernels are a fifth faster with the longer side last.
-            long = grad.shape[1] > x.shape[1]
-            return (x.t() @ grad).t().float() if long else (grad.t() @ x).float()
+        def add_product(index: int, grad: Tensor, x: Tensor) -> None:
+            if index in products:
+                # The same product either way; the kernels are a fifth faster with the longer side last.
+                long = grad.shape[1] > x.shape[1]
+                products[index] += (x.t() @ grad).t() if long else grad.t() @ x
 
-        grad = grads[0].reshape(last.shape).contiguous()
-        grad, mixed, (g_second, h_second, g_out) = kernels.add_norm_grad(
-            grad, last, last_stats, n_second, third._replace(bits=bits[1])
-        )
-        hidden_grad = mixed @ out  # (R, F)
-        w_out = of_weight(6, mixed, hidden)
-        g_in = kernels.drop_relu_grad(hidden, hidden_grad, second.gain)
-        grad.addmm_(hidden_grad, into)  # of the middle, through the feed-forward too
-        w_in = of_weight(4, hidden_grad, middle)
-        grad, mixed, (g_first, h_first, g_join) = kernels.add_norm_grad(
-            grad, total, stats, n_first, first._replace(bits=bits[0])
-        )
-        w_join = of_weight(0, mixed, found)
+        whole = grads[0].reshape(last.shape).contiguous()
+        of_tokens, of_found = torch.empty_like(last), torch.empty_like(last)
+        norms = torch.zeros(2, 3, last.shape[1])
+        g_in = torch.zeros(hidden.shape[1])
+        hidden_grad = torch.empty_like(hidden[_slices(len(hidden))[0]])
+        drops = [first._replace(bits=bits[0]), third._replace(bits=bits[1])]
+        for some in _slices(len(last)):
+            here = hidden_grad[: some.stop - some.start]
+            drop = _cut(drops[1], some, last)
+            grad, mixed, sums = kernels.add_norm_grad(whole[some], last[some], last_stats[some], n_second, drop)
+            norms[1] += sums
+            torch.mm(mixed, out, out=here)  # (R, F)
+            add_product(6, mixed, hidden[some])
+            g_in += kernels.drop_relu_grad(hidden[some], here, second.gain)
+            add_product(4, here, middle[some])
+            grad.addmm_(here, into)  # of the middle, through the feed-forward too
+            drop = _cut(drops[0], some, last)
+            grad, mixed, sums = kernels.add_norm_grad(grad, total[some], stats[some], n_first, drop)
+            norms[0] += sums
+            add_product(0, mixed, found[some])
+            torch.mm(mixed, join, out=of_found[some])
+            of_tokens[some] = grad
+        (g_first, h_first, g_join), (g_second, h_second, g_out) = norms
         return (
-            grad.view(tokens_shape), (mixed @ join).view(heads_shape), None,
-            w_join, g_join, g_first, h_first, w_in, g_in,
-            w_out, g_out, g_second, h_second,
+            of_tokens.view(tokens_shape), of_found.view(heads_shape), None,
+            products.get(0), g_join, g_first, h_first, products.get(4), g_in,
+            products.get(6), g_out, g_second, h_second,
         )  # fmt: skip
+
+
+def _slices(rows: int) -> list[slice]:
+    """Rows that go through together: their hidden units stay in the cache from one operation to the next."""
+    return [slice(start, min(start + _ROWS, rows)) for start in range(0, rows, _ROWS)]
+
+
+def _cut(drop: Drop, rows: slice, like: Tensor) -> Drop:
+    """What of dropout falls on these rows of `like`."""
+    if drop.bits is None:
+        return drop
+    width = like.shape[1]
+    return drop._replace(bits=drop.bits[rows.start * width : rows.stop * width])

@@ -61,15 +61,18 @@ class NativeRows:
         self._draw = library.dpf_draw
         self._draw.argtypes = [size, size, size, flag, pointer, pointer]
 
-    def add_norm(self, residual: Tensor, mixed: Tensor, bias: Tensor, norm: Norm, drop: Drop) -> tuple[Tensor, Tensor]:
-        """``norm(residual + drop(mixed + bias))``, and each row's mean and 1/deviation; `mixed` becomes the sum."""
+    def add_norm(
+        self, residual: Tensor, mixed: Tensor, bias: Tensor, norm: Norm, drop: Drop, into: tuple[Tensor, Tensor]
+    ) -> None:
+        """``norm(residual + drop(mixed + bias))``; `mixed` becomes the sum.
+
+        Written to `into`: the result, and each row's mean and 1/deviation, float32 (R, 2).
+        """
         rows, width = residual.shape
-        out, stats = torch.empty_like(residual), torch.empty(rows, 2)
         self._add_norm(
             rows, width, torch.get_num_threads(), drop.threshold, drop.gain, norm.eps,
-            *map(_pointer, (residual, mixed, bias, drop.bits, norm.weight, norm.bias, mixed, out, stats)),
+            *map(_pointer, (residual, mixed, bias, drop.bits, norm.weight, norm.bias, mixed, *into)),
         )  # fmt: skip
-        return out, stats
 
     def add_norm_grad(
         self, grad: Tensor, total: Tensor, stats: Tensor, weight: Tensor, drop: Drop

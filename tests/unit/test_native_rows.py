@@ -60,7 +60,8 @@ def add_norm(rows, inputs, p):
     """Output; gradients of residual, of what is added, of the norm's weight and bias and of the added bias; the sum."""
     residual, mixed, bias, grad, norm = inputs
     total, (drop, _) = mixed.clone(), drop_of(mixed, p)
-    out, stats = rows.add_norm(residual, total, bias, norm, drop)
+    out, stats = torch.empty_like(residual), torch.empty(len(residual), 2)
+    rows.add_norm(residual, total, bias, norm, drop, (out, stats))
     return [out, *rows.add_norm_grad(grad, total, stats, norm.weight, drop), total]
 
 
@@ -112,7 +113,8 @@ def test_what_is_not_a_number_is_not_hidden(rows):
         assert hidden.isnan().tolist() == [[False, False, True, True, False, False, False]]
     residual, mixed, bias, _, norm = drawn((3, 20))
     mixed[1, 4] = math.nan
-    found, _ = rows.add_norm(residual, mixed, bias, norm, Drop())
+    found = torch.empty_like(residual)
+    rows.add_norm(residual, mixed, bias, norm, Drop(), (found, torch.empty(3, 2)))
     assert found[1].isnan().all()
     assert found[[0, 2]].isfinite().all()
 
