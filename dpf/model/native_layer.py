@@ -18,6 +18,7 @@ from dpf.model.native_rows import Drop, NativeRows, Norm
 
 
 import os
+
 _ROWS = int(os.environ.get("DPF_ROWS", "4096"))
 
 
