@@ -12,6 +12,7 @@ Dropping attention weights would need the G x G matrix, which at 2,541 genes and
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -58,7 +59,16 @@ class Attention(Protocol):
         """What follows attention: the heads (B, G, H, K) joined, residual and norm; feed-forward, residual and norm."""
 
 
-class _TorchAttention:
+#: `torch.nn.functional.linear`, or what computes the same.
+Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+class TorchAttention:
+    """Attention as PyTorch ships it, on every device; linear layers by a function that may be another."""
+
+    def __init__(self, linear: Linear = F.linear) -> None:
+        self._linear = linear
+
     def __call__(self, qkv: Tensor) -> Tensor:
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, G, K): a view, each gene's heads stay side by side
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)  # (B, G, H, K)
@@ -72,35 +82,36 @@ class _TorchAttention:
         return torch.addcmul(base.to(dtype), x.to(dtype)[..., None], slope.to(dtype))  # (B, G, D)
 
     def project(self, layer: nn.Linear, rows: slice, tokens: Tensor, origin: Origin | None) -> Tensor:  # noqa: ARG002
-        return affine_rows(tokens, layer, rows)
+        return affine_rows(tokens, layer, rows, self._linear)
 
     def attend(self, layer: EncoderLayer, tokens: Tensor, origin: Origin | None) -> Tensor:  # noqa: ARG002
-        return self(layer.split(affine(tokens, layer.qkv), 3))
+        return self(layer.split(affine(tokens, layer.qkv, linear=self._linear), 3))
 
     def finish(self, layer: EncoderLayer, tokens: Tensor, heads: Tensor, noise: Noise | None) -> Tensor:
         gain = noise.gain if noise else 1.0
-        tokens = normalise(drop_and_add(tokens, layer.join(heads, gain), noise), layer.attention_norm)
-        hidden = drop_relu(affine(tokens, layer.feed_forward_in, gain), noise)  # (B, G, F)
-        out = affine(hidden, layer.feed_forward_out, gain)  # (B, G, D)
+        mixed = affine(heads.flatten(2), layer.attention_out, gain, self._linear)  # (B, G, D)
+        tokens = normalise(drop_and_add(tokens, mixed, noise), layer.attention_norm)
+        hidden = drop_relu(affine(tokens, layer.feed_forward_in, gain, self._linear), noise)  # (B, G, F)
+        out = affine(hidden, layer.feed_forward_out, gain, self._linear)  # (B, G, D)
         return normalise(drop_and_add(tokens, out, noise), layer.feed_forward_norm)
 
 
 #: Attention as PyTorch ships it, on every device.
-torch_attention: Attention = _TorchAttention()
+torch_attention: Attention = TorchAttention()
 
 
-def affine(x: Tensor, layer: nn.Linear, gain: float = 1.0) -> Tensor:
+def affine(x: Tensor, layer: nn.Linear, gain: float = 1.0, linear: Linear = F.linear) -> Tensor:
     """`gain · layer(x)` in x's precision: the weights are kept in float32 and rounded on use."""
     weight: Tensor = layer.weight
     bias: Tensor = layer.bias
     if gain != 1.0:
         weight, bias = weight * gain, bias * gain
-    return F.linear(x, weight.to(x.dtype), bias.to(x.dtype))
+    return linear(x, weight.to(x.dtype), bias.to(x.dtype))
 
 
-def affine_rows(x: Tensor, layer: nn.Linear, rows: slice) -> Tensor:
+def affine_rows(x: Tensor, layer: nn.Linear, rows: slice, linear: Linear = F.linear) -> Tensor:
     """Some of the outputs of `layer(x)`, in x's precision."""
-    return F.linear(x, layer.weight[rows].to(x.dtype), layer.bias[rows].to(x.dtype))
+    return linear(x, layer.weight[rows].to(x.dtype), layer.bias[rows].to(x.dtype))
 
 
 def normalise(x: Tensor, layer: nn.LayerNorm) -> Tensor:
@@ -175,10 +186,6 @@ class EncoderLayer(nn.Module):
         """Projections side by side, (B, G, parts · D), as heads: (B, G, parts, H, K), without `parts` where it is 1."""
         shape = (parts, self.heads) if parts > 1 else (self.heads,)
         return projected.view(*projected.shape[:2], *shape, -1)
-
-    def join(self, heads: Tensor, gain: float) -> Tensor:
-        """The heads' findings as one token, times `gain`; (B, G, H, K) to (B, G, D)."""
-        return affine(heads.flatten(2), self.attention_out, gain)
 
     def forward(
         self,

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from dpf.errors import DeviceError
 from dpf.model.dropout import Noise
-from dpf.model.encoder import EncoderLayer, Origin, affine, affine_rows, torch_attention
+from dpf.model.encoder import EncoderLayer, Origin, TorchAttention, affine, affine_rows
 from dpf.model.native_build import load_library
 from dpf.model.native_first import attend_first, embed
 from dpf.model.native_layer import finish_layer
+from dpf.model.native_linear import linear
 from dpf.model.native_rows import WIDEST_ROW, NativeRows
 
 #: The widest head the kernel has been built for.
@@ -90,7 +91,7 @@ class NativeAttention:
     def project(self, layer: nn.Linear, rows: slice, tokens: Tensor, origin: Origin | None) -> Tensor:
         """Some of the outputs of `layer(tokens)`; of what `origin` says, without the product."""
         if origin is None:
-            return affine_rows(tokens, layer, rows)
+            return affine_rows(tokens, layer, rows, linear)
         return embed(self, origin.through(layer, rows, tokens.dtype), tokens.dtype)
 
     def attend(self, layer: EncoderLayer, tokens: Tensor, origin: Origin | None) -> Tensor:
@@ -102,14 +103,14 @@ class NativeAttention:
             The heads are wider than `WIDEST`.
         """
         if origin is None:
-            return self(layer.split(affine(tokens, layer.qkv), 3))
+            return self(layer.split(affine(tokens, layer.qkv, linear=linear), 3))
         require_width(layer.qkv.in_features // layer.heads)
         return attend_first(self, layer, origin, tokens.dtype)
 
     def finish(self, layer: EncoderLayer, tokens: Tensor, heads: Tensor, noise: Noise | None) -> Tensor:
         """What follows attention: the heads joined, residual and norm; feed-forward, residual and norm."""
         if self.rows is None or tokens.dtype != torch.bfloat16 or tokens.shape[-1] > WIDEST_ROW:
-            return torch_attention.finish(layer, tokens, heads, noise)
+            return _plain.finish(layer, tokens, heads, noise)
         return finish_layer(self.rows, layer, tokens, heads, noise)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,6 +151,9 @@ class NativeAttention:
         if code:
             raise MemoryError("the native attention kernel got no memory")
 
+
+#: What the kernels between the products do not do.
+_plain = TorchAttention(linear)
 
 _Parts = tuple[Tensor, Tensor, Tensor]
 

@@ -19,8 +19,8 @@ from dpf.project.ranks import ALONE, Ranks
 from dpf.training.determinism import not_deterministic, set_determinism
 
 # Wells x genes in one pass. On a CPU a few wells already keep every core at work, in little memory (eight wells of
-# 2,541 genes take a quarter of a GiB); a GPU wants to be filled. The native bf16 kernels take less memory a well and cut
-# what has to stay in the cache themselves, so that more wells only mean fewer calls.
+# 2,541 genes take a quarter of a GiB); a GPU wants to be filled. The native bf16 kernels take less memory a well, and
+# cut what has to stay in the cache by themselves, so that more wells only mean fewer calls.
 _TOKENS_CPU = 20_480
 _TOKENS_NATIVE_BF16 = 81_920
 _TOKENS_GPU = 524_288

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dpf.model.dropout import CHUNK_WORDS, Noise, draw_words
-from dpf.model.encoder import EncoderLayer, Origin, torch_attention
+from dpf.model.encoder import EncoderLayer, Origin, TorchAttention
 from dpf.model.native_attention import NativeAttention
 from dpf.model.native_build import CannotBuildError
 from dpf.model.native_rows import WIDEST_ROW, Drop, Norm
@@ -163,7 +163,7 @@ def test_the_number_of_threads_changes_no_bit(rows):
 
 def test_rows_that_are_too_long_and_float32_go_to_pytorch(native, monkeypatch):
     asked = []
-    monkeypatch.setattr(torch_attention, "finish", lambda *given: asked.append(given) or "PyTorch's")
+    monkeypatch.setattr(TorchAttention, "finish", lambda *given: asked.append(given) or "PyTorch's")
     for width, dtype in ((WIDEST_ROW + 1, torch.bfloat16), (20, torch.float32)):
         layer, tokens = EncoderLayer(width, 1, 3), torch.zeros(1, 3, width, dtype=dtype)
         assert native.finish(layer, tokens, tokens[:, :, None], None) == "PyTorch's"
