@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,11 +56,11 @@ def explain_project(
     name, function = find_target(target, trained.layout, trained.members[0].settings.latent)
     inputs = read_inputs(project)
     expression = np.ascontiguousarray(inputs.expression[:, match_genes(file.header, inputs.genes, project.expression)])
-    compute = resolve_compute(project.settings.compute)
+    compute = resolve_compute(replace(project.settings.compute, precision="fp32"))  # whatever the model trained in
     members = len(trained.members)
     progress.plan(
         f"Gradient x Input of {name}: {members} x {len(expression):,} wells x {len(trained.genes):,} genes on "
-        f"{compute.describe()} (gradients in fp32)"
+        f"{compute.describe()}"
     )
     progress.start("explaining", members * len(expression), "wells")
     parts = []
