@@ -19,6 +19,8 @@ from torch import Tensor
 
 _LEVELS = 1 << 16
 _BF16_ONE = np.uint16(0x3F80)
+#: What a run's noise is drawn by: a run begun with another cannot go on bit for bit.
+NOISE = "SFC64 by chunks of 32,768 words"
 #: Words of 64 bits that one generator makes.
 CHUNK_WORDS = 1 << 15
 _THROWN_AWAY = 12  # words of a new generator, as NumPy's own seeding does

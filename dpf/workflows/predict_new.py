@@ -13,9 +13,10 @@ from dpf.analysis.latent import latent_geometry
 from dpf.errors import DataError, ModelError, listed
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
+from dpf.workflows.gene_order import filling
 from dpf.workflows.geometry import Speakers, choose_speakers, geometry_columns
 from dpf.workflows.new_wells import InputScale, NewWells, on_model_scale
-from dpf.workflows.outputs import Outputs, filling, find_model, known_parts, run_members
+from dpf.workflows.outputs import Outputs, find_model, known_parts, run_members
 from dpf.workflows.predict import PredictResult, latent_columns, model_calibration, predicted_columns
 from dpf.workflows.progress import Progress, Silent
 
