@@ -54,7 +54,7 @@ def test_genes_are_matched_by_name():
     assert in_model_order(table, {"genes": ["A", "x"]}, ["A", "x", "B"], "t").tolist() == [[1, 2]]
     assert in_model_order(table, {"genes": ["A", "x", "B"]}, ["A", "x", "B"], "t") is table
     with pytest.raises(ModelError, match=r"1 of the model's 2 genes are not in the data\n.*\n.*missing: C"):
-        in_model_order(table[:, :1], {"genes": ["A", "C"]}, ["A"], "table")
+        in_model_order(table[:, :1], {"genes": ["A", "C"], "settings": {"train": {}}}, ["A"], "table")
 
 
 def test_the_centre_is_made_of_controls_of_some_clusters():
