@@ -94,5 +94,6 @@ def _require_spread(residual: Floats, controls: Floats) -> None:
             where=f"latent of {len(controls):,} control wells",
             found=f"largest deviation from their mean {np.abs(residual).max():.3g}",
             expected="control wells that differ from each other",
-            hint="the model has collapsed: train with z-score, a lower learning rate, or more epochs",
+            hint="if dpf check says that genes do not vary, look at the table the project was made from; else "
+            "the model has collapsed: train with z-score, a lower learning rate, or more epochs",
         )

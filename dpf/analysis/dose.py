@@ -35,7 +35,7 @@ class DoseFit:
         EC50 ≥ `ec50_low` or EC50 ≤ `ec50_high`.
     ec50, ec50_low, ec50_high
         The dose of the half-maximal response and its profile-likelihood interval, in units of the dose. An interval
-        that runs a decade beyond the doses is open there: 0 or infinite.
+        that runs a decade beyond the doses is open there, and so is one of a straight line: 0 or infinite.
     hill
         Slope h > 0.
     bottom, top
@@ -107,15 +107,15 @@ def fit_dose_response(dose: ArrayLike, response: ArrayLike, *, level: float = 0.
     freedom = len(y) - 4
     logs = np.log10(x)
     span = (float(logs.min()) - 1, float(logs.max()) + 1)
-    centers, profile, best = _search(logs, y, span)
+    centers, profile, steepness, best = _search(logs, y, span)
     total = float(((y - y.mean()) ** 2).sum())
     ratio = np.inf if best.squares <= 1e-20 * total else (total - best.squares) / 3 / (best.squares / freedom)
     p_flat = float(f_distribution.sf(ratio, 3, freedom))
     if not p_flat <= alpha:
         return _failed(f"the response does not depend on the dose in this way (F test, p = {p_flat:.2g})", p_flat)
     bound = best.squares * (1 + float(f_distribution.ppf(level, 1, freedom)) / freedom)
-    low, high = _interval(centers, profile, best, bound)
-    ends = (0.0 if low <= span[0] else 10**low, float("inf") if high >= span[1] else 10**high)
+    low, high = _interval(centers, profile, steepness, best, bound)
+    ends = (10**low, 10**high)
     return DoseFit(
         failure=None,
         open_because=_not_identified(best.log_ec50, logs, ends),
@@ -154,8 +154,8 @@ class _Curve:
     squares: float
 
 
-def _search(logs: Floats, y: Floats, span: tuple[float, float]) -> tuple[Floats, Floats, _Curve]:
-    """EC50 grid (log10), the least sum of squares at each of its points, and the best curve of all."""
+def _search(logs: Floats, y: Floats, span: tuple[float, float]) -> tuple[Floats, Floats, Floats, _Curve]:
+    """EC50 grid (log10), the least sum of squares at each of its points and its slope, and the best curve of all."""
     centers = np.linspace(*span, 241)
     hills = np.geomspace(*HILL_RANGE, 28)
     squares, _, _ = _solve(logs, y, centers, hills[None])
@@ -176,7 +176,7 @@ def _search(logs: Floats, y: Floats, span: tuple[float, float]) -> tuple[Floats,
         step, factor = step / 2, factor**0.5
     low = float(bottom[at, slope])
     best = _Curve(log_ec50, hill, low, low + float(rise[at, slope]), float(squares[at, slope]))
-    return centers, profile, best
+    return centers, profile, steepness, best
 
 
 def _solve(logs: Floats, y: Floats, centers: Floats, hills: Floats) -> tuple[Floats, Floats, Floats]:
@@ -192,21 +192,22 @@ def _solve(logs: Floats, y: Floats, centers: Floats, hills: Floats) -> tuple[Flo
     return squares, y.mean() - rise * mean[:, :, 0], rise
 
 
-def _interval(centers: Floats, profile: Floats, best: _Curve, bound: float) -> tuple[float, float]:
-    """The ends of the profile's points within the bound, the outermost ones, interpolated between grid points.
+def _interval(centers: Floats, profile: Floats, steepness: Floats, best: _Curve, bound: float) -> tuple[float, float]:
+    """The ends of the profile's points within the bound, the outermost ones, interpolated; infinite where open.
 
     Outermost, because with steep curves the profile leaves the bound at a dose and comes back beyond it. The profile's
-    root is interpolated: it is straight where the profile is a parabola.
+    root is interpolated: it is straight where the profile is a parabola. An end that only the least slope of the search
+    makes is open: a flatter curve, nearer to a straight line, would fit beyond it.
     """
     at = int(np.searchsorted(centers, best.log_ec50))
-    x = np.insert(centers, at, best.log_ec50)
+    x, slopes = np.insert(centers, at, best.log_ec50), np.insert(steepness, at, best.hill)
     root = np.sqrt(np.maximum(np.insert(profile, at, best.squares) - best.squares, 0.0))
     limit = math.sqrt(bound - best.squares)
     within = np.flatnonzero(root <= limit)
 
     def edge(i: int, step: int) -> float:
-        if not 0 <= i + step < len(x):
-            return float(x[i])
+        if not 0 <= i + step < len(x) or slopes[i + step] <= HILL_RANGE[0] * (1 + 1e-9):
+            return step * math.inf
         share = (limit - root[i]) / (root[i + step] - root[i])
         return float(x[i] + share * (x[i + step] - x[i]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from dpf.analysis.design_input import MISSING, Codes, Positions
 from dpf.analysis.variance_explained import PERMUTATIONS, often_together, permuted_in_blocks
 from dpf.tensors.grouping import deal
+
+Floats = NDArray[np.float64]
 
 FOLDS = 5
 #: The ridge's penalty, scikit-learn's default: one well's worth of shrinkage for each plate, row and column.
@@ -35,7 +38,7 @@ class PositionPrediction:
         measured and what was predicted, or AUROC over pairs of wells of one plate. What plate-matched controls do not
         take out. On one plate it is `score`; NaN where no plate has both classes.
     within_p
-        Its p-value, as `p_value`.
+        Its p-value, the targets rearranged within the plates.
     logistic
         AUROC of a logistic regression on the same encoding and folds (label only; else NaN).
     n_wells
@@ -172,21 +175,23 @@ def predict_from_position(
     score, within = float(metric(y[:, None], predicted)[0]), float(metric_within(y[:, None], predicted, plate)[0])
     together = often_together(group, positions.well[wells])
     units = group if together else np.arange(wells.size)
-    null, null_within = [], []
-    for order in permuted_in_blocks(units, np.zeros(wells.size, dtype=np.intp), permutations, rng):
-        Y = y[order].T
-        predicted = ridge_out_of_fold(X, Y, fold)
-        null.append(metric(Y, predicted))
-        null_within.append(metric_within(Y, predicted, plate))
+
+    def chance(strata: Codes, of: Callable[[Floats, Floats], Floats]) -> Floats:
+        moved = (y[order].T for order in permuted_in_blocks(units, strata, permutations, rng))
+        return np.concatenate([of(Y, ridge_out_of_fold(X, Y, fold)) for Y in moved])
+
+    p_value = within_p = _p_value(score, chance(np.zeros(wells.size, dtype=np.intp), metric))
     alone = float("nan")
     if len(plates) > 1:
         alone = float(metric(y[:, None], ridge_out_of_fold(np.eye(len(plates))[plate], y[:, None], fold))[0])
+        # Wells stay on their plates: what differs between these also sets how much there is to predict within them.
+        within_p = _p_value(within, chance(plate, lambda Y, said: metric_within(Y, said, plate)))
     logistic = _logistic_auroc(X, y, fold) if is_label else float("nan")
-    p_value, within_p = (
-        float(1 + np.count_nonzero(np.concatenate(draws) >= found - 1e-12)) / (permutations + 1)
-        for found, draws in ((score, null), (within, null_within))
-    )
     return PositionPrediction(score, p_value, alone, within, within_p, logistic, wells.size)
+
+
+def _p_value(found: float, null: Floats) -> float:
+    return float(1 + np.count_nonzero(null >= found - 1e-12)) / (len(null) + 1)
 
 
 def _strata(y: NDArray[np.float64], group: Codes, is_label: bool) -> Codes:

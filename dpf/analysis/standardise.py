@@ -238,8 +238,8 @@ def _no_spread(where: str, found: str) -> NoSpreadError:
         where=where,
         found=found,
         expected="a spread above 0",
-        hint="look for control wells that are copies of each other, or a model that says the same of every well: "
-        "dpf evaluate shows whether it learnt anything",
+        hint="look for control wells that are copies of each other, genes that do not vary (dpf check), or a model "
+        "that says the same of every well: dpf evaluate shows whether it learnt anything",
     )
 
 

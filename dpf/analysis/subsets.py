@@ -216,19 +216,25 @@ def require_controls(
                     expected=f"at least {needed}",
                     hint="leave these compounds out, or compare over all plates (and say that plates may differ)",
                 )
-    designs = [tuple((int(counts[code]), n) for code, n in composition) for composition in plan]
-    best = max(designs, key=lambda design: number_of_subsets(design, null))
+    designs = {composition: tuple((int(counts[code]), n) for code, n in composition) for composition in plan}
+    widest, best = max(designs.items(), key=lambda design: number_of_subsets(design[1], null))
     if _floor(best, null) > largest_floor:
         more = best
         while _floor(more, null) > largest_floor:
             more = tuple((k + 1, n) for k, n in more)
         raise DataError(
             f"too few control wells for a p-value: no compound could reach {largest_floor:g}, however strong",
-            where="the controls" if len(best) == 1 else f"the controls of {len(best)} plates",
+            where=_whose_controls([code for code, _ in widest], names),
             found=f"{sum(k for k, _ in best)} control wells for {sum(n for _, n in best)} replicate(s)",
             expected=f"at least {sum(k for k, _ in more)}",
             hint="rank by distance without p-values (--null none), or run more control wells",
         )
+
+
+def _whose_controls(codes: Sequence[int], names: Sequence[str] | None) -> str:
+    """Of which plates: a stratum without a name is the whole screen."""
+    named = [] if names is None else sorted({names[code] for code in codes} - {""})
+    return f"the controls of plate {listed(named)}" if named else "the controls"
 
 
 def _floor(counts: Sequence[tuple[int, int]], null: Null) -> float:

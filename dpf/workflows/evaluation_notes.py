@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dpf.tables.wording import count
 from dpf.tensors.splits import Part, describe_leaks
 from dpf.workflows.evaluated_wells import EvaluatedWells
 from dpf.workflows.inputs import Inputs
@@ -89,9 +90,8 @@ def _target_notes(name: str, values: NDArray[np.float64], wells: EvaluatedWells)
     compounds, share = np.unique(wells.groups[known]).size, known.sum() / wells.tested.sum()
     if compounds < FEW_COMPOUNDS or share < _LITTLE:
         found.append(
-            f"{name} was measured in {int(known.sum()):,} of these wells ({compounds:,} "
-            f"compound{'s' * (compounds != 1)}): "
-            "its figures are rough"
+            f"{name} was measured in {int(known.sum()):,} of these wells ({count(compounds, 'compound')}): its figures "
+            "are rough"
         )
     constant = [
         str(fold)

@@ -22,6 +22,7 @@ from dpf.files import write_text
 from dpf.project.directory import Project, ResultsFolder
 from dpf.tables.signature_scores import pair_signatures, read_gmt
 from dpf.tables.storage import read_table, write_table
+from dpf.tables.wording import count
 from dpf.workflows.rank_choices import RankChoices
 from dpf.workflows.signatures import Signatures
 
@@ -60,7 +61,8 @@ def write_signatures(
     files, said = [results.table("signatures"), gmt], list(found.statements)
     silent = int((~np.logical_or(*found.called(choices.fdr)).any(axis=1)).sum())
     if silent:
-        said.append(f"signatures: {silent:,} compounds move no gene at q ≤ {choices.fdr:g} and have no list in the GMT")
+        move = "moves no gene at q ≤ {:g} and has" if silent == 1 else "move no gene at q ≤ {:g} and have"
+        said.append(f"signatures: {count(silent, 'compound')} {move.format(choices.fdr)} no list in the GMT")
     resolve = _GeneNames(read_table(project.genes, "genes"))
     if choices.gene_sets is not None:
         table, notes = enrichment_table(found, choices.gene_sets, resolve, choices.fdr)
@@ -105,18 +107,18 @@ def enrichment_table(found: Signatures, path: Path, resolve: _GeneNames, fdr: fl
         The GMT cannot be read, or none of its genes was measured.
     """
     sets = measure_sets({one.name: resolve(one.genes) for one in read_gmt(path)[0]}, found.genes)
-    count, width = len(found.names), len(sets.names)
+    compounds, width = len(found.names), len(sets.names)
     lists = over_representation(np.concatenate(found.called(fdr)), sets)
     slopes = univariate_linear_model(found.t, sets.member.astype(np.float64))
     assert lists.overlap is not None
-    compound = np.tile(np.repeat(np.arange(count), width), 3)
-    which = np.tile(np.arange(width), 3 * count)
-    overlap = np.concatenate([lists.overlap.ravel(), np.tile(sets.size, count)])
+    compound = np.tile(np.repeat(np.arange(compounds), width), 3)
+    which = np.tile(np.arange(width), 3 * compounds)
+    overlap = np.concatenate([lists.overlap.ravel(), np.tile(sets.size, compounds)])
     table = pl.DataFrame(
         {
             "compound": pl.Series(found.names).gather(compound),
             "gene_set": pl.Series(sets.names).gather(which),
-            "test": np.repeat(["up", "down", "ulm"], count * width),
+            "test": np.repeat(["up", "down", "ulm"], compounds * width),
             "measured": sets.size[which],
             "overlap": overlap,
             "score": np.concatenate([lists.score.ravel(), slopes.score.ravel()]),
@@ -128,15 +130,14 @@ def enrichment_table(found: Signatures, path: Path, resolve: _GeneNames, fdr: fl
 
 
 def _set_notes(path: Path, sets: MeasuredSets) -> list[str]:
-    named = len(sets.names)
     said = [
-        f"{path.name}: {named:,} gene sets; {sets.unknown:,} of their genes were not measured; background "
-        f"{sets.member.shape[1]:,} measured genes; q over sets and compounds together"
+        f"{path.name}: {count(len(sets.names), 'gene set')}; {sets.unknown:,} of their genes were not measured; "
+        f"background {sets.member.shape[1]:,} measured genes; q over sets and compounds together"
     ]
-    small = int((sets.size < MIN_SIZE).sum())
-    return said + (
-        [f"{path.name}: {small:,} sets have fewer than {MIN_SIZE} measured genes: not tested"] if small else []
-    )
+    if small := int((sets.size < MIN_SIZE).sum()):
+        have = "has" if small == 1 else "have"
+        said.append(f"{path.name}: {count(small, 'set')} {have} fewer than {MIN_SIZE} measured genes: not tested")
+    return said
 
 
 def connectivity_table(found: Signatures, path: Path, resolve: _GeneNames) -> tuple[pl.DataFrame, list[str]]:
@@ -172,7 +173,8 @@ def connectivity_table(found: Signatures, path: Path, resolve: _GeneNames) -> tu
             found=f"e.g. {', '.join(sorted(unknown)[:3])}",
             expected=f"names as in the screen, e.g. {', '.join(found.genes[:3])}",
         )
-    said = [f"{path.name}: {len(tables):,} queries; {len(unknown):,} of their genes were not measured"]
+    asked = f"{len(tables):,} {'query' if len(tables) == 1 else 'queries'}"
+    said = [f"{path.name}: {asked}; {len(unknown):,} of their genes were not measured"]
     said += [f"{path.name}: no gene of {', '.join(skipped)} was measured"] if skipped else []
     table = pl.concat(tables).fill_nan(None)
     return table.sort("query", "connectivity", descending=[False, True], nulls_last=True), said

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dpf.analysis.moderated_t import ControlSummary, ModeratedT, moderated_t, summarise_wells
 from dpf.analysis.screen_model import fit_screen
 from dpf.errors import DataError, listed
+from dpf.tables.wording import count
 from dpf.workflows.compound_rows import CompoundRows
 from dpf.workflows.geometry import plate_codes
 from dpf.workflows.inputs import Inputs
@@ -157,7 +158,7 @@ def _at_equal(inputs: Inputs, rows: CompoundRows, trend: bool, adjust: Adjustmen
     ]
     if lost:
         said.append(
-            f"signatures: {len(lost):,} compounds have none, as they cannot be told from their position (nothing ties "
+            f"signatures: none of {count(len(lost), 'compound')} that cannot be told from position (nothing ties "
             f"it to the controls' positions): {listed(lost)}"
         )
 
@@ -179,9 +180,11 @@ def _statements(inputs: Inputs, matched: NDArray[np.bool_], plated: bool, trend:
     how = "of their own plates" if plated else "of the screen"
     said = [f"signatures: moderated t of {matched.size:,} compounds against the controls {how}, {_prior(trend)}"]
     if plated and not matched.all():
+        alone = int((~matched).sum())
         said.append(
-            f"signatures: {(~matched).sum():,} compounds share no plate with enough controls and are compared with all "
-            f"{inputs.is_control.sum():,} controls: what differs between plates is in their signatures"
+            f"signatures: {count(alone, 'compound')} {'shares' if alone == 1 else 'share'} no plate with enough "
+            f"controls, compared with all {inputs.is_control.sum():,} controls: what differs between plates "
+            "is in their signatures"
         )
     return tuple(said)
 

@@ -43,7 +43,7 @@ def test_signatures_classes_and_their_files(folded, copy, ok, tmp_path):
         assert f"{name}.parquet" in ran.err
     assert (folder / "signatures.gmt").is_file()
     assert "one prior variance for all genes" in ran.err
-    assert "sets.gmt: 1 gene sets; 1 of their genes were not measured" in ran.err
+    assert "sets.gmt: 1 gene set; 1 of their genes were not measured" in ran.err
     assert "PROBLEM" not in ok("info", project).out
 
 

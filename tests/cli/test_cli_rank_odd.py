@@ -75,9 +75,9 @@ def test_a_compound_on_a_plate_without_controls(project, ok):
     assert alone["t"] is not None
     everywhere = ok("rank", project, "--match", "screen", "--signatures")
     assert everywhere.rows.get_column("p").null_count() == 0
-    assert "1 compounds share no plate with enough controls and are compared with all 12 controls" in everywhere.err
+    assert "1 compound shares no plate with enough controls, compared with all 12 controls" in everywhere.err
     adjusted = ok("rank", project, "--match", "screen", "--signatures", "--adjust", "plate")
-    assert "1 compounds have none, as they cannot be told from their position" in adjusted.err
+    assert "signatures: none of 1 compound that cannot be told from position" in adjusted.err
     assert "drug 4" in adjusted.err
 
 
@@ -122,12 +122,24 @@ def test_constant_latents_are_refused(project, copy, dpf):
     assert "the model has collapsed" in ran.err
 
 
+def test_where_no_gene_varies_it_is_not_the_model_that_is_blamed_first(tmp_path, screen_tables, ok, dpf):
+    expression, wells = screen_tables(compounds=9, replicates=4, controls=12)
+    expression.with_columns(pl.exclude("well_id").first()).write_csv(tmp_path / "expression.csv")
+    wells.write_csv(tmp_path / "wells.csv")
+    ok("init", tmp_path / "p", "--from", tmp_path / "expression.csv", "--wells", tmp_path / "wells.csv",
+       "--scores", "viability,size", *TINY)  # fmt: skip
+    ok("train", tmp_path / "p", "--folds", 3, "--epochs", 1)
+    ran = dpf("rank", tmp_path / "p")
+    assert ran.code == 4
+    assert "next: if dpf check says that genes do not vary, look at the table the project was made from" in ran.err
+
+
 def test_genes_of_a_gmt_that_nobody_measured_are_counted(project, ok, dpf, tmp_path):
     gmt = tmp_path / "sets.gmt"
     gmt.write_text("a\t\tGENE1\tGENE2\tGENE3\tABC\tDEF\nb\t\tABC\tGHI\n", encoding="utf-8")
     ran = ok("rank", project, "--gene-sets", gmt)
     assert "sets.gmt: 2 gene sets; 3 of their genes were not measured; background 20 measured genes" in ran.err
-    assert "1 sets have fewer than 3 measured genes: not tested" in ran.err
+    assert "1 set has fewer than 3 measured genes: not tested" in ran.err
     q = pl.read_parquet(project / "results/default/enrichment.parquet").get_column("q").drop_nulls()
     assert q.is_between(0, 1).all()
     gmt.write_text("a\t\tABC\tDEF\n", encoding="utf-8")

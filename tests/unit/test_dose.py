@@ -82,6 +82,16 @@ def test_no_plateau_is_said(rng):
     assert falling.ec50_low == 0
 
 
+@pytest.mark.parametrize("noise", [0.003, 0.01, 0.03])
+def test_a_straight_line_has_no_middle_however_exact_it_is(rng, noise):
+    """The flattest curve that is searched would have one, between plateaus far beyond what any dose showed."""
+    x = np.repeat(np.geomspace(0.01, 10, 8), 2)
+    found = [fit_dose_response(x, np.log10(x) / 3 + noise * rng.normal(size=16)) for _ in range(20)]
+    assert not any(fit.failure or fit.identified for fit in found)
+    assert all(fit.ec50_low == 0 or fit.ec50_high == np.inf for fit in found)
+    assert all("plateau" in fit.open_because for fit in found)
+
+
 def test_a_middle_beyond_the_doses_is_not_claimed_however_narrow_its_interval(rng):
     x = np.repeat(2.0 ** np.arange(6), 4)
     found = fit_dose_response(x, curve(np.log10(x), np.log10(40), 2.0, 0.0, 100.0) + 0.2 * rng.normal(size=24))

@@ -161,7 +161,7 @@ def test_a_compound_that_cannot_be_told_from_its_position_has_no_signature_and_i
         PLATED, lambda inputs: replace(inputs, wells=inputs.wells.with_columns(row=alone)),
         signatures=True, adjust="position", query=query, gene_sets=query,
     )  # fmt: skip
-    assert "1 compounds have none, as they cannot be told from their position" in said(result)
+    assert "signatures: none of 1 compound that cannot be told from position" in said(result)
     assert said(result).count("drug 2") == 1
     found = table(result, "signatures")
     assert found.filter(pl.col("t").is_null()).get_column("compound").unique().to_list() == ["drug 2"]
@@ -209,7 +209,7 @@ def test_gene_sets_and_genes_nobody_measured(rank, tmp_path):
     assert up["q"] < 0.01
     assert best.row(by_predicate=pl.col("test") == "ulm", named=True)["score"] > 5
     assert "sets.gmt: 3 gene sets; 2 of their genes were not measured; background 30 measured genes" in said(result)
-    assert "sets.gmt: 1 sets have fewer than 3 measured genes: not tested" in said(result)
+    assert "sets.gmt: 1 set has fewer than 3 measured genes: not tested" in said(result)
 
 
 def test_a_gmt_of_another_species_is_refused(rank, tmp_path):
@@ -227,5 +227,5 @@ def test_a_query_finds_what_does_the_same_and_the_opposite(rank, tmp_path):
     found = table(result, "connectivity").filter(pl.col("query") == "mine")
     scores = dict(found.select("compound", "connectivity").iter_rows())
     assert scores["drug 2"] <= 0.0 <= scores["drug 0"]
-    assert "1 queries; 2 of their genes were not measured" in said(result)
+    assert "1 query; 2 of their genes were not measured" in said(result)
     assert "no gene of none was measured" in said(result)

@@ -67,6 +67,22 @@ def test_too_few_controls_says_how_many_are_needed():
         require_controls(plan, group < 0, strata)
 
 
+def test_the_plate_with_too_few_controls_is_named_and_not_the_whole_screen():
+    """Four controls on each of two plates: the compounds stand on the right one, and eight would have done."""
+    group, strata = np.array([0, 0, *[-1] * 8]), np.array([1, 1, *[0, 1] * 4])
+    plan = compositions(group, 1, group < 0, strata)
+    with pytest.raises(
+        DataError, match=r"where: the controls of plate right\n(.|\n)*found: 4 control(.|\n)*at least 5"
+    ):
+        require_controls(plan, group < 0, strata, names=["left", "right"])
+    both = np.array([1, 0, *strata[2:]])
+    require_controls(compositions(group, 1, group < 0, np.zeros(10, dtype=int)), group < 0, np.zeros(10, dtype=int))
+    few = group < 0
+    few[4:] = False
+    with pytest.raises(DataError, match=r"where: the controls of plate left, right\n"):
+        require_controls(compositions(group, 1, group < 0, both), few, both, names=["left", "right"])
+
+
 def test_a_plate_without_controls_is_named():
     group, strata = np.array([0, 0, *[-1] * 30]), np.array([1, 1, *[0] * 30])
     plan = compositions(group, 1, group < 0, strata)
