@@ -22,6 +22,7 @@ from dpf.model.network import TargetLayout, build_network
 from dpf.training.device import Compute, resolve_compute
 from dpf.training.inference import predict_wells
 from dpf.training.member import MemberData, MemberTraining
+from dpf.training.probe import process_peak_gib
 from tests.bench.plain import PlainFormer, plain_step
 from tests.bench.roofline import bytes_of, ceilings, operations, roofline
 from tests.bench.timing import Run, Runs, Times, alternated, lowest, medians, ratios, seconds, wait
@@ -152,9 +153,7 @@ def memory_of_a_step(genes: int, batch_size: int, device: str, precision: str, i
         training._step(torch.arange(batch_size, device=compute.device), 0)
     if compute.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
-    # Not getrusage: a new process inherits its parent's peak there.
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 2**20
+    return process_peak_gib()
 
 
 def bound(case: Case, measured: dict[str, float], limits: dict[str, float]) -> dict[str, float]:
