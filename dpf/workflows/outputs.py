@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dpf.errors import ModelError, listed
 from dpf.files import sha256_file
 from dpf.project.directory import Project
-from dpf.project.model_header import read_model_header
+from dpf.project.model_header import filling, read_model_header
 from dpf.tables.storage import read_about, read_table, write_table
 from dpf.tensors.splits import PART_NAMES, Parts
 from dpf.workflows.inputs import Inputs
@@ -30,6 +30,8 @@ Floats = NDArray[np.float64]
 
 #: What the columns of what members would say without their Transformer begin with.
 _START = "start_"
+#: Of what the kept axis of a model with a start is: earlier ones had weight where no well moves, and are made again.
+_AXIS_IN = "moving dimensions"
 
 
 @dataclass(frozen=True)
@@ -140,12 +142,6 @@ def match_genes(header: dict[str, Any], genes: list[str], where: object) -> NDAr
     return np.array([position[gene] for gene in header["genes"]], dtype=np.intp)
 
 
-def filling(header: dict[str, Any]) -> str:
-    """What a model puts where a gene is missing: the value that its z-score centres the gene on, in words."""
-    on_controls = header["settings"]["train"].get("gene_center", "wells") == "controls"
-    return "the mean of the training controls" if on_controls else "the training mean"
-
-
 def project_outputs(project: Project, inputs: Inputs, model: ModelFile, progress: Progress | None = None) -> Outputs:
     """The outputs of a model on a project's wells: from `outputs.parquet` when its hashes fit, else computed and kept.
 
@@ -153,6 +149,8 @@ def project_outputs(project: Project, inputs: Inputs, model: ModelFile, progress
     """
     path = project.results(model.name).table("outputs")
     key = {"model_sha256": model.sha256, "expression_sha256": inputs.expression_sha256}
+    if model.header["settings"]["model"].get("start", "none") != "none":
+        key["axis_in"] = _AXIS_IN
     if path.is_file() and {name: read_about(path, "outputs").get(name) for name in key} == key:
         return _from_table(read_table(path, "outputs"), read_about(path, "outputs"), model)
     outputs = _compute(project, inputs, model, progress or Silent())
