@@ -126,7 +126,7 @@ class TrainSettings:
         "", "with split = file: a table of well_id, member, part (train, validation, held_out), relative to the project"
     )
     folds: int = setting(
-        1, "1: one model, no well held out; K: K members (a deal), every well held out exactly once (a deal)", minimum=1
+        1, "1: one model, no well held out; K: K members, every well held out exactly once (once a repeat)", minimum=1
     )
     repeats: int = setting(
         1,
