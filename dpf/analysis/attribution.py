@@ -82,6 +82,11 @@ def gradient_times_input(
             weight.requires_grad_(True)
 
 
+def summing_device(device: torch.device) -> torch.device:
+    """Where float64 sums over what `device` computes are taken: there, or on the CPU if it has no float64 (mps)."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def _gradient_times_input(
     network: PerturbFormer,
     expression: NDArray[np.float32],
@@ -92,14 +97,16 @@ def _gradient_times_input(
     attention: Attention,
     progress: Callable[[int], None] | None,
 ) -> GradientTimesInput:
-    sums = torch.zeros(5, expression.shape[1], dtype=torch.float64, device=device)
-    scaled_controls = network.scale(torch.from_numpy(expression[controls]).to(device))
+    there = summing_device(device)
+    sums = torch.zeros(5, expression.shape[1], dtype=torch.float64, device=there)
+    scaled_controls = network.scale(torch.from_numpy(expression[controls]).to(device)).to(there)
     baseline = scaled_controls.mean(0, dtype=torch.float64).to(torch.float32)  # (G,)
     for start in range(0, len(expression), wells_at_once):
         rows = torch.from_numpy(expression[start : start + wells_at_once]).to(device)
         x = network.scale(rows).requires_grad_()  # (B, G)
         # Wells do not see each other, so the gradient of the sum holds every well's own gradient.
         (gradient,) = torch.autograd.grad(target(network(x, attention=attention)).sum(), x)  # (B, G)
+        x, gradient = x.detach().to(there), gradient.to(there)
         with torch.no_grad():
             for index, product in ((0, x * gradient), (2, (x - baseline) * gradient)):
                 sums[index] += product.abs().sum(0, dtype=torch.float64)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dpf.cli.memory import keep_freed_memory
 from dpf.cli.options import (
     DeviceOption,
     FormatOption,
@@ -42,6 +43,7 @@ def command(
 ) -> None:
     """Genes by Gradient x Input over all wells."""
     with session("explain", output) as run:
+        keep_freed_memory()
         from dpf.project.directory import open_project
         from dpf.workflows.explain import explain_project
 

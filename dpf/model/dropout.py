@@ -1,13 +1,14 @@
 """Dropout whose noise is a function of where training stands, not of a hidden generator.
 
 The noise of a pass is drawn from the key (seed, member, epoch, step, part of the batch), so a run that was stopped and
-resumed draws what it would have drawn, with no generator state to save. On the CPU the bits come from NumPy's SFC64,
-which makes 16 of them for every element about ten times faster than `Tensor.bernoulli_`, whose generator is serial.
+resumed draws what it would have drawn, with no generator state to save. On the CPU the bits are those of NumPy's SFC64,
+16 for every element, ten times faster than `Tensor.bernoulli_`, whose generator is serial. Every mask is cut into
+chunks with a generator each, so that native kernels can draw several at once (`dpf.model.native_rows`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,25 @@ from torch import Tensor
 
 _LEVELS = 1 << 16
 _BF16_ONE = np.uint16(0x3F80)
+#: What a run's noise is drawn by: a run begun with another cannot go on bit for bit.
+NOISE = "SFC64 by chunks of 32,768 words"
+#: Words of 64 bits that one generator makes.
+CHUNK_WORDS = 1 << 15
+_THROWN_AWAY = 12  # words of a new generator, as NumPy's own seeding does
+
+#: Makes so many words from the states of the chunks' generators, (chunks, 4), each with its counter at 1.
+Draw = Callable[[NDArray[np.uint64], int], NDArray[np.uint64]]
+
+
+def draw_words(states: NDArray[np.uint64], words: int) -> NDArray[np.uint64]:
+    """The words of consecutive chunks, of which the last may be short."""
+    out, generator = np.empty(words, np.uint64), np.random.SFC64(0)
+    for chunk, state in enumerate(states):
+        generator.state = {"bit_generator": "SFC64", "state": {"state": state}, "has_uint32": 0, "uinteger": 0}
+        generator.random_raw(_THROWN_AWAY, output=False)
+        part = out[chunk * CHUNK_WORDS : (chunk + 1) * CHUNK_WORDS]
+        part[:] = generator.random_raw(len(part))
+    return out
 
 
 class Rows(NamedTuple):
@@ -38,19 +58,19 @@ class Noise:
         Whole numbers, 0 or more, that name the pass.
     rows
         Where only some wells of the pass are computed here: which. Masks, of shape (wells, ...), are then drawn for
-        the whole pass and cut, so that a well's noise is what it is where all are computed together.
+        the whole pass and cut, so that a well's noise is what it is where all are computed together. On the CPU the
+        chunks that these wells do not touch are not drawn.
     """
 
     def __init__(self, p: float, key: Sequence[int], device: torch.device, rows: Rows | None = None) -> None:
         self.p = p
         self.rows = rows
-        seed = np.random.SeedSequence(list(key))
-        if device.type == "cpu":
-            self._bits = np.random.SFC64(seed)
-            self._generator = None
-        else:
+        self._key, self._count = list(key), 0
+        self._generator = None
+        if device.type != "cpu":
             self._generator = torch.Generator(device)
-            self._generator.manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
+            seed = np.random.SeedSequence(self._key).generate_state(1, np.uint64)[0]
+            self._generator.manual_seed(int(seed >> 1))
 
     @property
     def gain(self) -> float:
@@ -75,13 +95,21 @@ class Noise:
         """An element is kept where its `words` are at or above this."""
         return round(self.p * _LEVELS)
 
-    def words(self, like: Tensor) -> Tensor:
+    def words(self, like: Tensor, draw: Draw = draw_words) -> Tensor:
         """On the CPU, what the mask of `like` is made from: 16 bits an element, as a flat tensor of uint16."""
-        return torch.from_numpy(self._words(like))
+        return torch.from_numpy(self._words(like, draw))
 
-    def _words(self, like: Tensor) -> NDArray[np.uint16]:
-        start, stop, drawn = self._span(like)
-        return self._bits.random_raw(-(-drawn // 4)).view(np.uint16)[start:stop]
+    def _words(self, like: Tensor, draw: Draw = draw_words) -> NDArray[np.uint16]:
+        start, stop, _ = self._span(like)
+        chunks = -(-stop // (4 * CHUNK_WORDS))
+        first = start // (4 * CHUNK_WORDS)
+        seed = np.random.SeedSequence(self._key, spawn_key=(self._count,))
+        self._count += 1
+        states = np.ones((chunks, 4), np.uint64)
+        states[:, :3] = seed.generate_state(3 * chunks, np.uint64).reshape(chunks, 3)
+        words = draw(states[first:], -(-stop // 4) - first * CHUNK_WORDS).view(np.uint16)
+        skipped = 4 * first * CHUNK_WORDS
+        return words[start - skipped : stop - skipped]
 
     def _span(self, like: Tensor) -> tuple[int, int, int]:
         """Where the elements of `like` begin and end among those that are drawn, and how many these are."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from dpf.config import ModelSettings
 from dpf.model.dropout import Noise
-from dpf.model.encoder import Attention, Encoder, EncoderLayer, torch_attention
+from dpf.model.encoder import Attention, Encoder, EncoderLayer, Origin, torch_attention
 
 
 class InducedLayer(EncoderLayer):
@@ -37,14 +37,23 @@ class InducedLayer(EncoderLayer):
         self.points = nn.Parameter(torch.empty(points, width))
         self.point_layer = EncoderLayer(width, heads, feed_forward)
 
-    def forward(self, tokens: Tensor, noise: Noise | None = None, attention: Attention = torch_attention) -> Tensor:
-        """(B, G, D) to (B, G, D); dropout is on exactly when `noise` is given."""
-        gain = noise.gain if noise else 1.0
+    def forward(
+        self,
+        tokens: Tensor,
+        noise: Noise | None = None,
+        attention: Attention = torch_attention,
+        origin: Origin | None = None,
+    ) -> Tensor:
+        """(B, G, D) to (B, G, D); dropout is on exactly when `noise` is given; `origin`: of a first layer's tokens."""
+        width, gather = tokens.shape[2], self.point_layer
+        queries, others = slice(width), slice(width, None)
         points = self.points.to(tokens.dtype).expand(len(tokens), -1, -1)  # (B, P, D)
-        found = attention.cross(self.point_layer.queries(points), self.keys_and_values(tokens))  # (B, P, H, K)
-        points = self.point_layer.finish(points, self.point_layer.join(found, gain), noise, attention)  # (B, P, D)
-        found = attention.cross(self.queries(tokens), self.point_layer.keys_and_values(points))  # (B, G, H, K)
-        return self.finish(tokens, self.join(found, gain), noise, attention)
+        asking = gather.split(attention.project(gather.qkv, queries, points, None), 1)  # (B, P, H, K)
+        asked = self.split(attention.project(self.qkv, others, tokens, origin), 2)  # (B, G, 2, H, K)
+        points = attention.finish(gather, points, attention.cross(asking, asked), noise)  # (B, P, D)
+        asking = self.split(attention.project(self.qkv, queries, tokens, origin), 1)  # (B, G, H, K)
+        asked = gather.split(attention.project(gather.qkv, others, points, None), 2)  # (B, P, 2, H, K)
+        return attention.finish(self, tokens, attention.cross(asking, asked), noise)
 
 
 class InducedEncoder(Encoder):

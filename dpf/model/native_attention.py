@@ -16,8 +16,11 @@ from torch import Tensor, nn
 
 from dpf.errors import DeviceError
 from dpf.model.dropout import Noise
-from dpf.model.encoder import torch_attention
+from dpf.model.encoder import EncoderLayer, Origin, TorchAttention, affine, affine_rows
 from dpf.model.native_build import load_library
+from dpf.model.native_first import attend_first, embed
+from dpf.model.native_layer import finish_layer
+from dpf.model.native_linear import linear
 from dpf.model.native_rows import WIDEST_ROW, NativeRows
 
 #: The widest head the kernel has been built for.
@@ -50,7 +53,10 @@ class NativeAttention:
         self._forward.argtypes = [*_SIZES, *_FLAGS, *[pointer] * 5]
         self._backward = library.dpf_attention_backward
         self._backward.argtypes = [*_SIZES, *_FLAGS, *[pointer] * 9]
-        self._rows = NativeRows(library) if dtype == torch.bfloat16 else None
+        self._backward_affine = library.dpf_attention_backward_affine
+        self._backward_affine.argtypes = [*_SIZES, *_FLAGS, *[pointer] * 8]
+        #: The kernels between the products; None where this is for float32 only.
+        self.rows = NativeRows(library) if dtype == torch.bfloat16 else None
 
     def __call__(self, qkv: Tensor) -> Tensor:
         """Attention of queries, keys and values that lie side by side, as the joint projection leaves them.
@@ -62,7 +68,8 @@ class NativeAttention:
         DeviceError
             The heads are wider than `WIDEST`.
         """
-        mixed: Tensor = _SelfAttention.apply(_fitting(qkv), self)  # type: ignore[no-untyped-call]
+        require_width(qkv.shape[-1])
+        mixed: Tensor = _SelfAttention.apply(qkv, self)  # type: ignore[no-untyped-call]
         return mixed
 
     def cross(self, q: Tensor, kv: Tensor) -> Tensor:
@@ -73,20 +80,38 @@ class NativeAttention:
         DeviceError
             The heads are wider than `WIDEST`.
         """
-        mixed: Tensor = _CrossAttention.apply(_fitting(q), kv, self)  # type: ignore[no-untyped-call]
+        require_width(q.shape[-1])
+        mixed: Tensor = _CrossAttention.apply(q, kv, self)  # type: ignore[no-untyped-call]
         return mixed
 
-    def add_norm(self, residual: Tensor, mixed: Tensor, layer: nn.LayerNorm, noise: Noise | None) -> Tensor:
-        """``layer(residual + drop(mixed))`` of a `mixed` that has its gain already."""
-        if self._rows is None or residual.dtype != torch.bfloat16 or residual.shape[-1] > WIDEST_ROW:
-            return torch_attention.add_norm(residual, mixed, layer, noise)
-        return self._rows.add_norm(residual, mixed, layer, noise)
+    def embed(self, origin: Origin, dtype: torch.dtype) -> Tensor:
+        """The tokens (B, G, D)."""
+        return embed(self, origin, dtype)
 
-    def drop_relu(self, x: Tensor, noise: Noise | None) -> Tensor:
-        """``drop(relu(x))`` of an `x` that has its gain already; in bf16 written over it."""
-        if self._rows is None or x.dtype != torch.bfloat16:
-            return torch_attention.drop_relu(x, noise)
-        return self._rows.drop_relu(x, noise)
+    def project(self, layer: nn.Linear, rows: slice, tokens: Tensor, origin: Origin | None) -> Tensor:
+        """Some of the outputs of `layer(tokens)`; of what `origin` says, without the product."""
+        if origin is None:
+            return affine_rows(tokens, layer, rows, linear)
+        return embed(self, origin.through(layer, rows, tokens.dtype), tokens.dtype)
+
+    def attend(self, layer: EncoderLayer, tokens: Tensor, origin: Origin | None) -> Tensor:
+        """Exact attention of a layer's tokens (B, G, D), to (B, G, H, K).
+
+        Raises
+        ------
+        DeviceError
+            The heads are wider than `WIDEST`.
+        """
+        if origin is None:
+            return self(layer.split(affine(tokens, layer.qkv, linear=linear), 3))
+        require_width(layer.qkv.in_features // layer.heads)
+        return attend_first(self, layer, origin, tokens.dtype)
+
+    def finish(self, layer: EncoderLayer, tokens: Tensor, heads: Tensor, noise: Noise | None) -> Tensor:
+        """What follows attention: the heads joined, residual and norm; feed-forward, residual and norm."""
+        if self.rows is None or tokens.dtype != torch.bfloat16 or tokens.shape[-1] > WIDEST_ROW:
+            return _plain.finish(layer, tokens, heads, noise)
+        return finish_layer(self.rows, layer, tokens, heads, noise)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The output, and the scores' log-sum-exp to base 2, float32 of shape (B, H, Q).
@@ -102,6 +127,13 @@ class NativeAttention:
     def backward(self, parts: _Parts, out: Tensor, log_sum: Tensor, grad_out: Tensor, grads: _Parts) -> None:
         """Write the gradients of `parts` (queries, keys, values) to `grads`, which must lie in memory as they do."""
         self._run(self._backward, *parts, out, log_sum, grad_out, *grads)
+
+    def backward_affine(self, parts: _Parts, out: Tensor, log_sum: Tensor, grad_out: Tensor, slope: Tensor) -> Tensor:
+        """The gradient (B, G) of x, where `parts` are ``x[i, g] slope`` (slope: 3·H·K) plus what x is not in."""
+        wells, genes, heads, _ = parts[0].shape
+        grad_x = torch.empty(wells, heads, genes)
+        self._run(self._backward_affine, *parts, out, log_sum, grad_out, slope.contiguous(), grad_x)
+        return grad_x.sum(1)
 
     def _run(self, function: Any, q: Tensor, k: Tensor, v: Tensor, *others: Tensor) -> None:
         wells, queries, heads, width = q.shape
@@ -120,18 +152,21 @@ class NativeAttention:
             raise MemoryError("the native attention kernel got no memory")
 
 
+#: What the kernels between the products do not do.
+_plain = TorchAttention(linear)
+
 _Parts = tuple[Tensor, Tensor, Tensor]
 
 
-def _fitting(x: Tensor) -> Tensor:
-    if x.shape[-1] > WIDEST:
+def require_width(width: int) -> None:
+    """Make sure that the kernel has heads of this width."""
+    if width > WIDEST:
         raise DeviceError(
             "the native attention kernel has no heads this wide",
-            found=f"model.width / model.heads = {x.shape[-1]}",
+            found=f"model.width / model.heads = {width}",
             expected=f"at most {WIDEST}",
             hint="--set compute.attention_kernel=torch",
         )
-    return x
 
 
 class _SelfAttention(torch.autograd.Function):

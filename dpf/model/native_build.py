@@ -19,7 +19,7 @@ from dpf.files import atomic_path, sha256_text
 
 _FOLDER = Path(__file__).parent / "native"
 _SOURCES = ("attention.cpp", "rows.cpp")
-_HEADERS = ("threads.h",)
+_HEADERS = ("attention_panel.h", "threads.h")
 _COMPILERS = ("c++", "g++", "clang++")
 _NEEDED = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 _BF16 = "avx512_bf16"

@@ -1,4 +1,4 @@
-"""What stands between the encoder's matrix products in bf16 on the CPU, by the kernels in `native/rows.cpp`.
+"""The kernels of `native/rows.cpp`: what stands between the encoder's matrix products in bf16 on the CPU.
 
 Each is what PyTorch's operations do one after another in `dpf.model.encoder` and `dpf.model.dropout`, with the same
 dropout, in one reading and one writing. Sums over rows are float32.
@@ -7,120 +7,125 @@ dropout, in one reading and one writing. Sums over rows are float32.
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
-from dpf.model.dropout import Noise
+from dpf.model.dropout import CHUNK_WORDS
 
-#: The longest row the kernels have room for.
+#: The longest row that can be normalised.
 WIDEST_ROW = 1024
-_CHUNK = 512  # rows whose gradients are added up together, as in rows.cpp
+# Rows, and genes, whose gradients are added up together, as in rows.cpp.
+_CHUNK, _GENES = 512, 64
+
+
+class Norm(NamedTuple):
+    """A layer norm's weights, in float32."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+
+class Drop(NamedTuple):
+    """Which elements are dropped: those whose 16 random bits are below the threshold; none without bits.
+
+    The others are multiplied by the gain.
+    """
+
+    bits: Tensor | None = None
+    threshold: int = 0
+    gain: float = 1.0
 
 
 class NativeRows:
-    """The kernels of a loaded library that takes bf16."""
+    """The kernels of a loaded library that takes bf16. Tensors are rows (R, W) without gaps."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        pointer, size, flag = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
-        self._forward = library.dpf_add_norm_forward
-        self._forward.argtypes = [size, size, flag, flag, ctypes.c_float, *[pointer] * 8]
-        self._backward = library.dpf_add_norm_backward
-        self._backward.argtypes = [size, size, flag, flag, *[pointer] * 8]
+        pointer, size, flag, number = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
+        self._add_norm = library.dpf_add_norm_forward
+        self._add_norm.argtypes = [size, size, flag, flag, number, number, *[pointer] * 9]
+        self._add_norm_grad = library.dpf_add_norm_backward
+        self._add_norm_grad.argtypes = [size, size, flag, flag, number, *[pointer] * 8]
         self._drop_relu = library.dpf_drop_relu
-        self._drop_relu.argtypes = [size, flag, flag, pointer, pointer]
+        self._drop_relu.argtypes = [size, size, flag, flag, number, *[pointer] * 3]
+        self._drop_relu_grad = library.dpf_drop_relu_grad
+        self._drop_relu_grad.argtypes = [size, size, flag, number, *[pointer] * 3]
+        self._embed = library.dpf_embed
+        self._embed.argtypes = [size, size, size, flag, *[pointer] * 4]
+        self._embed_grad = library.dpf_embed_grad
+        self._embed_grad.argtypes = [size, size, size, flag, *[pointer] * 6]
+        self._draw = library.dpf_draw
+        self._draw.argtypes = [size, size, size, flag, pointer, pointer]
 
-    def add_norm(self, residual: Tensor, mixed: Tensor, layer: nn.LayerNorm, noise: Noise | None) -> Tensor:
-        """``layer(residual + drop(mixed))`` of a `mixed` that has its gain already."""
-        out: Tensor = _AddNorm.apply(  # type: ignore[no-untyped-call]
-            residual, mixed, layer.weight, layer.bias, layer.eps, _words(mixed, noise), _threshold(noise), self
-        )
-        return out
+    def add_norm(
+        self, residual: Tensor, mixed: Tensor, bias: Tensor, norm: Norm, drop: Drop, into: tuple[Tensor, Tensor]
+    ) -> None:
+        """``norm(residual + drop(mixed + bias))``; `mixed` becomes the sum.
 
-    def drop_relu(self, x: Tensor, noise: Noise | None) -> Tensor:
-        """``drop(relu(x))``, written over an `x` that has its gain already."""
-        out: Tensor = _DropRelu.apply(x, _words(x, noise), _threshold(noise), self)  # type: ignore[no-untyped-call]
-        return out
-
-    def forward(self, parts: tuple[Tensor, ...], bits: Tensor | None, threshold: int, eps: float) -> tuple[Tensor, ...]:
-        """The output, the sum, and each row's mean and 1/deviation, from residual, mixed, weight and bias."""
-        residual, mixed, weight, bias = parts
-        width = residual.shape[-1]
-        rows = residual.numel() // width
-        total, out, stats = torch.empty_like(residual), torch.empty_like(residual), torch.empty(rows, 2)
-        self._forward(
-            rows, width, torch.get_num_threads(), threshold, eps, residual.data_ptr(), mixed.data_ptr(), _pointer(bits),
-            weight.data_ptr(), bias.data_ptr(), total.data_ptr(), out.data_ptr(), stats.data_ptr(),
+        Written to `into`: the result, and each row's mean and 1/deviation, float32 (R, 2).
+        """
+        rows, width = residual.shape
+        self._add_norm(
+            rows, width, torch.get_num_threads(), drop.threshold, drop.gain, norm.eps,
+            *map(_pointer, (residual, mixed, bias, drop.bits, norm.weight, norm.bias, mixed, *into)),
         )  # fmt: skip
-        return out, total, stats
 
-    def backward(
-        self, grad: Tensor, total: Tensor, stats: Tensor, weight: Tensor, bits: Tensor | None, threshold: int
+    def add_norm_grad(
+        self, grad: Tensor, total: Tensor, stats: Tensor, weight: Tensor, drop: Drop
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of residual, of mixed, and (2, D) of weight and bias."""
-        width = total.shape[-1]
-        rows = total.numel() // width
+        """Gradients of residual, of mixed, and (3, W) of the norm's weight, of its bias and of mixed's bias."""
+        rows, width = total.shape
         grad_residual, grad_mixed = torch.empty_like(total), torch.empty_like(total)
-        partial = torch.empty(-(-rows // _CHUNK), 2, width)
-        self._backward(
-            rows, width, torch.get_num_threads(), threshold, grad.data_ptr(), total.data_ptr(), _pointer(bits),
-            weight.data_ptr(), stats.data_ptr(), grad_residual.data_ptr(), grad_mixed.data_ptr(), partial.data_ptr(),
+        partial = torch.empty(-(-rows // _CHUNK), 3, width)
+        self._add_norm_grad(
+            rows, width, torch.get_num_threads(), drop.threshold, drop.gain,
+            *map(_pointer, (grad, total, drop.bits, weight, stats, grad_residual, grad_mixed, partial)),
         )  # fmt: skip
         return grad_residual, grad_mixed, partial.sum(0)
 
-    def relu(self, x: Tensor, bits: Tensor | None, threshold: int) -> None:
-        """ReLU and dropout over `x` itself."""
-        self._drop_relu(x.numel(), torch.get_num_threads(), threshold, x.data_ptr(), _pointer(bits))
+    def drop_relu(self, x: Tensor, bias: Tensor, drop: Drop) -> None:
+        """Put ``drop(relu(x + bias))`` in the place of `x`."""
+        sizes = (*x.shape, torch.get_num_threads(), drop.threshold, drop.gain)
+        self._drop_relu(*sizes, *map(_pointer, (x, bias, drop.bits)))
 
+    def drop_relu_grad(self, hidden: Tensor, grad: Tensor, gain: float) -> Tensor:
+        """Put the gradient of what `hidden` was made from in the place of its own; the bias's, (W,), is returned."""
+        rows, width = hidden.shape
+        partial = torch.empty(-(-rows // _CHUNK), width)
+        self._drop_relu_grad(rows, width, torch.get_num_threads(), gain, *map(_pointer, (hidden, grad, partial)))
+        return partial.sum(0)
 
-def _words(like: Tensor, noise: Noise | None) -> Tensor | None:
-    return None if noise is None or noise.p == 0.0 else noise.words(like)
+    def embed(self, x: Tensor, slope: Tensor, base: Tensor) -> Tensor:
+        """``base[g] + x[i, g] slope``, (B, G, W) in bf16: x (B, G) and slope (W,) in float32, base (G, W) in bf16."""
+        (wells, genes), width = x.shape, len(slope)
+        tokens = base.new_empty(wells, genes, width)
+        sizes = (wells, genes, width, torch.get_num_threads())
+        self._embed(*sizes, *map(_pointer, (x, slope, base, tokens)))
+        return tokens
 
+    def embed_grad(self, x: Tensor, slope: Tensor, grad: Tensor, *, of_x: bool) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Gradients of x, where asked for, of slope and of base, in float32."""
+        (wells, genes), width = x.shape, len(slope)
+        grad_x = torch.empty_like(x) if of_x else None
+        grad_base, partial = torch.empty(genes, width), torch.empty(-(-genes // _GENES), width)
+        sizes = (wells, genes, width, torch.get_num_threads())
+        self._embed_grad(*sizes, *map(_pointer, (x, slope, grad, grad_x, grad_base, partial)))
+        return grad_x, partial.sum(0), grad_base
 
-def _threshold(noise: Noise | None) -> int:
-    return 0 if noise is None else noise.threshold
+    def draw(self, states: NDArray[np.uint64], words: int) -> NDArray[np.uint64]:
+        """What `dpf.model.dropout.draw_words` draws."""
+        out, states = np.empty(words, np.uint64), np.ascontiguousarray(states)
+        self._draw(len(states), CHUNK_WORDS, words, torch.get_num_threads(), states.ctypes.data, out.ctypes.data)
+        return out
 
 
 def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
-class _AddNorm(torch.autograd.Function):
-    """For autograd: keeps the sum, two numbers a row, and the random bits."""
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        residual, mixed, weight, bias, eps, bits, threshold, kernels = inputs
-        parts = (residual.contiguous(), mixed.contiguous(), weight, bias)
-        assert all(part.device.type == "cpu" for part in parts)
-        out, total, stats = kernels.forward(parts, bits, threshold, eps)
-        ctx.save_for_backward(total, stats, weight, bits)
-        ctx.kernels, ctx.threshold = kernels, threshold
-        return out  # type: ignore[no-any-return]
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        total, stats, weight, bits = ctx.saved_tensors
-        found = ctx.kernels.backward(grads[0].contiguous(), total, stats, weight, bits, ctx.threshold)
-        grad_residual, grad_mixed, (grad_weight, grad_bias) = found
-        return grad_residual, grad_mixed, grad_weight, grad_bias, None, None, None, None
-
-
-class _DropRelu(torch.autograd.Function):
-    """In place; the result, which the next layer keeps anyway, is all that the backward needs."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, bits: Tensor | None, threshold: int, kernels: NativeRows) -> Tensor:
-        assert x.is_contiguous()
-        kernels.relu(x, bits, threshold)
-        ctx.mark_dirty(x)
-        ctx.save_for_backward(x)
-        return x
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (out,) = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward(grads[0], out, 0), None, None, None
+    if tensor is None:
+        return None
+    assert tensor.device.type == "cpu"
+    assert tensor.is_contiguous()
+    return tensor.data_ptr()

@@ -52,12 +52,6 @@ def read_model_header(path: Path) -> dict[str, Any]:
     return about
 
 
-def filling(header: dict[str, Any]) -> str:
-    """What a model puts where a gene is missing: the value that its z-score centres the gene on, in words."""
-    on_controls = header["settings"]["train"].get("gene_center", "wells") == "controls"
-    return "the mean of the training controls" if on_controls else "the training mean"
-
-
 def _metadata(path: Path) -> dict[str, str]:
     try:
         with path.open("rb") as stream:

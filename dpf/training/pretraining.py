@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dpf.model.dropout import Noise
 from dpf.model.network import PerturbFormer
 from dpf.training.device import Compute, memory_errors
+from dpf.training.scaling import gradient_scaler
 from dpf.training.schedule import learning_rate
 
 #: The share of a well's genes that is hidden.
@@ -86,6 +87,7 @@ def pretrain(
     weights = [*network.encoder.parameters(), *head.parameters()]
     fused = compute.device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(weights, lr=_RATE, weight_decay=0.01, fused=fused)
+    scaler = gradient_scaler(compute)
     network.train()
     size = compute.wells_at_once(expression.shape[1])
     for epoch in range(epochs):
@@ -96,18 +98,22 @@ def pretrain(
         for step, batch in enumerate(batches):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(_RATE, "one-cycle", 0.0, (epoch + step / len(batches)) / epochs)
-            hidden = torch.from_numpy(rng.random((len(batch), expression.shape[1])) < HIDDEN).to(compute.device)
-            hidden[:, 0] |= ~hidden.any(1)
+            drawn = rng.random((len(batch), expression.shape[1])) < HIDDEN
+            drawn[:, 0] |= ~drawn.any(1)
+            hidden, observed = torch.from_numpy(drawn).to(compute.device), int(drawn.sum())
             optimizer.zero_grad(set_to_none=True)
             for part, (some, out) in enumerate(zip(batch.split(size), hidden.split(size), strict=True)):
                 noise = Noise(network.settings.dropout, (*key, _EPOCHS_FROM + epoch, step, part), compute.device)
                 with memory_errors(compute, expression.shape[1]):
                     x = expression[some]
-                    error = (head(network, x, out, compute, noise) - x)[out].square().sum()
-                    (error / hidden.sum()).backward()
+                    # Not indexed by the hidden genes: a GPU would have to be asked how many there are.
+                    error = torch.where(out, head(network, x, out, compute, noise) - x, 0.0).square().sum()
+                    scaler.scale(error / observed).backward()
                 total += error.detach()
-            count += int(hidden.sum())
+            count += observed
+            scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
         if report:
             report(epoch + 1, float(total) / count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,9 @@ from dpf.model.network import Prediction, TargetLayout
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
 from dpf.training.device import memory_errors, resolve_compute
+from dpf.workflows.gene_order import in_model_order
 from dpf.workflows.inputs import read_inputs
-from dpf.workflows.outputs import find_model, match_genes
+from dpf.workflows.outputs import find_model
 from dpf.workflows.progress import Progress, Silent
 
 
@@ -55,12 +56,12 @@ def explain_project(
     trained = load_model(file.path)
     name, function = find_target(target, trained.layout, trained.members[0].settings.latent)
     inputs = read_inputs(project)
-    expression = np.ascontiguousarray(inputs.expression[:, match_genes(file.header, inputs.genes, project.expression)])
-    compute = resolve_compute(project.settings.compute)
+    expression = in_model_order(inputs.expression, file.header, inputs.genes, project.expression)
+    compute = resolve_compute(replace(project.settings.compute, precision="fp32"))  # whatever the model trained in
     members = len(trained.members)
     progress.plan(
         f"Gradient x Input of {name}: {members} x {len(expression):,} wells x {len(trained.genes):,} genes on "
-        f"{compute.describe()} (gradients in fp32)"
+        f"{compute.describe()}"
     )
     progress.start("explaining", members * len(expression), "wells")
     parts = []

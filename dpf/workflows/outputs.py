@@ -11,12 +11,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.errors import ModelError, listed
+from dpf.errors import ModelError
 from dpf.files import sha256_file
 from dpf.project.directory import Project
-from dpf.project.model_header import filling, read_model_header
+from dpf.project.model_header import read_model_header
 from dpf.tables.storage import read_about, read_table, write_table
 from dpf.tensors.splits import PART_NAMES, Parts
+from dpf.workflows.gene_order import in_model_order
 from dpf.workflows.inputs import Inputs
 from dpf.workflows.progress import Progress, Silent
 
@@ -122,26 +123,6 @@ def find_model(project: Project, model: str) -> ModelFile:
     return ModelFile(path, name, header, sha256_file(path))
 
 
-def match_genes(header: dict[str, Any], genes: list[str], where: object) -> NDArray[np.intp]:
-    """Columns of the data in the model's gene order.
-
-    Raises
-    ------
-    ModelError
-        The model knows genes that the data do not have; they are listed.
-    """
-    position = {gene: index for index, gene in enumerate(genes)}
-    missing = [gene for gene in header["genes"] if gene not in position]
-    if missing:
-        raise ModelError(
-            f"{len(missing):,} of the model's {len(header['genes']):,} genes are not in the data",
-            where=where,
-            found=f"missing: {listed(missing)}",
-            hint=f"dpf predict --input TABLE --missing-genes impute fills them with {filling(header)}",
-        )
-    return np.array([position[gene] for gene in header["genes"]], dtype=np.intp)
-
-
 def project_outputs(project: Project, inputs: Inputs, model: ModelFile, progress: Progress | None = None) -> Outputs:
     """The outputs of a model on a project's wells: from `outputs.parquet` when its hashes fit, else computed and kept.
 
@@ -163,8 +144,7 @@ def _compute(project: Project, inputs: Inputs, model: ModelFile, progress: Progr
     from dpf.model.checkpoint import load_model
 
     trained = load_model(model.path)
-    columns = match_genes(model.header, inputs.genes, project.expression)
-    expression = inputs.expression if _in_order(columns) else np.ascontiguousarray(inputs.expression[:, columns])
+    expression = in_model_order(inputs.expression, model.header, inputs.genes, project.expression)
     parts, known = known_parts(model.header, inputs.well_ids)
     if known and model.header["expression_sha256"] != inputs.expression_sha256:
         progress.warn(
@@ -172,10 +152,6 @@ def _compute(project: Project, inputs: Inputs, model: ModelFile, progress: Progr
             "treated as those wells"
         )
     return run_members(trained, expression, inputs.well_ids, parts, model, project, progress)
-
-
-def _in_order(columns: NDArray[np.intp]) -> bool:
-    return bool((columns == np.arange(len(columns))).all())
 
 
 def known_parts(header: dict[str, Any], well_ids: list[str]) -> tuple[Parts, int]:
@@ -208,7 +184,7 @@ def run_members(
     """Forward every well through every member.
 
     `missing`, of shape (G,), marks genes that were not measured: each member puts there what it centres them on
-    (`filling`), its own.
+    (`dpf.workflows.gene_order.filling`), its own.
     """
     from dpf.training.device import resolve_compute
     from dpf.training.inference import predict_starts, predict_wells

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from dpf.analysis.latent import latent_geometry
 from dpf.errors import DataError, ModelError, listed
 from dpf.project.directory import Project
-from dpf.project.model_header import filling
 from dpf.tables.storage import write_table
+from dpf.workflows.gene_order import filling
 from dpf.workflows.geometry import Speakers, choose_speakers, geometry_columns
 from dpf.workflows.new_wells import InputScale, NewWells, on_model_scale
 from dpf.workflows.outputs import Outputs, find_model, known_parts, run_members
@@ -43,7 +43,7 @@ def predict_new(
     output
         Where the table goes; None: `results/<model>/predictions_<table's name>.parquet`.
     impute_missing
-        Fill genes the table lacks with what each member centres them on (`dpf.project.model_header.filling`), instead
+        Fill genes the table lacks with what each member centres them on (`dpf.workflows.gene_order.filling`), instead
         of refusing.
     scale
         Whether the values are counts, which the model's own normalisation is applied to, or normalised already.

@@ -12,6 +12,7 @@ import polars as pl
 
 from dpf.files import canonical_json, write_text
 from dpf.model.checkpoint import save_model
+from dpf.model.dropout import NOISE
 from dpf.model.network import TargetLayout
 from dpf.project.directory import ModelFolder, Project
 from dpf.project.lock import writing
@@ -94,6 +95,7 @@ def train_project(
         settings.as_dict(), inputs.fingerprint, split_fingerprint(parts, inputs.well_ids), compute.device,
         precision=compute.precision, tokens_at_once=compute.tokens_at_once, attention=compute.attention_kernel,
         deterministic=settings.compute.deterministic, compiled=compute.compiled, processes=team.ranks.world,
+        noise=NOISE,
     )  # fmt: skip
     events = TensorBoardEvents(folder.tensorboard) if tensorboard and team.leads else None
     normalisation = project_normalisation(project)

@@ -28,7 +28,7 @@ def main() -> None:
     parts = asked.parts or ["engine", "program"]
     result: dict[str, Any] = {"machine": engine.machine()}
     if "engine" in parts:
-        wells, plain_batch = (128, 32) if asked.device.startswith("cuda") else (8, 4)
+        wells, plain_batch = (128, 32) if asked.device.startswith("cuda") else (32, 4)
         result["engine"] = engine.measure(asked.device, asked.genes, asked.induced, wells, 5, plain_batch)
         result["engine"]["peak_gib_batch_32"] = engine.peak_gib(2541, 32, asked.device, "auto", "exact")
     if "program" in parts:

@@ -6,11 +6,9 @@ import gc
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from dpf.training.inference import predict_wells
 from dpf.training.member import MemberData, MemberTraining
 from tests.bench.plain import PlainFormer, plain_step
 from tests.bench.roofline import bytes_of, ceilings, operations, roofline
+from tests.bench.timing import Run, Runs, Times, alternated, lowest, medians, ratios, seconds, wait
 
 LAYOUT = TargetLayout(("Tscore", "CytoTRACE", "Pseudotime"), "activated", "activation")
 EXACT = ModelSettings()
@@ -44,24 +43,6 @@ def machine() -> dict[str, Any]:
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"cpu": cpu, "cores": cores, "gpu": gpu, "torch": torch.__version__, "python": platform.python_version()}
-
-
-def seconds(run: Callable[[], object], device: torch.device, repeats: int = 5, warmup: int = 1) -> float:
-    """The median time of a call."""
-    times = []
-    for number in range(repeats + warmup):
-        _wait(device)
-        started = time.perf_counter()
-        run()
-        _wait(device)
-        if number >= warmup:
-            times.append(time.perf_counter() - started)
-    return statistics.median(times)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 class Case:
@@ -92,56 +73,59 @@ class Case:
         return PlainFormer(self.genes, LAYOUT, EXACT).to(self.compute.device)
 
 
-def ours(case: Case, batch_size: int, repeats: int) -> dict[str, float]:
-    """Our seconds a well."""
+def ours(case: Case, batch_size: int, explained: int) -> Runs:
+    """Ours: a training step of every batch, a forward of all wells, Gradient x Input of the first ones."""
     training = case.training(batch_size)
+    training.network.train()
     device = case.compute.device
     wells = torch.arange(case.wells, device=device)
     numpy_x = case.x.numpy()
-    at_once = case.compute.wells_at_once(case.genes)
-    mask = np.arange(case.wells) < max(1, case.wells // 4)
+    # As dpf explain computes, whatever the precision is.
+    kernel = case.compute.attention_kernel if device.type == "cpu" else "auto"
+    exact = resolve_compute(ComputeSettings(device=str(device), precision="fp32", attention_kernel=kernel))
+    mask = np.arange(explained) < max(1, explained // 4)
 
     def train() -> None:
+        training.network.train()
         for step, batch in enumerate(wells.split(batch_size)):
             training._step(batch, step)
 
-    training.network.train()
-    result = {"train": seconds(train, device, repeats) / case.wells}
-    result["forward"] = seconds(lambda: predict_wells(training.network, numpy_x, case.compute), device, repeats)
-    result["forward"] /= case.wells
-
     def explain() -> None:
         gradient_times_input(
-            training.network, numpy_x, mask, lambda p: p.activation, device=device, wells_at_once=at_once,
-            attention=case.compute.attention,
+            training.network, numpy_x[:explained], mask, lambda p: p.activation, device=device,
+            wells_at_once=exact.wells_at_once(case.genes), attention=exact.attention,
         )  # fmt: skip
 
-    result["gradient_x_input"] = seconds(explain, device, repeats) / case.wells
-    return result
+    return {
+        "train": Run(train, case.wells),
+        "forward": Run(lambda: predict_wells(training.network, numpy_x, case.compute), case.wells),
+        "gradient_x_input": Run(explain, explained),
+    }
 
 
-def plain(case: Case, batch_size: int, repeats: int) -> dict[str, float]:
-    """The plain implementation's seconds a well, at a batch that fits."""
+def plain(case: Case, batch_size: int) -> Runs:
+    """The plain implementation, at a batch that fits."""
     model, device = case.plain(), case.compute.device
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     wells = min(case.wells, batch_size)
     batch = [part[:wells].to(device) for part in (case.x, case.scores, case.label, case.activation)]
-    model.train()
-    result = {"train": seconds(lambda: plain_step(model, optimizer, *batch), device, repeats) / wells}
-    model.eval()
+
+    def train() -> None:
+        model.train()
+        plain_step(model, optimizer, *batch)
 
     def forward() -> None:
+        model.eval()
         with torch.no_grad():
             model(batch[0])
 
-    result["forward"] = seconds(forward, device, repeats) / wells
-
     def explain() -> None:
+        model.eval()
         x = batch[0].clone().requires_grad_()
         torch.autograd.grad(model(x)[3].sum(), x)
 
-    result["gradient_x_input"] = seconds(explain, device, repeats) / wells
-    return result
+    train()  # here it says that it does not fit
+    return {"train": Run(train, wells), "forward": Run(forward, wells), "gradient_x_input": Run(explain, wells)}
 
 
 def peak_gib(genes: int, batch_size: int, device: str, precision: str, implementation: str) -> float:
@@ -194,7 +178,7 @@ def default_run(compute: Compute, exact: dict[str, float]) -> dict[str, float]:
         started = time.perf_counter()
         for _ in range(epochs):
             training.run_epoch()
-        _wait(compute.device)
+        wait(compute.device)
         result["measured_seconds"] = time.perf_counter() - started
     return result
 
@@ -210,25 +194,34 @@ def measure(
     }
     result: dict[str, Any] = {"machine": machine(), "precision": compute.precision, "kernel": compute.attention_kernel}
     result |= {"ceilings": ceilings(compute, seconds), "sizes": {}, "induced": {}}
-    for count in genes:
-        few, often = _affordable(count, wells, repeats, compute)
-        case = Case(count, few, compute)
-        entry: dict[str, Any] = {"operations": operations(count, EXACT), "ours": ours(case, min(32, few), often)}
-        entry["roofline"] = bound(case, entry["ours"], result["ceilings"])
-        for name, other in others.items():
-            entry[name] = ours(Case(count, few, other), min(32, few), often)
+    for count in sorted({*genes, *induced}):
+        few, rounds = _affordable(count, wells, repeats, compute)
+        together: dict[str, Runs] = {}
+        if count in genes:
+            together["ours"] = ours(Case(count, few, compute), min(32, few), min(8, few))
+            for name, other in others.items():
+                fewer = few if compute.device.type != "cpu" else min(8, few)  # slow ones
+                together[name] = ours(Case(count, fewer, other), min(32, fewer), min(8, fewer))
+        if count in induced:
+            together["induced"] = ours(Case(count, few, compute, INDUCED), min(32, few), min(8, few))
         gc.collect()
-        try:
-            size = max(1, min(plain_batch, PLAIN_AT_MOST * plain_batch // 4 // count**2))
-            entry["plain"] = plain(Case(count, few, others["ours_fp32"]), size, max(1, often // 2))
-            entry["ratio"] = {name: entry["plain"][name] / entry["ours"][name] for name in entry["ours"]}
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            entry["plain"] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        result["sizes"][str(count)] = entry
-        print(json.dumps({count: entry}), file=sys.stderr, flush=True)
-    for count in induced:
-        result["induced"][str(count)] = entry = _induced(count, wells, repeats, compute, result)
-        print(json.dumps({f"induced {count}": entry}), file=sys.stderr, flush=True)
+        problem = ""
+        if count in genes:
+            try:
+                size = max(1, min(plain_batch, PLAIN_AT_MOST * plain_batch // 4 // count**2))
+                together["plain"] = plain(Case(count, few, others["ours_fp32"]), size)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                problem = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        times = alternated(together, compute.device, rounds)
+        del together
+        if count in genes:
+            entry = _exact(count, few, compute, result["ceilings"], times, problem)
+            result["sizes"][str(count)] = entry
+            print(json.dumps({count: entry}), file=sys.stderr, flush=True)
+        if count in induced:
+            entry = _induced(count, few, compute, result["ceilings"], times)
+            result["induced"][str(count)] = entry
+            print(json.dumps({f"induced {count}": entry}), file=sys.stderr, flush=True)
     if str(DEFAULT_GENES) in result["sizes"]:
         result["default_run"] = default_run(compute, result["sizes"][str(DEFAULT_GENES)]["ours"])
     return result
@@ -236,20 +229,35 @@ def measure(
 
 def _affordable(genes: int, wells: int, repeats: int, compute: Compute) -> tuple[int, int]:
     """Fewer wells and repeats of what takes a CPU long."""
-    return (wells, repeats) if genes <= 2541 or compute.device.type != "cpu" else (min(wells, 2), min(repeats, 2))
+    return (wells, repeats) if genes <= 2541 or compute.device.type != "cpu" else (min(wells, 4), min(repeats, 3))
 
 
-def _induced(genes: int, wells: int, repeats: int, compute: Compute, result: dict[str, Any]) -> dict[str, Any]:
-    few = max(1, min(wells, wells * 2541 // genes)) if compute.device.type == "cpu" else wells
-    case = Case(genes, few, compute, INDUCED)
-    entry: dict[str, Any] = {"points": INDUCED.induced_points, "operations": operations(genes, INDUCED)}
-    entry["ours"] = ours(case, min(32, few), repeats)
-    entry["roofline"] = bound(case, entry["ours"], result["ceilings"])
+def _exact(
+    genes: int, wells: int, compute: Compute, limits: dict[str, float], times: dict[str, Times], problem: str
+) -> dict[str, Any]:
+    entry: dict[str, Any] = {"operations": operations(genes, EXACT), "wells": wells}
+    entry |= {name: medians(times[name]) for name in ("ours", "ours_fp32", "ours_torch_kernel")}
+    entry["roofline"] = bound(Case(genes, wells, compute), entry["ours"], limits)
+    if problem:
+        return entry | {"plain": problem}
+    entry["plain"] = medians(times["plain"])
+    entry["ratio"] = ratios(times["plain"], times["ours"])
+    entry["lowest_ratio"] = lowest(times["plain"], times["ours"])
+    return entry
+
+
+def _induced(
+    genes: int, wells: int, compute: Compute, limits: dict[str, float], times: dict[str, Times]
+) -> dict[str, Any]:
+    entry: dict[str, Any] = {"points": INDUCED.induced_points, "operations": operations(genes, INDUCED), "wells": wells}
+    entry["ours"] = medians(times["induced"])
+    entry["roofline"] = bound(Case(genes, wells, compute, INDUCED), entry["ours"], limits)
     entry["train_ms_per_1000_genes"] = entry["ours"]["train"] / genes * 1e6
     entry["peak_gib_batch_1"] = peak_gib(genes, 1, str(compute.device), "auto", "induced")
-    if exact := result["sizes"].get(str(genes)):
+    if "ours" in times:
         for name, kernel in (("over_exact", "ours"), ("over_exact_torch_kernel", "ours_torch_kernel")):
-            entry[name] = {part: exact[kernel][part] / entry["ours"][part] for part in entry["ours"]}
+            entry[name] = ratios(times[kernel], times["induced"])
+        entry["lowest_over_exact"] = lowest(times["ours"], times["induced"])
     return entry
 
 

@@ -87,9 +87,11 @@ def ok() -> Command:
 def start() -> Callable[..., subprocess.Popen[str]]:
     """Start a command as a process of its own."""
 
-    def begin(*words: object, launcher: Sequence[str] = (), **options: Any) -> subprocess.Popen[str]:
+    def begin(
+        *words: object, launcher: Sequence[str] = (), module: Sequence[str] = ("-m", "dpf"), **options: Any
+    ) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, *launcher, "-m", "dpf", *map(str, words)]
+        command = [sys.executable, *launcher, *module, *map(str, words)]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
         return subprocess.Popen(command, env=environment, **streams)
 

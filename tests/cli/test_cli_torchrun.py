@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -64,6 +65,48 @@ def test_two_processes_train_as_one(demo, copy, ok, process):
     for name, value in weights[0].items():
         if not name.endswith("qkv.bias"):  # the keys' bias has no gradient: rounding errors alone move it
             torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-3, msg=name)
+
+
+#: dpf, of which rank 1 alone finds no memory in its second epoch.
+ONE_FAILS = """
+import os
+import torch
+from dpf.__main__ import main
+from dpf.training.member import MemberTraining
+
+step = MemberTraining._step
+
+def fails(self, batch, number):
+    if os.environ["RANK"] == "1" and self.epoch == 1 and number == 1:
+        raise torch.OutOfMemoryError("no more memory")
+    return step(self, batch, number)
+
+MemberTraining._step = fails
+main()
+"""
+
+
+def test_one_failing_rank_ends_the_run_with_its_error(demo, copy, start, tmp_path):
+    project, script = copy(demo), tmp_path / "one_fails.py"
+    script.write_text(ONE_FAILS, encoding="utf-8")
+    began = time.monotonic()
+    launcher = {"launcher": [*torchrun(2)["launcher"], str(script)]}
+    with start("train", project, "--batch-size", 8, "--format", "json", module=(), **launcher) as running:
+        out, err = running.communicate(timeout=60)
+    assert time.monotonic() - began < 40  # most of it the start of three processes
+    assert running.returncode != 0
+    told = json.loads(out)
+    assert told["status"] == "error"
+    assert [error["what"] for error in told["errors"]] == ["cpu ran out of memory"]
+    assert err.count("error:") == 1
+    assert "cpu ran out of memory" in err
+    assert "compute.tokens_at_once" in err
+    assert "was lost" not in err
+    assert "Traceback" not in err.partition("torch/distributed")[0]
+    # What is there is whole: the state that --resume goes on from, and the history of the finished epoch.
+    whole = {".lock", "resume.safetensors", "resume.previous.safetensors", "history.running.parquet"}
+    assert set(files(project)) <= whole
+    assert pl.read_parquet(project / "models/default/history.running.parquet")["epoch"].to_list() == [1]
 
 
 def as_a_process(monkeypatch: pytest.MonkeyPatch, rank: int) -> None:

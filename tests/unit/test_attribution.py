@@ -7,7 +7,10 @@ import pytest
 import tiny
 import torch
 
-from dpf.analysis.attribution import gradient_times_input
+from dpf.analysis.attribution import gradient_times_input, summing_device
+from dpf.model.encoder import torch_attention
+from dpf.model.native_attention import NativeAttention
+from dpf.model.native_build import CannotBuildError
 
 CPU = torch.device("cpu")
 WELLS = 23
@@ -101,6 +104,39 @@ def test_a_gene_at_its_baseline_has_no_attribution():
     got = attribute(network, x)
     assert got[0, 2] > 0
     assert got[2:4, 2] == pytest.approx(0, abs=1e-7)
+
+
+def test_the_native_kernels_find_the_same_with_and_without_weights_to_train():
+    """Without, attention's gradient goes through the short form for one number a gene."""
+    try:
+        native = NativeAttention(torch.float32)
+    except CannotBuildError as error:
+        pytest.skip(f"no native kernel: {error}")
+    genes = 131  # more than two panels of queries, and nothing that comes out even
+    network = tiny.network(genes=genes, width=24, heads=2, layers=2)
+    x = tiny.expression(4, genes)
+    controls = np.arange(4) == 0
+    found = {
+        name: gradient_times_input(
+            network, x, controls, TARGETS["latent"], device=CPU, wells_at_once=3, attention=program
+        )
+        for name, program in (("torch", torch_attention), ("native", native))
+    }
+    inputs = network.scale(torch.from_numpy(x)).requires_grad_()
+    (expected,) = torch.autograd.grad(network(inputs).latent[:, 3].sum(), inputs)
+    for program in found.values():
+        scale = np.abs(found["torch"].gradient).max()
+        np.testing.assert_allclose(program.gradient, expected.double().mean(0), rtol=0, atol=1e-5 * scale)
+        np.testing.assert_allclose(program.importance, found["torch"].importance, rtol=1e-4, atol=1e-7)
+    # The weights are trained: the whole gradient.
+    (whole,) = torch.autograd.grad(network(inputs, attention=native).latent[:, 3].sum(), inputs)
+    torch.testing.assert_close(whole, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_sums_are_taken_where_there_is_float64():
+    assert summing_device(torch.device("mps")) == CPU
+    for name in ("cpu", "cuda:1"):
+        assert summing_device(torch.device(name)) == torch.device(name)
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dpf.model.dropout import Noise
-from dpf.model.encoder import Encoder, normalise, reset_parameters, torch_attention
+from dpf.model.encoder import Encoder, affine, normalise, reset_parameters, torch_attention
 from dpf.model.native_attention import NativeAttention
 from dpf.model.native_build import CannotBuildError
 
@@ -266,7 +266,8 @@ def test_dropout_falls_on_both_sublayers_and_inside_the_feed_forward():
         torch.testing.assert_close(
             without_attention, layer.feed_forward_norm(first + layer.feed_forward_out(hidden) * 2)
         )
-        first = layer.attention_norm(tokens + layer.attend(tokens) * 2)
+        attended = affine(torch_attention.attend(layer, tokens, None).flatten(2), layer.attention_out, 2.0)
+        first = layer.attention_norm(tokens + attended)
         torch.testing.assert_close(layer(tokens, Everything(2)), layer.feed_forward_norm(first))
         bias = layer.feed_forward_out.bias * 2
         torch.testing.assert_close(layer(tokens, Everything(1)), layer.feed_forward_norm(first + bias))

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from dpf.model.dropout import Noise
-from dpf.model.encoder import torch_attention
+from dpf.model.dropout import CHUNK_WORDS, Noise, draw_words
+from dpf.model.encoder import EncoderLayer, Origin, TorchAttention
 from dpf.model.native_attention import NativeAttention
 from dpf.model.native_build import CannotBuildError
-from dpf.model.native_rows import WIDEST_ROW
+from dpf.model.native_rows import WIDEST_ROW, Drop, Norm
 
 CPU = torch.device("cpu")
-#: One element; less than a vector; not a multiple of one; many chunks of rows; the longest row.
-SHAPES = [(1, 1, 1), (2, 3, 7), (3, 5, 20), (2, 700, 128), (1, 4, WIDEST_ROW)]
+#: Rows and width. One element; less than a vector; not a multiple of one; many chunks of rows; the longest row.
+SHAPES = [(1, 1), (6, 7), (15, 20), (1400, 128), (4, WIDEST_ROW)]
 
 
 @pytest.fixture(autouse=True)
@@ -34,91 +35,136 @@ def native():
         pytest.skip(f"no native kernel: {error}")
 
 
-def noise(p):
-    return None if p is None else Noise(p, (3, 4), CPU)
+@pytest.fixture(scope="module")
+def rows(native):
+    return native.rows
+
+
+def drop_of(like, p):
+    """What a kernel is told of dropout, and its mask times its gain."""
+    if not p:
+        return Drop(), torch.ones_like(like)
+    noise = Noise(p, (3, 4), CPU)
+    return Drop(Noise(p, (3, 4), CPU).words(like), noise.threshold, noise.gain), noise.mask(like).float() * noise.gain
 
 
 def drawn(shape, seed=0):
+    """Residual, what is added to it, its bias, the output's gradient, and a norm's weights."""
     generator = torch.Generator().manual_seed(seed)
     residual, mixed, grad = (torch.randn(shape, generator=generator).bfloat16() for _ in range(3))
-    norm = nn.LayerNorm(shape[-1])
-    with torch.no_grad():
-        norm.weight.copy_(torch.randn(shape[-1], generator=generator))
-        norm.bias.copy_(torch.randn(shape[-1], generator=generator))
-    return residual, mixed, grad + 0.5, norm
+    bias, weight, shift = (torch.randn(shape[-1], generator=generator) for _ in range(3))
+    return residual, mixed, bias, grad + 0.5, Norm(weight, shift, 1e-5)
 
 
-def add_norm(program, inputs, p):
-    """Output, and gradients of residual, of what is added, of weight and bias."""
-    residual, mixed, grad, norm = inputs
-    residual, mixed = residual.clone().requires_grad_(), mixed.clone().requires_grad_()
-    norm.zero_grad()
-    out = program.add_norm(residual, mixed, norm, noise(p))
-    out.backward(grad)
-    return [out.detach(), residual.grad, mixed.grad, norm.weight.grad.clone(), norm.bias.grad.clone()]
+def add_norm(rows, inputs, p):
+    """Output; gradients of residual, of what is added, of the norm's weight and bias and of the added bias; the sum."""
+    residual, mixed, bias, grad, norm = inputs
+    total, (drop, _) = mixed.clone(), drop_of(mixed, p)
+    out, stats = torch.empty_like(residual), torch.empty(len(residual), 2)
+    rows.add_norm(residual, total, bias, norm, drop, (out, stats))
+    return [out, *rows.add_norm_grad(grad, total, stats, norm.weight, drop), total]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("p", [None, 0.0, 0.1, 0.95])
-def test_residual_dropout_and_norm_are_pytorchs_in_float64(native, shape, p):
-    inputs = residual, mixed, grad, norm = drawn(shape)
-    found = add_norm(native, inputs, p)
-    added = mixed if p is None else mixed * Noise(p, (3, 4), CPU).mask(mixed) if p else mixed
-    total = (residual + added).double().requires_grad_()  # the sum is kept in bf16 on every path
-    weight, bias = (value.detach().double().requires_grad_() for value in (norm.weight, norm.bias))
-    exact = nn.functional.layer_norm(total, shape[-1:], weight, bias, norm.eps)
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.95])
+def test_residual_dropout_and_norm_are_pytorchs_in_float64(rows, shape, p):
+    inputs = residual, mixed, bias, grad, norm = drawn(shape)
+    out, of_residual, of_mixed, of_weights, total = add_norm(rows, inputs, p)
+    _, mask = drop_of(mixed, p)
+    torch.testing.assert_close(total.float(), residual + mask * (mixed + bias), rtol=2**-8, atol=1e-3)
+    summed = total.double().requires_grad_()  # the sum is kept in bf16
+    weight, shift = (value.double().requires_grad_() for value in norm[:2])
+    exact = nn.functional.layer_norm(summed, shape[-1:], weight, shift, norm.eps)
     exact.backward(grad.double())
-    kept = total.grad if not p else total.grad * Noise(p, (3, 4), CPU).mask(mixed)
-    expected = [exact.detach(), total.grad, kept, weight.grad, bias.grad]
-    for name, ours, theirs in zip(("out", "residual", "mixed", "weight", "bias"), found, expected, strict=True):
-        # bf16 rounds by up to 2^-9 of a value; sums over rows are float32.
-        rtol, atol = (2**-8, 2**-8 * 0.02) if ours.dtype == torch.bfloat16 else (1e-5, 1e-4)
-        if shape[-1] == 1 and name in ("residual", "mixed"):
-            continue  # a row of one number has variance 0: 0 times 1/sqrt(eps), all rounding
-        torch.testing.assert_close(ours.double(), theirs, rtol=rtol, atol=atol, msg=lambda text, n=name: f"{n}: {text}")
+    # bf16 rounds by up to 2^-9 of a value; sums over rows are float32.
+    low, high = {"rtol": 2**-8, "atol": 2**-8 * 0.02}, {"rtol": 1e-5, "atol": 1e-4}
+    torch.testing.assert_close(out.double(), exact.detach(), **low)
+    torch.testing.assert_close(of_weights[0].double(), weight.grad, **high)
+    torch.testing.assert_close(of_weights[1].double(), shift.grad, **high)
+    if shape[-1] == 1:
+        return  # a row of one number has variance 0: 0 times 1/sqrt(eps), all rounding
+    kept = summed.grad * mask
+    torch.testing.assert_close(of_residual.double(), summed.grad, **low)
+    torch.testing.assert_close(of_mixed.double(), kept, **low)
+    torch.testing.assert_close(of_weights[2].double(), kept.sum(0), rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("p", [None, 0.0, 0.1, 0.95])
-@pytest.mark.parametrize("count", [1, 31, 33, 70_000])
-def test_relu_and_dropout_are_pytorchs_bit_for_bit(native, count, p):
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.95])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 31), (2, 33), (1100, 70)], ids=str)
+def test_bias_relu_and_dropout_are_pytorchs(rows, shape, p):
     generator = torch.Generator().manual_seed(0)
-    start, grad = (torch.randn(count, generator=generator).bfloat16() for _ in range(2))
-    start[0] = 0.0
-    results = []
-    for program in (native, torch_attention):
-        x = start.clone().requires_grad_()
-        out = program.drop_relu(x * 1, noise(p))
-        out.backward(grad)
-        results.append((out.detach(), x.grad))
-    assert torch.equal(results[0][0], results[1][0])
-    assert torch.equal(results[0][1], results[1][1])
+    x, grad = (torch.randn(shape, generator=generator).bfloat16() for _ in range(2))
+    bias = torch.randn(shape[1], generator=generator)
+    drop, mask = drop_of(x, p)
+    hidden = x.clone()
+    rows.drop_relu(hidden, bias, drop)
+    assert torch.equal(hidden, ((x + bias).relu() * mask).bfloat16())
+    expected = torch.where(hidden > 0, grad.float() * drop.gain, 0.0)
+    of_bias = rows.drop_relu_grad(hidden, grad, drop.gain)
+    assert torch.equal(grad, expected.bfloat16())
+    torch.testing.assert_close(of_bias, expected.sum(0), rtol=1e-5, atol=1e-3)
 
 
-def test_what_is_not_a_number_is_not_hidden(native):
-    x = torch.tensor([1.0, -1.0, math.nan, -math.nan, math.inf, -math.inf, -0.0]).bfloat16()
-    out = native.drop_relu(x.clone(), None)
-    assert out.isnan().tolist() == [False, False, True, True, False, False, False]
-    assert out[[0, 1, 4, 5, 6]].tolist() == [1.0, 0.0, math.inf, 0.0, 0.0]
-    residual, mixed, _, norm = drawn((1, 3, 20))
-    mixed[0, 1, 4] = math.nan
-    found = native.add_norm(residual, mixed, norm, None)
-    assert found[0, 1].isnan().all()
-    assert found[0, [0, 2]].isfinite().all()
+def test_what_is_not_a_number_is_not_hidden(rows):
+    x = torch.tensor([[1.0, -1.0, math.nan, -math.nan, math.inf, -math.inf, -0.0]]).bfloat16()
+    for drop in (Drop(), Drop(torch.zeros(7, dtype=torch.uint16), 1, 1.0)):
+        hidden = x.clone()
+        rows.drop_relu(hidden, torch.zeros(7), drop)
+        assert hidden.isnan().tolist() == [[False, False, True, True, False, False, False]]
+    residual, mixed, bias, _, norm = drawn((3, 20))
+    mixed[1, 4] = math.nan
+    found = torch.empty_like(residual)
+    rows.add_norm(residual, mixed, bias, norm, Drop(), (found, torch.empty(3, 2)))
+    assert found[1].isnan().all()
+    assert found[[0, 2]].isfinite().all()
 
 
-def test_the_number_of_threads_changes_no_bit(native):
-    inputs = drawn((3, 811, 40))
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 70, 20), (8, 65, 64)], ids=str)
+def test_embedded_values_and_their_gradients_are_those_of_the_formula(native, sizes):
+    wells, genes, width = sizes
+    generator = torch.Generator().manual_seed(0)
+    x, slope, base = (torch.randn(shape, generator=generator) for shape in ((wells, genes), (width,), (genes, width)))
+    probe = torch.randn(wells, genes, width, generator=generator).bfloat16()
+    exact = [part.double().requires_grad_() for part in (x, slope, base)]
+    ours = [part.clone().requires_grad_() for part in (x, slope, base)]
+    (exact[2] + exact[0][..., None] * exact[1]).backward(probe.double())
+    out = native.embed(Origin(*ours), torch.bfloat16)
+    torch.testing.assert_close(out.float(), base + x[..., None] * slope, rtol=2**-7, atol=0.01)
+    out.backward(probe)
+    for mine, theirs in zip(ours, exact, strict=True):
+        torch.testing.assert_close(mine.grad.double(), theirs.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("words", [0, 1, 7, 9, CHUNK_WORDS, CHUNK_WORDS + 1, 9 * CHUNK_WORDS + 5])
+def test_words_are_numpys(rows, words):
+    chunks = -(-words // CHUNK_WORDS)
+    states = np.random.default_rng(0).integers(0, 1 << 63, (chunks, 4), dtype=np.uint64)
+    assert np.array_equal(rows.draw(states, words), draw_words(states, words))
+
+
+def test_the_number_of_threads_changes_no_bit(rows):
+    inputs = drawn((2433, 40))
+    states = np.random.default_rng(0).integers(0, 1 << 63, (20, 4), dtype=np.uint64)
+
+    def everything():
+        hidden, grad = inputs[0].clone(), inputs[3].clone()
+        rows.drop_relu(hidden, inputs[2], Drop())
+        of_x = rows.embed_grad(x, slope, inputs[0][:600].view(3, 200, 40), of_x=True)
+        drawn_words = torch.from_numpy(rows.draw(states, 20 * CHUNK_WORDS).view(np.int64))
+        return [*add_norm(rows, inputs, 0.1), rows.drop_relu_grad(hidden, grad, 1.0), *of_x, drawn_words]
+
+    x, slope = torch.linspace(-1, 1, 600).view(3, 200), torch.linspace(0, 2, 40)
     torch.set_num_threads(1)
-    first = add_norm(native, inputs, 0.1)
+    first = everything()
     for threads in (2, 5):
         torch.set_num_threads(threads)
-        assert all(torch.equal(a, b) for a, b in zip(add_norm(native, inputs, 0.1), first, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(everything(), first, strict=True))
 
 
-def test_rows_that_are_too_long_and_float32_go_to_pytorch(native):
-    for shape, dtype in (((1, 3, WIDEST_ROW + 1), torch.bfloat16), ((1, 3, 20), torch.float32)):
-        residual, mixed, _, norm = drawn(shape)
-        residual, mixed = residual.to(dtype), mixed.to(dtype)
-        expected = torch_attention.add_norm(residual, mixed, norm, None)
-        assert torch.equal(native.add_norm(residual, mixed, norm, None), expected)
-        assert torch.equal(native.drop_relu(mixed.clone(), None), torch.relu(mixed))
+def test_rows_that_are_too_long_and_float32_go_to_pytorch(native, monkeypatch):
+    asked = []
+    monkeypatch.setattr(TorchAttention, "finish", lambda *given: asked.append(given) or "PyTorch's")
+    for width, dtype in ((WIDEST_ROW + 1, torch.bfloat16), (20, torch.float32)):
+        layer, tokens = EncoderLayer(width, 1, 3), torch.zeros(1, 3, width, dtype=dtype)
+        assert native.finish(layer, tokens, tokens[:, :, None], None) == "PyTorch's"
+    assert len(asked) == 2

@@ -8,9 +8,10 @@ import pytest
 
 from dpf.config import LatentSettings
 from dpf.errors import DataError, ModelError
+from dpf.workflows.gene_order import in_model_order
 from dpf.workflows.geometry import center_wells, choose_speakers, plate_codes
 from dpf.workflows.inputs import Inputs
-from dpf.workflows.outputs import known_parts, match_genes
+from dpf.workflows.outputs import known_parts
 
 TRAIN, HELD_OUT = 0, 2
 
@@ -48,9 +49,12 @@ def test_unknown_wells_are_held_out_and_known_ones_are_what_they_were():
 
 
 def test_genes_are_matched_by_name():
-    assert match_genes({"genes": ["B", "A"]}, ["A", "x", "B"], "t").tolist() == [2, 0]
+    table = np.array([[1, 2, 3]], dtype=np.float32)
+    assert in_model_order(table, {"genes": ["B", "A"]}, ["A", "x", "B"], "t").tolist() == [[3, 1]]
+    assert in_model_order(table, {"genes": ["A", "x"]}, ["A", "x", "B"], "t").tolist() == [[1, 2]]
+    assert in_model_order(table, {"genes": ["A", "x", "B"]}, ["A", "x", "B"], "t") is table
     with pytest.raises(ModelError, match=r"1 of the model's 2 genes are not in the data\n.*\n.*missing: C"):
-        match_genes({"genes": ["A", "C"]}, ["A"], "table")
+        in_model_order(table[:, :1], {"genes": ["A", "C"], "settings": {"train": {}}}, ["A"], "table")
 
 
 def test_the_centre_is_made_of_controls_of_some_clusters():
