@@ -125,7 +125,9 @@ class TrainSettings:
     split_file: str = setting(
         "", "with split = file: a table of well_id, member, part (train, validation, held_out), relative to the project"
     )
-    folds: int = setting(1, "1: one model, no well held out; K: K members, every well held out exactly once", minimum=1)
+    folds: int = setting(
+        1, "1: one model, no well held out; K: K members, every well held out exactly once (once a repeat)", minimum=1
+    )
     repeats: int = setting(
         1,
         "deal the folds so many times anew: every well is held out by as many members, whose predictions are averaged",

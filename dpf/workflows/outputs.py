@@ -31,6 +31,8 @@ Floats = NDArray[np.float64]
 
 #: What the columns of what members would say without their Transformer begin with.
 _START = "start_"
+#: Of what the kept axis of a model with a start is: earlier ones had weight where no well moves, and are made again.
+_AXIS_IN = "moving dimensions"
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ def project_outputs(project: Project, inputs: Inputs, model: ModelFile, progress
     """
     path = project.results(model.name).table("outputs")
     key = {"model_sha256": model.sha256, "expression_sha256": inputs.expression_sha256}
+    if model.header["settings"]["model"].get("start", "none") != "none":
+        key["axis_in"] = _AXIS_IN
     if path.is_file() and {name: read_about(path, "outputs").get(name) for name in key} == key:
         return _from_table(read_table(path, "outputs"), read_about(path, "outputs"), model)
     outputs = _compute(project, inputs, model, progress or Silent())
@@ -180,7 +184,7 @@ def run_members(
     """Forward every well through every member.
 
     `missing`, of shape (G,), marks genes that were not measured: each member puts there what it centres them on
-    (`filling`), its own.
+    (`dpf.workflows.gene_order.filling`), its own.
     """
     from dpf.training.device import resolve_compute
     from dpf.training.inference import predict_starts, predict_wells

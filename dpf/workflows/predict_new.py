@@ -43,8 +43,8 @@ def predict_new(
     output
         Where the table goes; None: `results/<model>/predictions_<table's name>.parquet`.
     impute_missing
-        Fill genes the table lacks with what each member centres them on (`dpf.workflows.outputs.filling`), instead of
-        refusing.
+        Fill genes the table lacks with what each member centres them on (`dpf.workflows.gene_order.filling`), instead
+        of refusing.
     scale
         Whether the values are counts, which the model's own normalisation is applied to, or normalised already.
 

@@ -50,6 +50,19 @@ def test_kept_outputs_give_what_fresh_ones_gave(trained, copy, ok):
     assert ok("rank", project).out == first
 
 
+def test_outputs_whose_axis_is_of_another_kind_are_computed_again(demo, copy, ok):
+    """Before, an axis had random weights in the dimensions that no well moves along: shares on it were too small."""
+    project = copy(demo)
+    ok("train", project, "--set", "model.start=ridge", "--epochs", 1)
+    first = ok("rank", project).out
+    about = read_about(project / OUTPUTS, "outputs")
+    assert about.pop("axis_in") == "moving dimensions"
+    about["axis"], axis = np.ones_like(about["axis"]).tolist(), about["axis"]
+    write_table(project / OUTPUTS, read_table(project / OUTPUTS, "outputs"), "outputs", about)
+    assert ok("rank", project).out == first
+    assert read_about(project / OUTPUTS, "outputs")["axis"] == axis
+
+
 def test_a_new_training_makes_results_stale_and_rank_computes_again(trained, copy, ok, dpf):
     project = copy(trained)
     old = ok("rank", project).rows
