@@ -102,6 +102,12 @@ def make_splits(
     rng = np.random.default_rng(seed)
     outer = group_wells(rule, compound, is_control, plate)
     _check_count(rule, outer, is_control, folds)
+    if repeats > 1 and rule == "plate" and folds == np.unique(outer).size:
+        raise DataError(
+            "with as many folds as plates there is one way to deal them: nothing to repeat",
+            found=f"{folds} plates in {folds} folds, {repeats} repeats",
+            hint="leave --repeats out, or take fewer folds, or another rule (--split)",
+        )
     # Plates are few and each holds every kind of well: they are not stratified.
     strata = np.zeros_like(outer) if rule == "plate" else label_strata(outer, is_control, label)
     if folds == 1:

@@ -78,7 +78,7 @@ def baseline_parts(project: Project, inputs: Inputs, measured: Measured) -> Part
         The wells do not allow it: too few compounds for the folds, a label class missing from a member, ...
     """
     train = project.settings.train
-    if train.split != "file" and train.folds == 1:
+    if train.split != "file" and train.folds == 1 and train.repeats == 1:
         train = replace(train, folds=DEFAULT_FOLDS)
         project = replace(project, settings=replace(project.settings, train=train))
     return split_wells(project, inputs, measured)

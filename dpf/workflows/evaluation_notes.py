@@ -54,8 +54,9 @@ def basis_line(wells: EvaluatedWells, is_control: NDArray[np.bool_]) -> str:
     members = int(wells.member_test.any(axis=1).sum())
     if wells.basis == "held_out":
         by = f"in {members} folds" if members > 1 else "never seen in training"
-        if (each := np.unique(wells.member_test.sum(axis=0)[tested])).size == 1 and each[0] > 1:
-            by += f", each well in {each[0]} of them"
+        each = np.unique(wells.member_test.sum(axis=0)[tested])
+        if each.size == 1 and each[0] > 1:
+            by = f"by {members} members, each well by {each[0]} of them"
         return f"measured on held-out wells ({by}): {size}"
     if wells.basis == "validation":
         return (

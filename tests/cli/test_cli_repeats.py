@@ -37,7 +37,7 @@ def test_every_prediction_is_the_mean_over_the_members_that_held_the_well_out(re
 
 def test_the_scoreboard_compares_with_baselines_on_the_same_folds(repeated, ok):
     ran = ok("evaluate", repeated)
-    assert "in 6 folds, each well in 3 of them" in ran.err
+    assert "held-out wells (by 6 members, each well by 3 of them)" in ran.err
     assert "(2 folds, dealt 3 times)" in (repeated / "models/default/card.md").read_text(encoding="utf-8")
     board = pl.read_parquet(repeated / "results/default/scoreboard.parquet")
     whole = pl.col("scope") == "overall"
@@ -53,11 +53,27 @@ def test_a_ranking_rests_on_all_of_them(repeated, ok):
     assert ran.rows["p"].is_not_null().all()
     wells = pl.read_parquet(repeated / "results/default/ranking_wells.parquet")
     assert wells["members"].str.split(",").list.len().unique().to_list() == [3]
+    # T is the mean of what three members say, each in units of its training controls, on one common scale.
+    outputs = pl.read_parquet(repeated / "results/default/outputs.parquet").sort("member", "well_id")
+    latents = outputs.select(pl.col("^latent_.*$")).to_numpy().astype(float).reshape(6, 48, -1)
+    parts = outputs["part"].to_numpy().reshape(6, 48)
+    control = pl.read_parquet(repeated / "inputs/wells.parquet").sort("well_id")["is_control"].to_numpy()
+    said = np.zeros(48)
+    for z, part in zip(latents, parts, strict=True):
+        known = control & (part == "train")
+        far = np.linalg.norm(z - z[known].mean(0), axis=1)
+        scale = np.median(far[known]) * known.sum() / (known.sum() - 1)
+        said += np.where(part == "held_out", far / scale, 0) / 3
+    t = wells.sort("well_id")["t"].to_numpy()
+    np.testing.assert_allclose(np.polyval(np.polyfit(said, t, 1), said), t, atol=1e-4)
 
 
 def test_repeats_of_what_has_no_folds_are_refused(copy, demo, dpf, tmp_path):
     project = copy(demo)
     ran = dpf("train", project, "--repeats", 2)
+    assert ran.code == 4
+    assert "no folds to repeat" in ran.err
+    ran = dpf("evaluate", project, "--baselines-only", "--set", "train.repeats=2")
     assert ran.code == 4
     assert "no folds to repeat" in ran.err
     table = pl.read_parquet(project / "inputs/wells.parquet").select("well_id", member=0, part=pl.lit("train"))

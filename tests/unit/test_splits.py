@@ -132,6 +132,13 @@ def test_repeats_of_a_single_run_are_refused():
         make_splits("compound", **screen(), folds=1, seed=0, repeats=3)
 
 
+def test_plates_that_can_be_dealt_in_one_way_only_are_not_repeated():
+    data = screen(plates=3)
+    with pytest.raises(DataError, match=r"one way to deal them(.|\n)*3 plates in 3 folds, 2 repeats"):
+        make_splits("plate", **data, folds=3, seed=0, repeats=2)
+    assert make_splits("plate", **data, folds=2, seed=0, repeats=2).shape[0] == 4
+
+
 def test_the_label_of_a_group_is_that_of_most_of_its_wells():
     # Ten compounds with labels 1, 1, 0 count as positive: 2 of 10 in each of 5 folds.
     names = [f"p{i}" for i in range(10) for _ in range(3)] + [f"n{i}" for i in range(40) for _ in range(3)] + ["c"] * 10
