@@ -61,7 +61,7 @@ def explain_project(
     members = len(trained.members)
     progress.plan(
         f"Gradient x Input of {name}: {members} x {len(expression):,} wells x {len(trained.genes):,} genes on "
-        f"{compute.describe()}"
+        f"{compute.describe()} (gradients are always in fp32)"
     )
     progress.start("explaining", members * len(expression), "wells")
     parts = []
