@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dpf.model.dropout import Noise
@@ -93,14 +94,14 @@ def pretrain(
     for epoch in range(epochs):
         rng = np.random.default_rng([*key, _EPOCHS_FROM + epoch])
         batches = wells[torch.from_numpy(rng.permutation(len(wells))).to(wells.device)].split(batch_size)
+        # Of the whole epoch at once: a copy to a GPU waits for all that it has still to compute.
+        drawn = _draw_hidden(rng, [len(batch) for batch in batches], expression.shape[1])
+        hidden_genes = torch.from_numpy(drawn).to(compute.device).split(batch_size)
+        counts = [int(part.sum()) for part in np.split(drawn, range(batch_size, len(drawn), batch_size))]
         total = torch.zeros((), device=compute.device)
-        count = 0
-        for step, batch in enumerate(batches):
+        for step, (batch, hidden, observed) in enumerate(zip(batches, hidden_genes, counts, strict=True)):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(_RATE, "one-cycle", 0.0, (epoch + step / len(batches)) / epochs)
-            drawn = rng.random((len(batch), expression.shape[1])) < HIDDEN
-            drawn[:, 0] |= ~drawn.any(1)
-            hidden, observed = torch.from_numpy(drawn).to(compute.device), int(drawn.sum())
             optimizer.zero_grad(set_to_none=True)
             for part, (some, out) in enumerate(zip(batch.split(size), hidden.split(size), strict=True)):
                 noise = Noise(network.settings.dropout, (*key, _EPOCHS_FROM + epoch, step, part), compute.device)
@@ -110,10 +111,21 @@ def pretrain(
                     error = torch.where(out, head(network, x, out, compute, noise) - x, 0.0).square().sum()
                     scaler.scale(error / observed).backward()
                 total += error.detach()
-            count += observed
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             scaler.step(optimizer)
             scaler.update()
         if report:
-            report(epoch + 1, float(total) / count)
+            report(epoch + 1, float(total) / sum(counts))
+
+
+def _draw_hidden(rng: np.random.Generator, wells: list[int], genes: int) -> NDArray[np.bool_]:
+    """Which genes are hidden in an epoch's wells, (sum of `wells`, genes); in every well at least one."""
+    drawn = np.empty((sum(wells), genes), dtype=bool)
+    start = 0
+    for count in wells:  # a batch at a time: the numbers that are drawn take eight times what is kept
+        part = drawn[start : start + count]
+        part[:] = rng.random(part.shape) < HIDDEN
+        start += count
+    drawn[:, 0] |= ~drawn.any(1)
+    return drawn
