@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -258,13 +259,11 @@ def test_latent_tells_correlations(told):
     assert ran.err.count("Spearman with") == 5
 
 
-def test_umap_says_how_to_get_it(folded, dpf):
-    try:
-        import umap  # noqa: F401
-    except ImportError:
-        ran = dpf("latent", folded, "--umap")
-        assert ran.code == 2
-        assert "umap-learn" in ran.err
+def test_umap_says_how_to_get_it(folded, dpf, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)  # as where it is not installed
+    ran = dpf("latent", folded, "--umap")
+    assert ran.code == 2
+    assert "umap-learn" in ran.err
 
 
 @pytest.mark.parametrize("target", ["Tscore", "activated", "activation", "latent_0"])
