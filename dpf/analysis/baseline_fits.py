@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from scipy.special import expit
 
-from dpf.regression.learners import PENALTIES, PLS_COMPONENTS, mean_diagonal
+from dpf.regression.learners import EXACT_WELLS, PENALTIES, PLS_COMPONENTS, landmark_ridge, mean_diagonal
 from dpf.regression.linear_models import (
     Floats,
     Spectrum,
@@ -101,7 +101,13 @@ def ridge(task: Task) -> Fit:
 
 
 def kernel_ridge(task: Task) -> Fit:
-    """Ridge with the kernel `exp(−γ‖x − x'‖²)`; the label is fitted as 0 and 1, then scaled (`platt`)."""
+    """Ridge with the kernel `exp(−γ‖x − x'‖²)`; the label is fitted as 0 and 1, then scaled (`platt`).
+
+    With more than `EXACT_WELLS` training wells the kernels stand at those that choose the settings, and all wells are
+    fitted by them (`dpf.regression.learners.landmark_ridge`): n × n kernels would take gigabytes.
+    """
+    if len(task.train) > EXACT_WELLS:
+        return _label_as_score(_LandmarkRidge(task), task)
     among, across = squared_distances(task.train, task.train), squared_distances(task.test, task.train)
     median = float(np.median(among[np.triu_indices(len(among), 1)])) or 1.0
     kernels = [(f"width {c:g}, ", np.exp(-c / median * among), np.exp(-c / median * across)) for c in KERNEL_WIDTHS]
@@ -130,6 +136,41 @@ class _Ridge:
         _, among, across = self.kernels[kernel]
         train, cross = centre_kernel(among[np.ix_(fit, fit)], across[:, fit])
         return ridge_fit(train, cross, y, float(PENALTIES[penalty]) * mean_diagonal(train))
+
+
+class _LandmarkRidge:
+    """Kernel ridge that never holds more than n × m values: m landmarks, the wells that choose its settings."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.chosen = np.flatnonzero(inner_folds(task) >= 0)
+        among = squared_distances(task.train[self.chosen], task.train[self.chosen])
+        median = float(np.median(among[np.triu_indices(len(among), 1)])) or 1.0
+        self.widths = [width / median for width in KERNEL_WIDTHS]
+        self.settings = [
+            f"width {width:g}, penalty {penalty:.2g}, {len(self.chosen):,} landmarks"
+            for width in KERNEL_WIDTHS
+            for penalty in PENALTIES
+        ]
+
+    def path(self, fit: Index, wells: Index, y: Floats) -> Floats:
+        X = self.task.train
+        among, across = squared_distances(X[fit], X[fit]), squared_distances(X[wells], X[fit])
+        paths = []
+        for width in self.widths:
+            train, cross = centre_kernel(np.exp(-width * among), np.exp(-width * across))
+            paths.append(ridge_path(Spectrum.of(train), cross, y, PENALTIES * mean_diagonal(train)))
+        return np.concatenate(paths)
+
+    def final(self, fit: Index, y: Floats, setting: int) -> Floats:
+        which, penalty = divmod(setting, len(PENALTIES))
+        X, landmarks = self.task.train, self.task.train[np.intersect1d(fit, self.chosen)]
+
+        def kernel(wells: Floats) -> Floats:
+            return np.asarray(np.exp(-self.widths[which] * squared_distances(wells, landmarks)))
+
+        bias, alpha = landmark_ridge(kernel(landmarks), kernel(X[fit]), y, float(PENALTIES[penalty]))
+        return np.asarray(bias + kernel(self.task.test) @ alpha)
 
 
 class _Logistic:

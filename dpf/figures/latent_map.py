@@ -53,7 +53,7 @@ def latent_map(
     diverging: bool = False,
     controls: ArrayLike | None = None,
     hits: Mapping[str, Sequence[int]] | None = None,
-    activation_axis: Sequence[float] | None = None,
+    activation_direction: Sequence[float] | None = None,
 ) -> Figure:
     """Scatter wells by two coordinates (PCA, UMAP), coloured by a class or an amount, with the hits named.
 
@@ -76,8 +76,8 @@ def latent_map(
         Array of shape (N,), booleans: drawn as black crosses over the others, in place of their colour.
     hits
         Compound to its wells' row numbers, the first with precedence: ringed, joined, and named at the outermost one.
-    activation_axis
-        The direction of activation in these coordinates, any length: drawn as an arrow that says which end activates.
+    activation_direction
+        Where wells move with activation, in these coordinates, any length: an arrow that says which end activates.
 
     Raises
     ------
@@ -113,8 +113,8 @@ def latent_map(
     _legend(figure, axes, printable(colour_label) if classes is not None else "", len(where))
     footnote(figure, "; ".join(notes))
     arrow = np.empty((0, 2))
-    if activation_axis is not None:
-        arrow = _draw_axis(axes, where, numbers("activation_axis", activation_axis, (2,)))
+    if activation_direction is not None:
+        arrow = _draw_axis(axes, where, numbers("activation_direction", activation_direction, (2,)))
     _name_hits(axes, where, hits or {}, arrow)
     return figure
 

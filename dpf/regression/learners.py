@@ -151,19 +151,41 @@ class KernelRidge:
 
     def _at_landmarks(self, F: Floats, fit: Index, y: Floats, kernel: Kernel, penalty: float) -> Solution:
         landmarks = np.intersect1d(fit, self.selection)
-        spectrum = Spectrum.of(gaussian(F[landmarks], F[landmarks], kernel))
-        kept = spectrum.values > _LEAST_DIRECTION * spectrum.values[0]
-        to_features = spectrum.vectors[:, kept] / np.sqrt(spectrum.values[kept])
-        # Coordinates whose products are the kernel, as far as the landmarks can say: a plain ridge in them.
-        features = gaussian(F[fit], F[landmarks], kernel) @ to_features
-        centre = features.mean(axis=0)
-        features -= centre
-        # What `mean_diagonal` of the exact centred kernel is: 1, less the mean of the kernel.
-        level = float(np.square(features).sum()) / len(fit) or 1.0
-        slope = _solve(features.T @ features, penalty * level, features.T @ (y - y.mean()))
+        among, across = (gaussian(F[wells], F[landmarks], kernel) for wells in (landmarks, fit))
+        bias, weights = landmark_ridge(among, across, y, penalty)
         alpha = np.zeros(len(F))
-        alpha[landmarks] = to_features @ slope
-        return Solution(float(y.mean() - centre @ slope), None, kernel, alpha)
+        alpha[landmarks] = weights
+        return Solution(bias, None, kernel, alpha)
+
+
+def landmark_ridge(among: Floats, across: Floats, y: Floats, penalty: float) -> tuple[float, Floats]:
+    """The Nyström form of a kernel ridge: the best ``f(x) = b + Σ_i alpha_i k(x, l_i)`` for n wells, of m landmarks l.
+
+    ``min |y − b − across·alpha|² + λ alphaᵀ·among·alpha``, λ = `penalty` times the mean diagonal of the centred kernel
+    that the landmarks can express (Williams & Seeger 2001; Rudi, Camoriano & Rosasco 2015).
+
+    Parameters
+    ----------
+    among, across
+        Raw kernels between the landmarks (m, m), and of the wells with the landmarks (n, m).
+    y
+        Shape (n,).
+
+    Returns
+    -------
+    b and alpha (m,).
+    """
+    spectrum = Spectrum.of(among)
+    kept = spectrum.values > _LEAST_DIRECTION * spectrum.values[0]
+    to_features = spectrum.vectors[:, kept] / np.sqrt(spectrum.values[kept])
+    # Coordinates whose products are the kernel, as far as the landmarks can say: a plain ridge in them.
+    features = across @ to_features
+    centre = features.mean(axis=0)
+    features -= centre
+    # What `mean_diagonal` of the exact centred kernel is: 1, less the mean of the kernel.
+    level = float(np.square(features).sum()) / len(y) or 1.0
+    slope = _solve(features.T @ features, penalty * level, features.T @ (y - y.mean()))
+    return float(y.mean() - centre @ slope), np.asarray(to_features @ slope)
 
 
 def gaussian(a: Floats, b: Floats, kernel: Kernel) -> Floats:

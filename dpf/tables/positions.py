@@ -189,12 +189,28 @@ def shared_positions(canonical: Mapping[str, pl.Series]) -> tuple[Note, ...]:
     return (Note("warning", text),)
 
 
+def _negative(table: Table, column: str, below: list[str], *, is_named: bool) -> Note:
+    """What to say of concentrations below 0; an error where the user named the column."""
+    many, hint = count(len(below), "well"), "write doses as concentrations, not as logarithms, and empty where missing"
+    if is_named:
+        raise DataError(
+            "a concentration is below 0",
+            where=f"{table.name}, column {column}",
+            found=f"{many}: {listed(below, 8)}",
+            expected="concentrations of 0 or more",
+            hint=f"{hint}, or leave out --concentration-column",
+        )
+    text = f"column {column} is below 0 in {many} ({listed(below, 8)}): not taken as concentration; {hint}"
+    return Note("warning", text)
+
+
 def read_concentrations(
-    table: Table, named: str | None, taken: Sequence[str]
+    table: Table, wells: Sequence[str], named: str | None, taken: Sequence[str]
 ) -> tuple[pl.Series | None, str | None, tuple[Note, ...]]:
     """The concentration of every well in the unit of its column, and which column that is.
 
-    Cells such as ``10 uM`` are read where all have the same unit.
+    Cells such as ``10 uM`` are read where all have the same unit. A column with a value below 0 holds no concentrations
+    (logarithms, or a code for missing): one the user named is an error, another is not taken, with a warning.
 
     Raises
     ------
@@ -217,7 +233,10 @@ def read_concentrations(
     decimal_comma = not table.comma_separated and commas(texts) == "decimal"
     numbers = as_numbers(pl.Series("concentration", texts, dtype=pl.String), decimal_comma)
     if numbers is not None:
-        return numbers.cast(pl.Float64), column, notes
+        below = [f"{well} ({value:g})" for well, value in zip(wells, numbers, strict=True) if (value or 0) < 0]
+        if not below:
+            return numbers.cast(pl.Float64), column, notes
+        return None, None, (_negative(table, column, below, is_named=named is not None),)
     odd = [text for text in dict.fromkeys(texts) if as_numbers(pl.Series([text]), decimal_comma) is None]
     if named is not None:
         raise DataError(

@@ -186,7 +186,7 @@ def _places(
     positions = read_positions(table, wells.local_ids, wells.plates, roles.well_pattern, taken)
     readings = {
         "plate": read_plates(table, roles.plate_column, taken),
-        "concentration": read_concentrations(table, roles.concentration_column, taken),
+        "concentration": read_concentrations(table, wells.well_ids, roles.concentration_column, taken),
         "cluster": read_groups(table, "cluster", taken),
         "batch": read_groups(table, "batch", taken),
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dpf.regression.learners import EXACT_WELLS
+from dpf.regression.selection import SELECTION_WELLS
 from dpf.tables.wording import count
 from dpf.tensors.splits import Part, describe_leaks
 from dpf.workflows.evaluated_wells import EvaluatedWells
@@ -35,6 +37,12 @@ def notes(
         found += _target_notes(name, truth.values[:, place], wells)
     if truth.label_name:
         found += _target_notes(truth.label_name, truth.label, wells) + _class_notes(truth, wells)
+    most = int(wells.evaluation.train.sum(axis=1).max(initial=0))
+    if most > EXACT_WELLS:
+        found.append(
+            f"kernel ridge: its kernels stand at up to {SELECTION_WELLS:,} of the {most:,} training wells (Nyström), "
+            "and are fitted to all of them"
+        )
     if wells.position is None:
         found.append("no positions are known: nothing can be said of what position alone predicts")
     if np.unique(wells.replicates[~inputs.is_control]).size == int((~inputs.is_control).sum()):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dpf.analysis.activation_pattern import activation_pattern
 from dpf.analysis.latent import LatentGeometry, latent_geometry
 from dpf.config import LatentSettings
 from dpf.errors import DataError, listed
@@ -110,6 +111,19 @@ def well_geometry(outputs: Outputs, inputs: Inputs, settings: LatentSettings, sp
     columns = [geometry_columns(geometry) for geometry in per_member]
     chosen, wells = speakers.first(), np.arange(len(outputs.well_ids))
     return {name: np.stack([member[name] for member in columns])[chosen, wells] for name in columns[0]}
+
+
+def activation_patterns(outputs: Outputs) -> Floats | None:
+    """The direction that wells move in with activation, (M, L), by member; None without an activation axis.
+
+    Raises
+    ------
+    NoPatternError
+        A member says the same activation of every well.
+    """
+    if outputs.axis is None:
+        return None
+    return np.stack([activation_pattern(z, axis) for z, axis in zip(outputs.latent, outputs.axis, strict=True)])
 
 
 def geometry_columns(geometry: LatentGeometry) -> dict[str, Floats]:

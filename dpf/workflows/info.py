@@ -203,6 +203,7 @@ def _results(project: Project, current: dict[str, str], problems: list[str]) -> 
     ]
     for folder in sorted((project.path / "results").glob("*/")):
         model = project.path / "models" / folder.name / "model.safetensors"
+        found += [partial(_foreign_card, project, path, current) for path in folder.glob("card.md")]
         found += [partial(_result, project, path, current, model) for path in sorted(folder.glob("*.parquet"))]
     found += [
         partial(_result, project, path, current, None) for path in sorted(project.baselines.path.glob("*.parquet"))
@@ -223,6 +224,12 @@ def _paper(project: Project, path: Path, fingerprint: str) -> ResultInfo:
     elif path == folder.card and not fingerprint.startswith(card_says(path, EVALUATED_ON).rstrip(".")):
         stale = _CHANGED
     return ResultInfo(str(path.relative_to(project.path)), stale)
+
+
+def _foreign_card(project: Project, path: Path, current: dict[str, str]) -> ResultInfo:
+    """The card of a model from elsewhere, whose weights name its folder: only the inputs can have changed."""
+    current_inputs = current["inputs_sha256"].startswith(card_says(path, EVALUATED_ON).rstrip("."))
+    return ResultInfo(str(path.relative_to(project.path)), None if current_inputs else _CHANGED)
 
 
 def _result(project: Project, path: Path, current: dict[str, str], model: Path | None) -> ResultInfo:

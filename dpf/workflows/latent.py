@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dpf.analysis.activation_pattern import NoPatternError, activation_pattern
 from dpf.analysis.latent_pca import latent_pca
 from dpf.analysis.metrics import spearman
 from dpf.errors import UsageError, listed
@@ -16,7 +17,7 @@ from dpf.project.directory import Project
 from dpf.tables.storage import write_table
 from dpf.workflows.geometry import center_wells, choose_speakers, well_geometry
 from dpf.workflows.inputs import Inputs, Measured, read_inputs, read_measured
-from dpf.workflows.outputs import find_model, project_outputs
+from dpf.workflows.outputs import Outputs, find_model, project_outputs
 from dpf.workflows.predict import latent_columns, result_provenance, warn_no_axis, warn_not_held_out
 from dpf.workflows.progress import Progress, Silent
 
@@ -87,10 +88,10 @@ def latent_project(
     write_table(results.table("latent"), table, "latent", {**provenance, "map_member": member})
     correlations = correlate(geometry, measured)
     write_table(results.table("latent_correlations"), correlations, "latent_correlations", provenance)
-    axis = None if umap or outputs.axis is None else pca.axes @ outputs.axis[member]
+    arrow = None if umap else _direction(outputs, member, pca.axes, progress)
     explained = None if umap else pca.explained
     figure = results.figure("latent_umap" if umap else "latent_pca")
-    figures = _draw(figure, places, explained, inputs, measured, colour, axis)
+    figures = _draw(figure, places, explained, inputs, measured, colour, arrow)
     warn_not_held_out(speakers, progress)
     warn_no_axis(outputs, progress)
     return LatentResult(table, correlations, results.table("latent"), figures)
@@ -108,6 +109,19 @@ def correlate(geometry: dict[str, Floats], measured: Measured) -> pl.DataFrame:
     return pl.DataFrame(
         rows | {f"spearman_{kind}": [spearman(values, geometry[kind]) for values in columns.values()] for kind in kinds}
     )
+
+
+def _direction(outputs: Outputs, member: int, axes: Floats, progress: Progress) -> Floats | None:
+    """Where wells move with activation, on the map, (2,): the pattern, not the filter that reads activation."""
+    if outputs.axis is None:
+        return None
+    try:
+        pattern = activation_pattern(outputs.latent[member], outputs.axis[member])
+    except NoPatternError:
+        progress.warn(f"member {member} says the same activation of every well: the map has no arrow")
+        return None
+    direction: Floats = axes @ pattern
+    return direction
 
 
 def _umap(latent: Floats, seed: int) -> Floats:
@@ -128,7 +142,7 @@ def _draw(
     inputs: Inputs,
     measured: Measured,
     colour: str | None,
-    axis: Floats | None,
+    arrow: Floats | None,
 ) -> tuple[Path, ...]:
     from dpf.figures.latent_map import latent_map
     from dpf.figures.style import save
@@ -148,6 +162,6 @@ def _draw(
         values=column.cast(pl.Float64).fill_null(float("nan")).to_numpy() if numeric else None,
         colour_label=name,
         controls=inputs.is_control,
-        activation_axis=None if axis is None else axis.tolist(),
+        activation_direction=None if arrow is None else arrow.tolist(),
     )
     return save(figure, path)

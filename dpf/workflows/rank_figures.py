@@ -85,7 +85,6 @@ def _draw_map(
     pca = latent_pca(wells.outputs.latent[0], inputs.is_control)
     hits = named_hits(q, t, fdr)
     names = rows.names
-    axis = wells.outputs.axis
     figure = latent_map(
         pca.places,
         explained=pca.explained.tolist(),
@@ -93,7 +92,7 @@ def _draw_map(
         colour_label="standardised distance T (robust SD)",
         controls=inputs.is_control,
         hits={names[row]: rows.wells(row).tolist() for row in hits.tolist()},
-        activation_axis=None if axis is None else (pca.axes @ axis[0]).tolist(),
+        activation_direction=None if wells.pattern is None else (pca.axes @ wells.pattern[0]).tolist(),
     )
     return save(figure, path)
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dpf.analysis.activation_pattern import pattern_cosine
 from dpf.analysis.bootstrap import bootstrap_intervals
 from dpf.analysis.ranking import WellScores, group_mean, rank_compounds
 from dpf.tensors.splits import Part
@@ -25,26 +26,27 @@ Mask = NDArray[np.bool_]
 #: A hit activates or suppresses where its place on the activation axis has a two-sided p of at most this (0.05 on its
 #: own side) ...
 AXIS_LEVEL = 0.1
-#: ... and is at least this share of its distance T: both are in robust standard deviations of the controls.
-SHARE_OF_T = 0.5
+#: ... and it moved within 45° of the direction that cells move in with activation: more along it than across it.
+NEAR_PATTERN = float(np.sqrt(0.5))
 
 #: Columns that stand first, in this order, where they are there.
 _FIRST = (
-    *("rank", "verdict", "direction", "n", "t", "t_low", "t_high", "p", "q", "activation", "activation_p", "on_axis"),
-    *("replicates_agree", "rank_low", "rank_high"),
+    *("rank", "verdict", "direction", "n", "t", "t_low", "t_high", "p", "q", "activation", "activation_p"),
+    *("pattern_cosine", "on_axis", "replicates_agree", "rank_low", "rank_high"),
 )
 
 
 def verdicts(
-    q: Floats, t: Floats, activation: Floats | None, activation_p: Floats | None, fdr: float
+    q: Floats, activation: Floats | None, activation_p: Floats | None, cosine: Floats | None, fdr: float
 ) -> list[str | None]:
     """What a biologist reads.
 
     A row is a *hit* where q ≤ fdr, else ``not distinguishable``: from the controls, in this design. A hit is an
     ``activating hit`` or a ``suppressing hit``, by the sign of `activation`, where its mean position on the activation
-    axis can itself be told from the controls' (`activation_p` ≤ 0.1, two-sided) and is at least half of T, so that it
-    accounts for the distance. Else it is an ``off-axis hit``: the cells moved, but neither way. Without an activation
-    axis it is a ``hit``. None where the row was not tested.
+    axis can itself be told from the controls' (`activation_p` ≤ 0.1, two-sided) and its displacement lies within 45° of
+    the activation pattern, to that side (`pattern_cosine` ≥ √½, or ≤ −√½): at least half of the squared displacement is
+    what goes with activation in this screen. Else it is an ``off-axis hit``: the cells moved, but mostly in another
+    direction. Without an activation axis it is a ``hit``. None where the row was not tested.
 
     The verdict says nothing of where the wells stood (the design's own verdict does), nor of replicates: a hit whose
     `replicates_agree` is false may be one outlying well.
@@ -55,9 +57,9 @@ def verdicts(
             found.append(None)
         elif rate > fdr:
             found.append("not distinguishable")
-        elif activation is None or activation_p is None:
+        elif activation is None or activation_p is None or cosine is None:
             found.append("hit")
-        elif activation_p[index] > AXIS_LEVEL or abs(activation[index]) < SHARE_OF_T * t[index]:
+        elif not (activation_p[index] <= AXIS_LEVEL and np.sign(activation[index]) * cosine[index] >= NEAR_PATTERN):
             found.append("off-axis hit")
         else:
             found.append("activating hit" if activation[index] > 0 else "suppressing hit")
@@ -72,6 +74,10 @@ def ranking_table(
     codes, count = rows.codes, rows.count
     scores = WellScores(wells.norm, wells.t.value, wells.activation, wells.on_axis)
     columns: dict[str, Any] = dict(rank_compounds(codes, count, scores, replicates.agreement))
+    cosine = None
+    if wells.pattern is not None:
+        cosine = pattern_cosine(wells.deviation, wells.pattern, wells.speakers.used, codes, count)
+        columns["pattern_cosine"] = cosine
     for name, values in (wells.raw | wells.standardised).items():
         columns[name] = group_mean(values, codes, count)
     intervals = bootstrap_intervals(wells.t.value, codes, count, rng=rng)
@@ -92,7 +98,7 @@ def ranking_table(
         "replicates_agree": pl.Series(replicates.agree(), dtype=pl.Boolean),
     }
     columns |= score_shifts(wells, inputs, measured, rows)
-    found = verdicts(tests.q, columns["t"], columns.get("activation"), tests.activation_p, fdr)
+    found = verdicts(tests.q, columns.get("activation"), tests.activation_p, cosine, fdr)
     columns["verdict"] = pl.Series(found, dtype=pl.String)
     order = [*(name for name in _FIRST if name in columns), *(name for name in columns if name not in _FIRST)]
     table = pl.concat([rows.keys, pl.DataFrame({name: columns[name] for name in order})], how="horizontal")

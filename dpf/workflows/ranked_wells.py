@@ -14,7 +14,7 @@ from dpf.analysis.standardise import NoSpreadError, Standardised, standardise
 from dpf.config import LatentSettings
 from dpf.errors import DataError
 from dpf.tensors.splits import Part
-from dpf.workflows.geometry import Speakers, center_wells, choose_speakers, plate_codes
+from dpf.workflows.geometry import Speakers, activation_patterns, center_wells, choose_speakers, plate_codes
 from dpf.workflows.inputs import Inputs
 from dpf.workflows.outputs import Outputs
 from dpf.workflows.rank_choices import Adjustment
@@ -50,6 +50,8 @@ class RankedWells:
         Position on the activation axis in robust standard deviations of the controls, (N,); None without an axis.
     on_axis
         a²/‖z − μ‖², (N,); None without an axis.
+    pattern
+        (M, L): the direction in which each member's wells move with activation; None where `activation` is.
     silent
         What of these was left out because the controls do not differ in it.
     """
@@ -64,6 +66,7 @@ class RankedWells:
     norm: Floats
     activation: Floats | None
     on_axis: Floats | None
+    pattern: Floats | None
     silent: tuple[str, ...] = ()
 
     def profiles(self) -> tuple[Floats, Codes]:
@@ -120,11 +123,12 @@ def rank_wells(
             silent.append(name)
             return None
 
-    activation = on_axis = None
+    activation = on_axis = pattern = None
     if outputs.axis is not None:
         activation = if_it_varies("activation", np.stack([_known(one.activation) for one in members]))
     if activation is not None:
         on_axis = speakers.average(np.stack([_known(one.on_axis) for one in members]))
+        pattern = activation_patterns(outputs)
     others = {f"{name}_z": stacked[kind] for name, kind in named.items() if kind != "d_euc"}
     standardised = {name: if_it_varies(name, values) for name, values in others.items() if np.isfinite(values).all()}
     return RankedWells(
@@ -138,6 +142,7 @@ def rank_wells(
         norm=speakers.average(stacked["norm"]),
         activation=activation,
         on_axis=on_axis,
+        pattern=pattern,
         silent=tuple(silent),
     )
 

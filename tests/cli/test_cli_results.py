@@ -287,6 +287,13 @@ def test_a_model_may_come_from_anywhere(folded, demo, copy, ok, told):
     (name,) = [path.name for path in (other / "results").iterdir()]
     assert name.startswith("from-")
     assert ok("rank", other, "--model", model).rows.equals(told("rank").rows)
+    ok("evaluate", other, "--model", model)
+    listed = ok("info", other, "--format", "json").envelope["data"]["results"]
+    assert {"path": f"results/{name}/card.md", "stale": None} in listed
+    path = other / "inputs/wells.parquet"
+    write_table(path, read_table(path, "wells").with_columns(pl.col("Tscore") + 1), "wells", {})
+    listed = ok("info", other, "--format", "json").envelope["data"]["results"]
+    assert {"path": f"results/{name}/card.md", "stale": "the inputs have changed since"} in listed
 
 
 def test_a_model_of_other_genes_is_refused(folded, screen, ok, dpf, tmp_path):

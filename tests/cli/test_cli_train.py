@@ -421,7 +421,7 @@ def test_any_set_of_targets_works_through_every_command(screen, ok, dpf, tmp_pat
     for column in ("activation_axis", "on_axis_share"):
         assert (column in latent.columns) == has_axis
         assert (column in predicted.columns) == has_axis
-    for column in ("direction", "activation", "on_axis"):
+    for column in ("direction", "activation", "on_axis", "pattern_cosine"):
         assert (column in ranked.rows.columns) == has_axis
     if not has_axis:
         assert "no direction" in ranked.err

@@ -120,11 +120,11 @@ def stored_project(path: Path, inputs: Inputs) -> Project:
     return project
 
 
-def pretend_model(monkeypatch, outputs: Outputs) -> None:
-    """`rank` finds these outputs in the place of a trained model's."""
+def pretend_model(monkeypatch, outputs: Outputs, command: str = "rank") -> None:
+    """A command finds these outputs in the place of a trained model's."""
     file = ModelFile(Path("model.safetensors"), "default", outputs.header, outputs.model_sha256)
-    monkeypatch.setattr("dpf.workflows.rank.find_model", lambda project, model: file)
-    monkeypatch.setattr("dpf.workflows.rank.project_outputs", lambda *given: outputs)
+    monkeypatch.setattr(f"dpf.workflows.{command}.find_model", lambda project, model: file)
+    monkeypatch.setattr(f"dpf.workflows.{command}.project_outputs", lambda *given: outputs)
 
 
 def single_run(outputs: Outputs) -> Outputs:

@@ -16,6 +16,7 @@ from dpf.analysis.baselines import (
 )
 from dpf.errors import DataError
 from dpf.regression import selection
+from dpf.regression.linear_models import squared_distances
 from dpf.tensors.grouping import group_wells
 from dpf.tensors.splits import Part, make_splits
 
@@ -259,3 +260,41 @@ def test_bad_requests_say_why():
         screen.predict(expression=X)
     with pytest.raises(ValueError, match=r"\(N, S\)"):
         screen.predict(scores=screen.scores[:, 0])
+
+
+def test_with_every_well_a_landmark_the_kernel_ridge_is_what_it_was(monkeypatch):
+    screen = Screen(compounds=40)
+    exact = screen.predict(names=("kernel ridge",))["kernel ridge"]
+    monkeypatch.setattr(baseline_fits, "EXACT_WELLS", 10)
+    sparse = screen.predict(names=("kernel ridge",))["kernel ridge"]
+    assert all("landmarks" in text for member in sparse.settings for text in member)
+    # The widths are of the same wells, and so the same; the penalties' unit is what m landmarks can express.
+    np.testing.assert_allclose(sparse.scores, exact.scores, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(sparse.probability, exact.probability, atol=1e-3)
+
+
+def test_with_fewer_landmarks_the_kernel_ridge_predicts_nearly_as_well(monkeypatch):
+    screen = Screen(compounds=150)
+    exact = screen.predict(names=("kernel ridge",))["kernel ridge"]
+    monkeypatch.setattr(baseline_fits, "EXACT_WELLS", 10)
+    monkeypatch.setattr(selection, "SELECTION_WELLS", 120)
+    sparse = screen.predict(names=("kernel ridge",))["kernel ridge"]
+    r2 = [metrics.per_score(metrics.r2, screen.scores, one.scores) for one in (exact, sparse)]
+    assert np.abs(r2[0] - r2[1]).max() < 0.05
+    assert not np.allclose(sparse.scores, exact.scores, atol=1e-3)
+
+
+def test_no_kernel_is_larger_than_wells_by_landmarks(monkeypatch):
+    """What makes the difference between gigabytes and megabytes: no product of all wells with all wells."""
+    screen = Screen(compounds=150)
+    monkeypatch.setattr(baseline_fits, "EXACT_WELLS", 10)
+    monkeypatch.setattr(selection, "SELECTION_WELLS", 60)
+    sizes = []
+
+    def measured(a, b):
+        sizes.append(len(a) * len(b))
+        return squared_distances(a, b)
+
+    monkeypatch.setattr(baseline_fits, "squared_distances", measured)
+    screen.predict(names=("kernel ridge",))
+    assert 0 < max(sizes) <= len(screen.X) * 60

@@ -48,6 +48,15 @@ def test_a_single_run_is_measured_on_its_validation_wells_and_says_so():
     assert "10 of 56 wells, 4 compounds and 2 control wells" in first
 
 
+def test_many_wells_are_told_how_the_kernel_ridge_was_made(monkeypatch):
+    wells, inputs, measured, _ = choose(folds_of(np.arange(56) // 2, 4))
+    told = "; ".join(notes(wells, truth_of(measured), inputs, None, in_sample=False))
+    assert "kernel ridge" not in told
+    monkeypatch.setattr("dpf.workflows.evaluation_notes.EXACT_WELLS", 41)
+    told = "; ".join(notes(wells, truth_of(measured), inputs, None, in_sample=False))
+    assert "kernel ridge: its kernels stand at up to 1,500 of the 42 training wells (Nyström), and are fitted" in told
+
+
 def test_a_model_that_trained_on_every_well_is_refused_unless_asked_for():
     parts = np.zeros((2, 56), dtype=np.int8)
     with pytest.raises(UsageError, match=r"trained on every well of this project") as error:

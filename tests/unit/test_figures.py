@@ -249,7 +249,7 @@ def test_latent_map_by_class(tmp_path):
         classes=classes,
         colour_label="cluster",
         controls=controls,
-        activation_axis=(1, -1),
+        activation_direction=(1, -1),
         hits={"α-Humulene": [20]},
     )
     axes = figure.axes[0]
@@ -276,7 +276,7 @@ def test_latent_map_by_value_greys_missing_wells(tmp_path):
 
 @pytest.mark.parametrize("arguments", [{}, {"values": [np.nan] * 3}, {"values": [1, 1, 1]}, {"classes": [True] * 3}])
 def test_latent_map_of_wells_on_one_spot(tmp_path, arguments):
-    draw(latent_map(np.ones((3, 2)), explained=(0, 0), activation_axis=(0, 0), **arguments), tmp_path)
+    draw(latent_map(np.ones((3, 2)), explained=(0, 0), activation_direction=(0, 0), **arguments), tmp_path)
     draw(latent_map(np.ones((3, 2)), controls=[True] * 3, hits={"a": [0, 1]}, **arguments), tmp_path)
 
 

@@ -57,6 +57,9 @@ def test_the_table_says_what_was_planted(rank):
         "activating hit", "suppressing hit", "off-axis hit", "not distinguishable",
     ]  # fmt: skip
     assert (first["up"]["direction"], first["down"]["direction"]) == ("activation", "suppression")
+    assert first["up"]["pattern_cosine"] > 0.9
+    assert first["down"]["pattern_cosine"] < -0.9
+    assert abs(first["across"]["pattern_cosine"]) < 0.5
     assert first["up"]["on_axis"] > 0.7 > 0.3 > first["across"]["on_axis"]
     assert first["up"]["activation_p"] < 0.01 < first["inert"]["activation_p"]
     assert first["up"]["t_low"] < first["up"]["t"] < first["up"]["t_high"]
@@ -85,12 +88,39 @@ def test_the_same_answer_twice(rank):
 
 
 def test_the_verdict_rule():
-    q, t = np.array([0.01, 0.01, 0.01, 0.01, 0.2, np.nan]), np.full(6, 8.0)
-    activation, p = np.array([4.0, -4.0, 3.9, 9.0, 9.0, 9.0]), np.array([0.1, 0.01, 0.01, 0.11, 0.01, 0.01])
-    assert verdicts(q, t, activation, p, 0.05) == [
-        "activating hit", "suppressing hit", "off-axis hit", "off-axis hit", "not distinguishable", None,
-    ]  # fmt: skip
-    assert verdicts(q[:1], t[:1], None, None, 0.05) == ["hit"]
+    rows = [  # q, activation, its p, cosine
+        (0.01, 4.0, 0.1, 0.71, "activating hit"),
+        (0.05, -4.0, 0.01, -0.71, "suppressing hit"),
+        (0.01, 4.0, 0.01, 0.70, "off-axis hit"),
+        (0.01, 4.0, 0.11, 0.99, "off-axis hit"),
+        (0.01, 4.0, 0.01, -0.99, "off-axis hit"),
+        (0.01, 4.0, 0.01, np.nan, "off-axis hit"),
+        (0.06, 4.0, 0.01, 0.99, "not distinguishable"),
+        (np.nan, 4.0, 0.01, 0.99, None),
+    ]
+    q, activation, p, cosine, expected = map(list, zip(*rows, strict=True))
+    assert verdicts(*map(np.array, (q, activation, p, cosine)), 0.05) == expected
+    assert verdicts(np.array(q[:1]), None, None, None, 0.05) == ["hit"]
+
+
+def test_targets_that_move_together_are_one_direction(rank):
+    """A latent with a dimension a target, as a start's: five follow one state, and the axis is the last of them."""
+
+    def targets(inputs, outputs):
+        rng = np.random.default_rng(0)
+        members, wells = outputs.latent.shape[:2]
+        apart = 9.0 * (inputs.wells.get_column("compound") == "drug 2").to_numpy()
+        state = np.column_stack([outputs.scores[0, :, 0], apart]) + 0.5 * rng.normal(size=(members, wells, 2))
+        latent = np.repeat(state, [5, 1], axis=2) + 0.3 * rng.normal(size=(members, wells, 6))
+        return inputs, replace(outputs, latent=latent, axis=np.tile(np.eye(6)[4], (members, 1)))
+
+    found = rank(change=targets)
+    up, down, across = (row(found, f"drug {code}") for code in range(3))
+    assert (up["verdict"], down["verdict"]) == ("activating hit", "suppressing hit")
+    assert across["verdict"] == "off-axis hit"
+    assert up["on_axis"] == pytest.approx(1 / 5, abs=0.05)  # its share on the one dimension that the head reads
+    assert (up["pattern_cosine"], down["pattern_cosine"]) == pytest.approx((1, -1), abs=0.02)
+    assert abs(across["pattern_cosine"]) < 0.3
 
 
 def test_no_p_values_where_nothing_was_held_out_unless_asked_for(rank):

@@ -225,6 +225,17 @@ def test_concentrations_with_units():
         assign(mixed, concentration_column="dose")
 
 
+def test_concentrations_below_0_are_none():
+    read = table(Drug=DRUGS, score=SCORE, dose=["-5", "10", "", "-6.5"])
+    frame, _, said = assign(read, ids=list("wxyz"))
+    assert "concentration" not in frame.columns
+    assert "column dose is below 0 in 2 wells (w (-5), z (-6.5)): not taken as concentration" in said
+    with pytest.raises(DataError, match=r"a concentration is below 0[\s\S]*column dose[\s\S]*w \(-5\), z \(-6.5\)"):
+        assign(read, ids=list("wxyz"), concentration_column="dose")
+    frame, _, _ = assign(table(Drug=DRUGS, score=SCORE, dose=["-0", "0", "", "1e-3"]))
+    assert frame.get_column("concentration").to_list() == [0, 0, None, 0.001]
+
+
 def test_positions_from_columns_names_and_another_column_of_names():
     read = table(Drug=DRUGS, score=SCORE, Row=["1", "1", "2", "2"], Col=["3", "4", "3", "4"])
     frame, _, said = assign(read, ids=list("wxyz"))
