@@ -10,7 +10,7 @@ from test_workflows_history import LAYOUT, row
 from dpf.config import TrainSettings
 from dpf.errors import ProjectError
 from dpf.project.directory import ModelFolder
-from dpf.workflows import run_log
+from dpf.workflows import run_log, time_left
 from dpf.workflows.run_log import RunLog
 
 WELLS = [30, 20]
@@ -96,7 +96,7 @@ def test_the_bar_ends_where_the_run_ends(tmp_path):
 def test_the_line_says_how_long_and_how_sure(tmp_path, monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    monkeypatch.setattr(run_log, "Pace", lambda: run_log_pace(clock))
+    monkeypatch.setattr(time_left, "Pace", lambda: pace(clock))
 
     def lines(**train):
         rows = []
@@ -116,7 +116,5 @@ def test_the_line_says_how_long_and_how_sure(tmp_path, monkeypatch):
     assert lines(max_minutes=2)[:2] == ["2 min left", "70 s left"]
 
 
-def run_log_pace(clock):
-    from dpf.workflows.time_left import Pace
-
-    return Pace(lambda: clock[0])
+def pace(clock, make=time_left.Pace):
+    return make(lambda: clock[0])
