@@ -60,7 +60,8 @@ class ModelFolder:
         return sorted([*self._rank_states(), *self.path.glob("tuning.running.rank-*.parquet")])
 
     def _rank_states(self) -> list[Path]:
-        return sorted(self.path.glob("resume.rank-*.safetensors"))
+        found = self.path.glob("resume.rank-*.safetensors")
+        return sorted(found, key=lambda path: (len(path.name), path.name))  # the last states before those before them
 
     @property
     def diverged(self) -> Path:

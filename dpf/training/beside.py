@@ -24,6 +24,7 @@ _SILENT_SECONDS = 60.0
 _SECONDS_TO_SPEAK = 5.0
 #: One that has not begun yet: a cluster's nodes may need minutes to load a program.
 _BEGINNING_SECONDS = 600.0
+_SECONDS_TO_LEAVE = 10.0
 _OVER = "over"
 
 
@@ -139,8 +140,16 @@ class Beside:
                 yield rank, message
 
     def over(self, found: Mapping[str, Any]) -> None:
-        """Say that the model is written, and what was found: from now on everyone may leave."""
+        """Say that the model is written, and what was found: everyone may leave, the first process last.
+
+        The store may be in this process, and the others have to hear of it.
+        """
         self.say(_OVER, found)
+        end = time.monotonic() + _SECONDS_TO_LEAVE
+        while time.monotonic() < end and any(
+            self._team.heartbeats(rank) is not None for rank in range(self._ranks.world) if rank != self._ranks.rank
+        ):
+            time.sleep(_SECONDS_BETWEEN_QUESTIONS)
 
     def wait_until_over(self) -> dict[str, Any]:
         """What the first process found."""
