@@ -60,7 +60,8 @@ def discard_interrupted(run: TrainingRun) -> None:
     """Remove what any run of the model has left, whatever processes it had."""
     folder = run.folder
     states, of_ranks = folder.states, folder.rank_files
-    for path in {*states, *of_ranks, folder.running_history}:  # none of it must look like this run's
+    # None of it must look like this run's.
+    for path in {*states, *of_ranks, folder.running_tuning, folder.running_history}:
         path.unlink(missing_ok=True)
     if states:
         where = folder.path if states[0] in of_ranks else folder.resume

@@ -26,7 +26,7 @@ from dpf.workflows.run_log import RunLog
 from dpf.workflows.shared_log import Listening, Telling, TellingLog
 from dpf.workflows.time_left import OwnTime
 from dpf.workflows.training_run import TrainingRun
-from dpf.workflows.tuning import gather_searches
+from dpf.workflows.tuning import epochs_of_search, gather_searches
 
 # A file system of several machines may show a file as it was; NFS for up to a minute, by default.
 _SECONDS_TO_APPEAR = 180.0
@@ -88,7 +88,8 @@ class SharedMembers:
             done = self.beside.wait_for(f"done/{rank}", self.listening.listen)
             states.append(self._finished(rank, done))
         self.listening.listen()
-        if self.whole.settings.train.tune:
+        train = self.whole.settings.train
+        if epochs_of_search(train.tune, train.epochs):
             gather_searches(self.whole, parts_of(self.whole))
         return _in_order(states, len(self.whole.parts))
 

@@ -243,7 +243,7 @@ def _write_model(run: TrainingRun, state: RunState) -> TrainResult:
     for path in folder.rank_files:
         path.unlink()
     folder.running_history.unlink(missing_ok=True)
-    if run.settings.train.tune:
+    if epochs_of_search(run.settings.train.tune, run.settings.train.epochs):
         folder.running_tuning.replace(folder.tuning)
     else:
         folder.tuning.unlink(missing_ok=True)

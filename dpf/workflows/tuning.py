@@ -88,7 +88,7 @@ def _write(run: TrainingRun, table: pl.DataFrame) -> None:
 
 
 def epochs_of_search(count: int, epochs: int) -> int:
-    """How many epochs a member spends on its search."""
+    """How many epochs a member spends on its search; none where there is but one trial, the settings as they are."""
     return sum(rung.trials * rung.epochs for rung in rungs(count, epochs)) if count else 0
 
 

@@ -27,6 +27,7 @@ from dpf.training.beside import Beside
 from dpf.training.distributed import Team
 from dpf.training.divergence import DivergedError
 from dpf.training.member import MemberTraining
+from dpf.workflows import tuning
 from dpf.workflows.initialise import create_demo
 from dpf.workflows.train import train_project
 
@@ -153,6 +154,41 @@ def test_searches_and_pretraining_are_those_of_one_process(demo, project, tmp_pa
     for member in range(3):
         for text in (f"member {member} chooses trial", f"member {member} starts as", f"member {member}  pretraining"):
             assert sum(line.startswith(text) for line in ended.told.lines) == 1
+
+
+def test_an_interrupted_search_goes_on(demo, project, tmp_path, monkeypatch):
+    """Stopped before there is a state of any member."""
+    settings = ["train.tune=3", "train.folds=2"]  # one rung: every trial is one training
+    one = Path(shutil.copytree(demo, tmp_path / "one"))
+    train_project(open_project(one, settings))
+    real, trials = tuning._loss, []
+
+    def loss(prepared, trial, epochs):
+        trials.append((prepared.member, trial.number))
+        if trials[-1] == (1, 1):
+            raise KeyboardInterrupt
+        return real(prepared, trial, epochs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "_loss", loss)
+        assert together(project, 2, settings).errors(KeyboardInterrupt)
+    for path in (project / "models/default").glob("resume*"):  # had the other got so far
+        path.unlink()
+    trials.clear()
+    monkeypatch.setattr(
+        tuning, "_loss", lambda *words: trials.append((words[0].member, words[1].number)) or real(*words)
+    )
+    finished(together(project, 2, settings, resume=True))
+    require_same(project, one)
+    assert (1, 0) not in trials  # it had been kept; the other process was stopped anywhere
+    assert {(1, 1), (1, 2)} <= set(trials)
+    tables = [pl.read_parquet(path / "models/default/tuning.parquet") for path in (one, project)]
+    assert tables[0].equals(tables[1])
+
+
+def test_a_search_of_one_trial_is_none(project):
+    finished(together(project, 2, ["train.tune=1"]))
+    assert files(project) == FILES
 
 
 def stopping(monkeypatch, stops):
