@@ -25,6 +25,7 @@ def saved_run(run: TrainingRun, *, resume: bool) -> SavedRun | None:
     searching = not run.folder.resumable and interrupted_search(run)
     saved = None if searching else load_run(run.folder.resume, run.identity)
     if saved:
+        run.team.told(True)  # all have read it: now it may be moved
         _take_over(run, saved)
     return saved
 
