@@ -163,6 +163,12 @@ class ComputeSettings:
     compile: bool = setting(
         False, "train through torch.compile, with PyTorch's attention: for GPUs; compiling takes a minute or more"
     )
+    share: str = setting(
+        "wells",
+        "what several processes (torchrun) share out: wells = those of each batch; members = whole members, each"
+        " trained by one process alone, to the weights that one process would give; one process trains them all",
+        choices=("wells", "members"),
+    )
     threads: int = setting(0, "CPU threads; 0 = OMP_NUM_THREADS, else all cores this process may use", minimum=0)
     tokens_at_once: int = setting(
         0,

@@ -67,6 +67,7 @@ def command(
     deterministic: Annotated[
         bool | None, setting_option("compute.deterministic", "--deterministic/--no-deterministic")
     ] = None,
+    share: Annotated[str | None, setting_option("compute.share", "--share")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run, given the command it was started with.")
     ] = False,
@@ -95,7 +96,7 @@ def command(
             train__zscore=zscore, train__folds=folds, train__repeats=repeats, train__split=split, train__seed=seed,
             compute__threads=threads, compute__device=device, compute__precision=precision,
             train__pretrain=pretrain, train__tune=tune,
-            compute__deterministic=deterministic,
+            compute__deterministic=deterministic, compute__share=share,
         )  # fmt: skip
         with joined() as team:
             run.speaks = _speaking(team)

@@ -17,9 +17,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """The paths of one trained model, `models/<name>/`."""
+    """The paths of one trained model, `models/<name>/`.
+
+    Of processes that train whole members each, every one keeps its unfinished part of the run in files of its own,
+    which have its number, `rank`, in their names; everything else is the model's.
+    """
 
     path: Path
+    rank: int | None = None
 
     @property
     def best(self) -> Path:
@@ -34,7 +39,7 @@ class ModelFolder:
     @property
     def resume(self) -> Path:
         """Everything an interrupted run needs to go on; removed when training has finished."""
-        return self.path / "resume.safetensors"
+        return self._of_rank("resume", ".safetensors")
 
     @property
     def tuning(self) -> Path:
@@ -44,7 +49,19 @@ class ModelFolder:
     @property
     def running_tuning(self) -> Path:
         """The same of a run that has not finished; it lets an interrupted search go on."""
-        return self.path / "tuning.running.parquet"
+        return self._of_rank("tuning.running", ".parquet")
+
+    def _of_rank(self, name: str, suffix: str) -> Path:
+        return self.path / (name + ("" if self.rank is None else f".rank-{self.rank}") + suffix)
+
+    @property
+    def rank_files(self) -> list[Path]:
+        """The files that processes, any number of them, have kept for themselves."""
+        return sorted([*self._rank_states(), *self.path.glob("tuning.running.rank-*.parquet")])
+
+    def _rank_states(self) -> list[Path]:
+        found = self.path.glob("resume.rank-*.safetensors")
+        return sorted(found, key=lambda path: (len(path.name), path.name))  # the last states before those before them
 
     @property
     def diverged(self) -> Path:
@@ -54,7 +71,13 @@ class ModelFolder:
     @property
     def resumable(self) -> bool:
         """Whether there is an interrupted run to go on with."""
-        return self.resume.is_file() or previous_state(self.resume).is_file()
+        return bool(self.states)
+
+    @property
+    def states(self) -> list[Path]:
+        """The states of an interrupted run: of this process, or, of a model, those of all processes."""
+        own = [path for path in (self.resume, previous_state(self.resume)) if path.is_file()]
+        return own if self.rank is not None else [*own, *self._rank_states()]
 
     @property
     def history(self) -> Path:

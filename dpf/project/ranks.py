@@ -38,6 +38,10 @@ class Ranks:
         """Whether this is the one process that writes and speaks."""
         return self.rank == 0
 
+    def deal(self, count: int) -> range:
+        """Which of `count` members are this process's, where each process trains whole ones: every `world`-th."""
+        return range(self.rank, count, self.world)
+
 
 ALONE = Ranks()
 

@@ -1,5 +1,7 @@
 """Several processes that train one model together: who does which wells, and what happens when one of them is lost.
 
+(Processes that train whole members each, with nothing to add up, are in `dpf.training.beside`.)
+
 Every process holds the whole data set and the same weights. A step's batch is shared out by wells; the gradients and
 the sums of the losses are added up over the processes in one buffer, so every process takes the same step. Dividing by
 what the *whole* batch observed, and dropout masks that belong to the batch and not to the process, make it the step
@@ -145,25 +147,19 @@ class Team:
         if not odd:
             return
         first, other = (json.loads(self.store.get(f"{occasion}/{rank}")) for rank in (0, odd[0]))
-        found = [f"{name}: {a} in rank 0, {b} in rank {odd[0]}" for name, a, b in differences(first, other)]
-        raise ProjectError(
-            "the processes of this run are not at one",
-            where=occasion,
-            found=listed(found),
-            expected="the same project, settings, PyTorch and kind of device everywhere",
-            hint="let every machine see the same project folder and the same installation",
-        )
+        raise not_at_one(occasion, first, other, odd[0])
 
     def speaks(self) -> bool:
         """Whether this process may tell why the run ends: the first that asks may, so that it is told once."""
         if self.store is None:
             return self.leads
         try:
-            return self._spoken(1) == 1
+            return self.spoken(1) == 1
         except RuntimeError:  # the store went with the process that had it
             return self.ranks.rank <= 1
 
-    def _spoken(self, more: int) -> int:
+    def spoken(self, more: int = 0) -> int:
+        """How many processes have told why the run ends, with `more` of them."""
         assert self.store is not None
         return int(self.store.add("spoken", more))
 
@@ -186,12 +182,12 @@ class Team:
                 yield
         except KeyboardInterrupt:
             if silent := self._silent():
-                raise self._lost(silent, "no answer, and a signal to stop") from None
+                raise self.lost(silent, "no answer, and a signal to stop") from None
             raise
         except _LostError as error:
-            raise self._lost(self._silent(), _first_sentence(error.__cause__)) from error
+            raise self.lost(self._silent(), _first_sentence(error.__cause__)) from error
         except dist.DistError as error:  # NCCL tells of it where the result is first looked at
-            raise self._lost(self._silent(), _first_sentence(error)) from error
+            raise self.lost(self._silent(), _first_sentence(error)) from error
         finally:
             self._say_goodbye()
 
@@ -226,10 +222,10 @@ class Team:
         while silent and time.monotonic() < end:
             try:
                 self._say_goodbye()
-                if self._spoken(0):
+                if self.spoken():
                     return []
                 for rank in tuple(silent):
-                    beats = self._heartbeats(rank)
+                    beats = self.heartbeats(rank)
                     if beats is None or last.setdefault(rank, beats) != beats:
                         silent.remove(rank)
                 time.sleep(0.05)
@@ -239,12 +235,13 @@ class Team:
                 continue  # torchrun's signal to the survivors: the question is still who was lost
         return sorted(silent)
 
-    def _heartbeats(self, rank: int) -> int | None:
+    def heartbeats(self, rank: int) -> int | None:
         """How many a process has had, or None where it has said goodbye."""
         assert self.store is not None
         return None if self.store.check([f"goodbye/{rank}"]) else int(self.store.add(f"heartbeat/{rank}", 0))
 
-    def _lost(self, silent: list[int], found: str) -> DeviceError:
+    def lost(self, silent: list[int], found: str) -> DeviceError:
+        """The error that says which processes were lost; where that is not known, that one was."""
         names = f"rank{'s' if len(silent) > 1 else ''} {listed(silent)}" if silent else "a rank"
         return DeviceError(
             f"{names} of {self.ranks.world} {'were' if len(silent) > 1 else 'was'} lost: killed, or crashed",
@@ -252,6 +249,18 @@ class Team:
             hint="torchrun's report has its exit code (-9: killed, often for memory); go on with the same command "
             "and --resume",
         )
+
+
+def not_at_one(occasion: str, first: Mapping[str, Any], other: Mapping[str, Any], rank: int) -> ProjectError:
+    """The error that says where what `rank` has differs from what the first process has."""
+    found = [f"{name}: {a} in rank 0, {b} in rank {rank}" for name, a, b in differences(first, other)]
+    return ProjectError(
+        "the processes of this run are not at one",
+        where=occasion,
+        found=listed(found),
+        expected="the same project, settings, PyTorch and kind of device everywhere",
+        hint="let every machine see the same project folder and the same installation",
+    )
 
 
 def _unreachable(error: Exception) -> DeviceError:

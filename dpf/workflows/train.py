@@ -23,19 +23,21 @@ from dpf.training.distributed import Team, joined
 from dpf.training.divergence import DivergedError
 from dpf.training.member import EpochRecord, MemberTraining
 from dpf.training.probe import probe
-from dpf.training.resume import RunState, SavedRun, discard_run, load_run, run_identity, save_run
+from dpf.training.resume import RunState, SavedRun, discard_run, run_identity, save_run
 from dpf.workflows.history import draw_loss_curve, history_row, history_table
 from dpf.workflows.inputs import project_normalisation, read_inputs, read_measured
+from dpf.workflows.interrupted import saved_run
 from dpf.workflows.members import begin_member, prepare_member
 from dpf.workflows.model_papers import card_is_of_other_weights
 from dpf.workflows.progress import Progress, Silent
-from dpf.workflows.run_log import RunLog
+from dpf.workflows.run_log import EpochLog, RunLog
+from dpf.workflows.shared_members import require_members, shared_members
 from dpf.workflows.splitting import split_wells
 from dpf.workflows.tensorboard_events import TensorBoardEvents
 from dpf.workflows.time_left import duration
 from dpf.workflows.training_run import TrainingRun, about_model, keep_best, trained_model
 from dpf.workflows.training_warnings import warn_before_training
-from dpf.workflows.tuning import Tuning, epochs_of_search, interrupted_search
+from dpf.workflows.tuning import Tuning, epochs_of_search
 
 # Writing the state of a run costs some tens of milliseconds; a power cut may cost this much work.
 _SECONDS_BETWEEN_SAVES = 5.0
@@ -71,12 +73,13 @@ def train_project(
     `tensorboard` the numbers of every epoch are written as TensorBoard events too.
 
     `team` are the processes that train together, those that `torchrun` started if None. Every one of them calls this;
-    the first writes the files and tells of the progress.
+    the first writes the files and tells of the progress. They share out each batch or, with `compute.share = members`,
+    the members.
 
     Raises
     ------
     DpfError
-        Settings, inputs, splits or device do not allow it; another process trains the same model.
+        Settings, inputs, splits or device do not allow it; another program trains the same model.
     DivergedError
         The loss is no longer a finite number; the best weights so far are kept in the model's `diverged` file.
     """
@@ -91,93 +94,97 @@ def train_project(
     compute = resolve_compute(settings.compute, team.ranks)
     layout = TargetLayout(measured.score_names, measured.label_name, measured.activation_name)
     folder = project.model(model)
+    shares_members = settings.compute.share == "members" and not team.alone
     identity = run_identity(
         settings.as_dict(), inputs.fingerprint, split_fingerprint(parts, inputs.well_ids), compute.device,
         precision=compute.precision, tokens_at_once=compute.tokens_at_once, attention=compute.attention_kernel,
         deterministic=settings.compute.deterministic, compiled=compute.compiled, processes=team.ranks.world,
-        noise=NOISE,
+        share=None if team.alone else settings.compute.share, noise=NOISE,
     )  # fmt: skip
     events = TensorBoardEvents(folder.tensorboard) if tensorboard and team.leads else None
     normalisation = project_normalisation(project)
     run = TrainingRun(
         settings, inputs, measured, parts, compute, layout, folder, identity, time.monotonic(), progress, normalisation,
-        team, events,
+        team, events, range(len(parts)),
     )  # fmt: skip
+    if shares_members:
+        require_members(len(parts), team.ranks.world)
     warn_before_training(inputs, parts, settings.train, progress)
-    team.connect(compute.device)
-    team.agree("start", identity)
-    with writing(folder.path) if team.leads else nullcontext():
-        state = _train_members(run, resume)
+    return _train_side_by_side(run, resume) if shares_members else _train_together(run, resume)
+
+
+def _train_together(run: TrainingRun, resume: bool) -> TrainResult:
+    """One process, or several that share out each batch."""
+    if run.settings.compute.share == "members" and run.team.alone and len(run.parts) > 1:
+        run.progress.log(
+            f"one process trains the {len(run.parts)} members, one after another; side by side: "
+            f"torchrun --nproc-per-node {len(run.parts)} -m dpf train ... --share members"
+        )
+    team = run.team
+    team.connect(run.compute.device)
+    team.agree("start", run.identity)
+    with writing(run.folder.path) if team.leads else nullcontext():
+        saved = saved_run(run, resume=resume)
+        with RunLog.of(run, saved.state.history if saved else []) as log:
+            state = _train_members(run, saved, log, resume)
         team.disconnect()
-        return _write_model(run, state) if team.leads else TrainResult(folder, _metrics(run, state))
+        return _write_model(run, state) if team.leads else TrainResult(run.folder, _metrics(run, state))
 
 
-def _train_members(run: TrainingRun, resume: bool) -> RunState:
-    # A run may have been interrupted in its first search, before there was a state to save.
-    searching = resume and not run.folder.resumable and interrupted_search(run)
-    saved = load_run(run.folder.resume, run.identity) if resume and not searching else None
-    if saved and saved.note:
-        run.progress.warn(saved.note)
-    if run.team.leads:
-        _take_over(run, saved)
+def _train_side_by_side(run: TrainingRun, resume: bool) -> TrainResult:
+    """One of several processes that train whole members each."""
+    with shared_members(run, resume=resume) as shared:
+        with shared.log:
+            own = _train_members(shared.run, shared.saved, shared.log, resume)
+            state = shared.gather(own)
+        if state is None:
+            return TrainResult(run.folder, shared.beside.wait_until_over())
+        result = _write_model(run, state)
+        shared.beside.over(result.metrics)
+        return result
+
+
+def _train_members(run: TrainingRun, saved: SavedRun | None, log: EpochLog, resume: bool) -> RunState:
     search = Tuning(run, resume=resume)
     state = saved.state if saved else RunState.fresh()
-    wells = [int((row == Part.TRAIN).sum()) for row in run.parts]
-    log = RunLog(
-        run.folder, run.layout, run.settings.train, wells, state.history, run.progress, run.started, run.events,
-        writes=run.team.leads,
-    )  # fmt: skip
-    first = True
-    with log:
-        for member in range(len(state.best), len(run.parts)):
-            prepared = prepare_member(run, member)
-            if first:
-                probed = prepared.training()
-                _plan(run, probed)
-                log.begin(member)
-            training = begin_member(prepared, search, saved if first else None)
-            training.memory = probed.memory
-            if first and saved:
-                epochs = run.settings.train.epochs
-                run.progress.log(f"resuming after epoch {training.epoch} of {epochs}, member {member}")
-            first = False
-            training.check_agreement()
-            _run_member(run, state, training, member, log)
-            log.member_ended(member)
-            state.finish_member(training)
+    probed: MemberTraining | None = None
+    for member in run.members[len(state.best) :]:
+        prepared = prepare_member(run, member)
+        first = probed is None
+        if probed is None:
+            probed = prepared.training()
+            _plan(run, probed)
+            log.begin(member)
+        training = begin_member(prepared, search, saved if first else None)
+        training.memory = probed.memory
+        if first and saved:
+            epochs = run.settings.train.epochs
+            run.progress.log(f"resuming after epoch {training.epoch} of {epochs}, member {member}")
+        training.check_agreement()
+        _run_member(run, state, training, member, log)
+        log.member_ended(member)
+        state.finish_member(training)
     return state
-
-
-def _take_over(run: TrainingRun, saved: SavedRun | None) -> None:
-    """Make the files of an interrupted run this one's, or remove them."""
-    if saved:
-        saved.adopt(run.folder.resume)
-        return
-    if discard_run(run.folder.resume):
-        run.progress.warn(
-            f"an interrupted run of this model is discarded: {run.folder.resume} (--resume continues one)"
-        )
-    run.folder.running_history.unlink(missing_ok=True)  # of a run that is over: it must not look like this one's
 
 
 def _plan(run: TrainingRun, training: MemberTraining) -> None:
     estimate = probe(training)
-    wells = sum(int((row == Part.TRAIN).sum()) for row in run.parts)
-    train = run.settings.train
+    train, members = run.settings.train, len(run.parts)
     epochs = train.epochs + train.pretrain + epochs_of_search(train.tune, train.epochs)
-    seconds = estimate.seconds_per_well * wells * epochs
-    members = len(run.parts)
+    seconds = estimate.seconds_per_well * sum(run.wells[member] for member in run.members) * epochs
     parameters = sum(weight.numel() for weight in training.network.parameters())
-    processes = "" if run.team.alone else f"{run.team.ranks.world} processes on "
+    processes, each = "" if run.team.alone else f"{run.team.ranks.world} processes on ", ""
+    if run.beside:
+        processes, each = f"{run.beside.ranks.world} processes, each its own members, on ", " a process"
     run.progress.plan(
         f"{members} member{'s' if members > 1 else ''} x {run.settings.train.epochs} epochs x "
-        f"{wells // members:,} wells x {len(run.inputs.genes):,} genes on {processes}{run.compute.describe()}; "
-        f"{parameters / 1e6:.2f} M parameters; "
-        f"about {duration(seconds)} and {estimate.gib:.1f} GiB"
+        f"{sum(run.wells) // members:,} wells x {len(run.inputs.genes):,} genes on {processes}"
+        f"{run.compute.describe()}; {parameters / 1e6:.2f} M parameters; "
+        f"about {duration(seconds)} and {estimate.gib:.1f} GiB{each}"
     )
 
 
-def _run_member(run: TrainingRun, state: RunState, training: MemberTraining, member: int, log: RunLog) -> None:
+def _run_member(run: TrainingRun, state: RunState, training: MemberTraining, member: int, log: EpochLog) -> None:
     def note(record: EpochRecord) -> None:
         state.history.append(history_row(run.layout, training, member, record))
         log.epoch(state.history[-1])
@@ -211,8 +218,11 @@ def _run_member(run: TrainingRun, state: RunState, training: MemberTraining, mem
 
 
 def _time_is_up(run: TrainingRun, member: int) -> bool:
-    """Whether a member has used its share of the time: every member gets the same, and what earlier ones left over."""
-    allowed = run.settings.train.max_minutes * 60 * (member + 1) / len(run.parts)
+    """Whether a member has used its share of the time.
+
+    Every member of a process gets the same, and what earlier ones of that process have left over.
+    """
+    allowed = run.settings.train.max_minutes * 60 * (run.members.index(member) + 1) / len(run.members)
     return allowed > 0 and run.team.told(allowed < time.monotonic() - run.started)
 
 
@@ -230,8 +240,10 @@ def _write_model(run: TrainingRun, state: RunState) -> TrainResult:
     write_text(folder.metrics, canonical_json(metrics) + "\n")
     draw_loss_curve(history, state.best_epochs, folder.loss_curve)
     discard_run(folder.resume)
+    for path in folder.rank_files:
+        path.unlink()
     folder.running_history.unlink(missing_ok=True)
-    if run.settings.train.tune:
+    if epochs_of_search(run.settings.train.tune, run.settings.train.epochs):
         folder.running_tuning.replace(folder.tuning)
     else:
         folder.tuning.unlink(missing_ok=True)

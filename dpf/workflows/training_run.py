@@ -17,7 +17,8 @@ from dpf.model.network import TargetLayout, empty_network
 from dpf.model.start import StartShape
 from dpf.project.directory import ModelFolder
 from dpf.tables.normalise import Normalisation
-from dpf.tensors.splits import PART_NAMES, Parts, split_fingerprint
+from dpf.tensors.splits import PART_NAMES, Part, Parts, split_fingerprint
+from dpf.training.beside import Beside
 from dpf.training.device import Compute
 from dpf.training.distributed import Team
 from dpf.training.divergence import DivergedError
@@ -31,7 +32,17 @@ from dpf.workflows.tensorboard_events import TensorBoardEvents
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What stays the same while a model is trained."""
+    """What stays the same while a model is trained.
+
+    Attributes
+    ----------
+    team
+        The processes that share out each batch.
+    members
+        Those that this process trains, in order.
+    beside
+        The processes that train the other members, where each trains whole ones; its `team` is then itself alone.
+    """
 
     settings: Settings
     inputs: Inputs
@@ -46,12 +57,21 @@ class TrainingRun:
     normalisation: Normalisation
     team: Team
     events: TensorBoardEvents | None
+    members: Sequence[int]
+    beside: Beside | None = None
+
+    @property
+    def wells(self) -> list[int]:
+        """Training wells of every member of the model."""
+        return [int((row == Part.TRAIN).sum()) for row in self.parts]
 
 
 def about_model(run: TrainingRun, best_epochs: list[int], tuned: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
     """What the model file says of its training."""
+    settings = run.settings.as_dict()
+    del settings["compute"]["share"]  # as little of what the model is as the number of processes, and not said either
     return {
-        "settings": run.settings.as_dict(),
+        "settings": settings,
         "inputs_sha256": run.inputs.fingerprint,
         "expression_sha256": run.inputs.expression_sha256,
         "wells": run.inputs.well_ids,
@@ -95,19 +115,23 @@ def _control_wells(run: TrainingRun, controls: NDArray[np.intp], latents: list[t
 
 def keep_best(run: TrainingRun, state: RunState, training: MemberTraining, error: DivergedError) -> DivergedError:
     """Write the best weights of the members so far, and say where. Going on would end in the same place."""
+    if run.beside:
+        run.beside.diverges()  # where several do, one of them is kept and told of
     where = f"{error.where} of {run.settings.train.epochs}"
-    where += f", member {len(state.best)}" if len(run.parts) > 1 else ""
+    where += f", member {run.members[len(state.best)]}" if len(run.parts) > 1 else ""
     best, epochs, tuned = state.best, state.best_epochs, state.tuned
     if training.best:
         best, epochs = [*best, training.best], [*epochs, training.best_epoch]
         tuned = [*tuned, training.tuned]
-    path = run.folder.diverged
+    path, members = run.folder.diverged, list(run.members[: len(best)])
     kept = "no epoch before it was good: nothing is kept"
     if best:
-        kept = f"the best weights before it (epoch {listed(epochs)}) are kept as a model of their own: --model {path}"
+        whose = f"member {listed(members)}, " if run.beside else ""
+        kept = f"the best weights before it ({whose}epoch {listed(epochs)}) are kept as a model of their own: "
+        kept += f"--model {path}"
     if run.team.leads:
         if best:
-            so_far = replace(run, parts=run.parts[: len(best)])
+            so_far = replace(run, parts=run.parts[members])
             about = {**about_model(so_far, epochs, tuned), "diverged": where}
             save_model(path, trained_model(so_far, best, about))
         discard_run(run.folder.resume)

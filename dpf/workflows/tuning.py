@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -73,12 +74,21 @@ class Tuning:
             f"validation {row['validation_total']:.3f}"
         )
         if run.team.leads:
-            table = pl.DataFrame(self._rows, schema=_SCHEMA, orient="row")
-            write_table(run.folder.running_tuning, table, _KIND, {"identity": canonical_json(run.identity)})
+            _write(run, pl.DataFrame(self._rows, schema=_SCHEMA, orient="row"))
+
+
+def gather_searches(run: TrainingRun, parts: Sequence[TrainingRun]) -> None:
+    """Put the searches of processes that train whole members together, as one process would have written them."""
+    tables = [read_table(part.folder.running_tuning, _KIND) for part in parts]
+    _write(run, pl.concat(tables).sort("member", maintain_order=True))
+
+
+def _write(run: TrainingRun, table: pl.DataFrame) -> None:
+    write_table(run.folder.running_tuning, table, _KIND, {"identity": canonical_json(run.identity)})
 
 
 def epochs_of_search(count: int, epochs: int) -> int:
-    """How many epochs a member spends on its search."""
+    """How many epochs a member spends on its search; none where there is but one trial, the settings as they are."""
     return sum(rung.trials * rung.epochs for rung in rungs(count, epochs)) if count else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
+from safetensors.numpy import load_file
 
 from dpf.config import PRESETS
 from dpf.files import sha256_file
@@ -60,6 +61,15 @@ def test_a_finished_training_is_not_resumed_by_what_its_search_left(demo, copy, 
     ran = dpf("train", project, "--tune", 2, "--epochs", 1, "--resume")
     assert (ran.code, "there is no interrupted run" in ran.err) == (5, True)
     assert sha256_file(model(project)) == before
+
+
+def test_a_search_of_one_trial_is_none(demo, copy, ok):
+    project, plain = copy(demo, "one"), copy(demo, "plain")
+    ok("train", project, "--tune", 1)
+    ok("train", plain)
+    assert not list((project / "models" / "default").glob("tuning*"))
+    weights = [load_file(model(path)) for path in (project, plain)]
+    assert all((weights[0][name] == value).all() for name, value in weights[1].items())
 
 
 def test_a_run_can_be_resumed_before_its_first_epoch_has_ended(demo, copy, ok, dpf, monkeypatch):

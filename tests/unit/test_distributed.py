@@ -221,6 +221,35 @@ def test_processes_that_would_share_a_gpu_are_refused(monkeypatch, name, ranks, 
         resolve_compute(ComputeSettings(device=name), ranks)
 
 
+@pytest.mark.parametrize(
+    ("name", "devices"),
+    [("auto", "0 1 0 1 0"), ("cuda", "0 1 0 1 0"), ("cuda:1", "1 1 1 1 1"), ("cpu", "cpu")],
+)
+def test_processes_that_train_whole_members_may_share_a_gpu(monkeypatch, name, devices):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
+    settings = ComputeSettings(device=name, precision="fp32", share="members")
+    found = [resolve_compute(settings, Ranks(rank + 5, 10, rank, 5)).device for rank in range(5)]
+    assert [str(device) for device in found] == [
+        one if one == "cpu" else f"cuda:{one}" for one in (devices.split() if " " in devices else [devices] * 5)
+    ]
+
+
+@pytest.mark.parametrize(("name", "text"), [("cuda", "5 processes, 0 GPUs"), ("cuda:7", "no device 'cuda:7'")])
+def test_a_gpu_that_is_not_there_cannot_be_shared(monkeypatch, name, text):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(DeviceError, match=text):
+        resolve_compute(ComputeSettings(device=name, share="members"), Ranks(1, 5, 1, 5))
+
+
+@given(st.integers(0, 40), st.integers(1, 9))
+def test_every_member_is_dealt_to_one_process(members, world):
+    dealt = [list(Ranks(rank, world).deal(members)) for rank in range(world)]
+    assert sorted(member for some in dealt for member in some) == list(range(members))
+    assert {len(some) for some in dealt} <= {members // world, members // world + 1}
+    assert all(member % world == rank for rank, some in enumerate(dealt) for member in some)
+
+
 def test_one_process_a_machine_may_name_its_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))

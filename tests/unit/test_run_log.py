@@ -10,7 +10,7 @@ from test_workflows_history import LAYOUT, row
 from dpf.config import TrainSettings
 from dpf.errors import ProjectError
 from dpf.project.directory import ModelFolder
-from dpf.workflows import run_log
+from dpf.workflows import run_log, time_left
 from dpf.workflows.run_log import RunLog
 
 WELLS = [30, 20]
@@ -96,7 +96,7 @@ def test_the_bar_ends_where_the_run_ends(tmp_path):
 def test_the_line_says_how_long_and_how_sure(tmp_path, monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    monkeypatch.setattr(run_log, "Pace", lambda: run_log_pace(clock))
+    monkeypatch.setattr(time_left, "Pace", lambda: pace(clock))
 
     def lines(**train):
         rows = []
@@ -116,7 +116,36 @@ def test_the_line_says_how_long_and_how_sure(tmp_path, monkeypatch):
     assert lines(max_minutes=2)[:2] == ["2 min left", "70 s left"]
 
 
-def run_log_pace(clock):
-    from dpf.workflows.time_left import Pace
+def test_of_several_processes_the_slowest_says_how_long(tmp_path, monkeypatch):
+    """Every process trains whole members: epochs come in any order, the table and the bar are those of one run."""
+    clock = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(time_left, "Pace", lambda: pace(clock))
+    train, rows = TrainSettings(epochs=4), [row(1, 1), row(1, 2)]
+    with RunLog(ModelFolder(tmp_path), LAYOUT, train, WELLS, [], Listener(), clock[0], members=[0]) as log:
+        log.begin(0)
+        log.earlier_elsewhere(rows, ended=[])
+        assert (log._progress.done, log._progress.total) == (2 * 20, 4 * 50)
+        clock[0] += 10
+        log.epoch(row(0, 1))  # 30 s left
+        log.epoch_elsewhere(1, row(1, 3), 55.0)
+        clock[0] += 10
+        log.epoch(row(0, 2))  # 20 s left here, 45 there
+        log.epoch_elsewhere(1, row(1, 4), 0.0)
+        log.member_ended(1)
+    lines = [line.split("wells/s")[1].rstrip(" *").strip() for line in log._progress.lines]
+    assert lines == ["30 s left", "55 s left", "45 s left", "20 s left"]
+    table = pl.read_parquet(tmp_path / "history.running.parquet")
+    assert list(zip(table["member"], table["epoch"], strict=True)) == [(0, 1), (0, 2), (1, 1), (1, 2), (1, 3), (1, 4)]
+    assert log._progress.total == 4 * 50
 
-    return Pace(lambda: clock[0])
+
+def test_a_process_with_nothing_left_to_train_counts_what_it_has_done(tmp_path):
+    rows = [row(0, epoch) for epoch in (1, 2, 3)]  # and out of patience
+    log = RunLog(ModelFolder(tmp_path), LAYOUT, TrainSettings(epochs=4), WELLS, rows, Listener(), 0.0, members=[0])
+    log.begin(None)
+    assert (log._progress.done, log._progress.total) == (3 * 30, 3 * 30 + 4 * 20)
+
+
+def pace(clock, make=time_left.Pace):
+    return make(lambda: clock[0])
