@@ -13,7 +13,7 @@ from dpf.model.dropout import CHUNK_WORDS, Noise, draw_words
 from dpf.model.encoder import EncoderLayer, Origin, TorchAttention
 from dpf.model.native_attention import NativeAttention
 from dpf.model.native_build import CannotBuildError
-from dpf.model.native_rows import WIDEST_ROW, Drop, Norm
+from dpf.model.native_rows import WIDEST_ROW, Drop, Given, Norm, Normed, words_of
 
 CPU = torch.device("cpu")
 #: Rows and width. One element; less than a vector; not a multiple of one; many chunks of rows; the longest row.
@@ -45,7 +45,8 @@ def drop_of(like, p):
     if not p:
         return Drop(), torch.ones_like(like)
     noise = Noise(p, (3, 4), CPU)
-    return Drop(Noise(p, (3, 4), CPU).words(like), noise.threshold, noise.gain), noise.mask(like).float() * noise.gain
+    bits = torch.from_numpy(Noise(p, (3, 4), CPU).bits(like).cut(0, like.numel()))
+    return Drop(bits, noise.threshold, noise.gain), noise.mask(like).float() * noise.gain
 
 
 def drawn(shape, seed=0):
@@ -60,9 +61,12 @@ def add_norm(rows, inputs, p):
     """Output; gradients of residual, of what is added, of the norm's weight and bias and of the added bias; the sum."""
     residual, mixed, bias, grad, norm = inputs
     total, (drop, _) = mixed.clone(), drop_of(mixed, p)
-    out, stats = torch.empty_like(residual), torch.empty(len(residual), 2)
-    rows.add_norm(residual, total, bias, norm, drop, (out, stats))
-    return [out, *rows.add_norm_grad(grad, total, stats, norm.weight, drop), total]
+    keep = torch.empty(len(residual), words_of(residual.shape[1]), dtype=torch.uint16) if p else None
+    normed = Normed(torch.empty_like(residual), torch.empty(len(residual), 2), keep)
+    rows.add_norm(residual, total, bias, norm, drop, normed)
+    of_residual = normed._replace(out=torch.empty_like(residual))
+    of_mixed, of_weights = rows.add_norm_grad(Given(grad), total, of_residual, norm.weight, drop.gain)
+    return [normed.out, of_residual.out, of_mixed, of_weights, total]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -114,7 +118,7 @@ def test_what_is_not_a_number_is_not_hidden(rows):
     residual, mixed, bias, _, norm = drawn((3, 20))
     mixed[1, 4] = math.nan
     found = torch.empty_like(residual)
-    rows.add_norm(residual, mixed, bias, norm, Drop(), (found, torch.empty(3, 2)))
+    rows.add_norm(residual, mixed, bias, norm, Drop(), Normed(found, torch.empty(3, 2)))
     assert found[1].isnan().all()
     assert found[[0, 2]].isfinite().all()
 
