@@ -8,7 +8,7 @@ chunks with a generator each, so that native kernels can draw several at once (`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,14 +23,16 @@ _BF16_ONE = np.uint16(0x3F80)
 NOISE = "SFC64 by chunks of 32,768 words"
 #: Words of 64 bits that one generator makes.
 CHUNK_WORDS = 1 << 15
+#: Elements that these are the bits of.
+CHUNK_BITS = 4 * CHUNK_WORDS
 _THROWN_AWAY = 12  # words of a new generator, as NumPy's own seeding does
-
-#: Makes so many words from the states of the chunks' generators, (chunks, 4), each with its counter at 1.
-Draw = Callable[[NDArray[np.uint64], int], NDArray[np.uint64]]
 
 
 def draw_words(states: NDArray[np.uint64], words: int) -> NDArray[np.uint64]:
-    """The words of consecutive chunks, of which the last may be short."""
+    """So many words from the states of consecutive chunks' generators, (chunks, 4), each with its counter at 1.
+
+    The last chunk may be short.
+    """
     out, generator = np.empty(words, np.uint64), np.random.SFC64(0)
     for chunk, state in enumerate(states):
         generator.state = {"bit_generator": "SFC64", "state": {"state": state}, "has_uint32": 0, "uinteger": 0}
@@ -45,6 +47,24 @@ class Rows(NamedTuple):
 
     first: int
     whole: int
+
+
+class Bits(NamedTuple):
+    """What a tensor's mask is made from, drawn where it is asked for: 16 bits an element."""
+
+    states: NDArray[np.uint64]  # (chunks, 4): of the chunks' generators
+    first: int  # where the tensor begins among the elements that these chunks are for
+
+    def chunks(self, start: int, stop: int) -> tuple[NDArray[np.uint64], int]:
+        """The states of the chunks that these elements are in, and where the first is among the chunks' elements."""
+        chunk = (self.first + start) // CHUNK_BITS
+        return self.states[chunk : -(-(self.first + stop) // CHUNK_BITS)], self.first + start - chunk * CHUNK_BITS
+
+    def cut(self, start: int, stop: int) -> NDArray[np.uint16]:
+        """The bits of these elements of the flat tensor."""
+        states, skipped = self.chunks(start, stop)
+        words = draw_words(states, -(-(skipped + stop - start) // 4)).view(np.uint16)
+        return words[skipped : skipped + stop - start]
 
 
 class Noise:
@@ -84,7 +104,7 @@ class Noise:
             mask = like.new_empty(drawn).bernoulli_(1.0 - self.p, generator=self._generator)[start:stop]
             # A copy of the rows: what else was drawn need not wait for the backward pass.
             return (mask if self.rows is None else mask.clone()).view(like.shape)
-        kept = self._words(like) >= self.threshold
+        kept = self.bits(like).cut(0, like.numel()) >= self.threshold
         if like.dtype != torch.bfloat16:
             return torch.from_numpy(kept).to(like.dtype).view(like.shape)
         # A 1 in bf16 by its bits: PyTorch's conversion from bool takes twice the time of everything else here.
@@ -92,24 +112,18 @@ class Noise:
 
     @property
     def threshold(self) -> int:
-        """An element is kept where its `words` are at or above this."""
+        """An element is kept where its `bits` are at or above this."""
         return round(self.p * _LEVELS)
 
-    def words(self, like: Tensor, draw: Draw = draw_words) -> Tensor:
-        """On the CPU, what the mask of `like` is made from: 16 bits an element, as a flat tensor of uint16."""
-        return torch.from_numpy(self._words(like, draw))
-
-    def _words(self, like: Tensor, draw: Draw = draw_words) -> NDArray[np.uint16]:
+    def bits(self, like: Tensor) -> Bits:
+        """On the CPU, what the mask of `like` is made from."""
         start, stop, _ = self._span(like)
-        chunks = -(-stop // (4 * CHUNK_WORDS))
-        first = start // (4 * CHUNK_WORDS)
+        chunks = -(-stop // CHUNK_BITS)
         seed = np.random.SeedSequence(self._key, spawn_key=(self._count,))
         self._count += 1
         states = np.ones((chunks, 4), np.uint64)
         states[:, :3] = seed.generate_state(3 * chunks, np.uint64).reshape(chunks, 3)
-        words = draw(states[first:], -(-stop // 4) - first * CHUNK_WORDS).view(np.uint16)
-        skipped = 4 * first * CHUNK_WORDS
-        return words[start - skipped : stop - skipped]
+        return Bits(states, start)
 
     def _span(self, like: Tensor) -> tuple[int, int, int]:
         """Where the elements of `like` begin and end among those that are drawn, and how many these are."""

@@ -58,6 +58,9 @@ class Attention(Protocol):
     def finish(self, layer: EncoderLayer, tokens: Tensor, heads: Tensor, noise: Noise | None) -> Tensor:
         """What follows attention: the heads (B, G, H, K) joined, residual and norm; feed-forward, residual and norm."""
 
+    def pool(self, tokens: Tensor) -> Tensor:
+        """The mean over genes of tokens (B, G, D), in float32."""
+
 
 #: `torch.nn.functional.linear`, or what computes the same.
 Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -94,6 +97,9 @@ class TorchAttention:
         hidden = drop_relu(affine(tokens, layer.feed_forward_in, gain, self._linear), noise)  # (B, G, F)
         out = affine(hidden, layer.feed_forward_out, gain, self._linear)  # (B, G, D)
         return normalise(drop_and_add(tokens, out, noise), layer.feed_forward_norm)
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        return tokens.mean(1, dtype=torch.float32)
 
 
 #: Attention as PyTorch ships it, on every device.
@@ -218,7 +224,7 @@ class Encoder(nn.Module):
         tokens = attention.embed(origin, dtype)
         for number, layer in enumerate(self.layers):
             tokens = layer(tokens, noise, attention, origin if number == 0 else None)
-        return tokens.mean(1, dtype=torch.float32)  # (B, D)
+        return attention.pool(tokens)  # (B, D)
 
 
 def reset_parameters(module: nn.Module, generator: torch.Generator) -> None:

@@ -113,6 +113,13 @@ class NativeAttention:
             return _plain.finish(layer, tokens, heads, noise)
         return finish_layer(self.rows, layer, tokens, heads, noise)
 
+    def pool(self, tokens: Tensor) -> Tensor:
+        """The mean over genes of tokens (B, G, D), in float32."""
+        if self.rows is None or tokens.dtype != torch.bfloat16 or tokens.shape[-1] > WIDEST_ROW:
+            return _plain.pool(tokens)
+        mean: Tensor = _Pool.apply(tokens, self.rows)  # type: ignore[no-untyped-call]
+        return mean
+
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The output, and the scores' log-sum-exp to base 2, float32 of shape (B, H, Q).
 
@@ -208,3 +215,18 @@ class _CrossAttention(torch.autograd.Function):
         into = (grad_q, *grad_kv.unbind(2))
         ctx.kernel.backward((q, *kv.unbind(2)), out, log_sum, grads[0].contiguous(), into)
         return grad_q, grad_kv, None
+
+
+class _Pool(torch.autograd.Function):
+    """A mean that reads its tokens once: PyTorch's makes float32 of them all first, and of their gradients after."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, kernels: NativeRows) -> Tensor:
+        ctx.shape = tokens.shape
+        return kernels.sum_genes(tokens.contiguous()).div_(tokens.shape[1])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        of_each = (grads[0] / ctx.shape[1]).to(torch.bfloat16)  # (B, D)
+        return of_each[:, None].expand(ctx.shape), None

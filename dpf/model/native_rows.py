@@ -41,15 +41,39 @@ class Drop(NamedTuple):
     gain: float = 1.0
 
 
+class Normed(NamedTuple):
+    """A norm's result (R, W), each row's mean and 1/deviation in float32 (R, 2), and what dropout kept, if any.
+
+    That is a bit an element, 16 of a row in a word: (R, `words_of(W)`).
+    """
+
+    out: Tensor
+    stats: Tensor
+    keep: Tensor | None = None
+
+
+class Given(NamedTuple):
+    """A gradient of which `shared` rows after one another have one: row r's is row ``(first + r) // shared``."""
+
+    rows: Tensor
+    first: int = 0
+    shared: int = 1
+
+
+def words_of(width: int) -> int:
+    """Words of 16 bits for a row."""
+    return -(-width // 16)
+
+
 class NativeRows:
     """The kernels of a loaded library that takes bf16. Tensors are rows (R, W) without gaps."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         pointer, size, flag, number = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
         self._add_norm = library.dpf_add_norm_forward
-        self._add_norm.argtypes = [size, size, flag, flag, number, number, *[pointer] * 9]
+        self._add_norm.argtypes = [size, size, flag, flag, number, number, *[pointer] * 10]
         self._add_norm_grad = library.dpf_add_norm_backward
-        self._add_norm_grad.argtypes = [size, size, flag, flag, number, *[pointer] * 8]
+        self._add_norm_grad.argtypes = [size, size, flag, number, size, size, *[pointer] * 8]
         self._drop_relu = library.dpf_drop_relu
         self._drop_relu.argtypes = [size, size, flag, flag, number, *[pointer] * 3]
         self._drop_relu_grad = library.dpf_drop_relu_grad
@@ -58,16 +82,13 @@ class NativeRows:
         self._embed.argtypes = [size, size, size, flag, *[pointer] * 4]
         self._embed_grad = library.dpf_embed_grad
         self._embed_grad.argtypes = [size, size, size, flag, *[pointer] * 6]
+        self._sum_genes = library.dpf_sum_genes
+        self._sum_genes.argtypes = [size, size, size, flag, pointer, pointer]
         self._draw = library.dpf_draw
         self._draw.argtypes = [size, size, size, flag, pointer, pointer]
 
-    def add_norm(
-        self, residual: Tensor, mixed: Tensor, bias: Tensor, norm: Norm, drop: Drop, into: tuple[Tensor, Tensor]
-    ) -> None:
-        """``norm(residual + drop(mixed + bias))``; `mixed` becomes the sum.
-
-        Written to `into`: the result, and each row's mean and 1/deviation, float32 (R, 2).
-        """
+    def add_norm(self, residual: Tensor, mixed: Tensor, bias: Tensor, norm: Norm, drop: Drop, into: Normed) -> None:
+        """``norm(residual + drop(mixed + bias))``; `mixed` becomes the sum."""
         rows, width = residual.shape
         self._add_norm(
             rows, width, torch.get_num_threads(), drop.threshold, drop.gain, norm.eps,
@@ -75,17 +96,21 @@ class NativeRows:
         )  # fmt: skip
 
     def add_norm_grad(
-        self, grad: Tensor, total: Tensor, stats: Tensor, weight: Tensor, drop: Drop
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of residual, of mixed, and (3, W) of the norm's weight, of its bias and of mixed's bias."""
+        self, grad: Given, total: Tensor, normed: Normed, weight: Tensor, gain: float
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of mixed, and (3, W) of the norm's weight, of its bias and of mixed's bias.
+
+        That of the residual is written where `normed` has the result.
+        """
         rows, width = total.shape
-        grad_residual, grad_mixed = torch.empty_like(total), torch.empty_like(total)
+        grad_mixed = torch.empty_like(total)
         partial = torch.empty(-(-rows // _CHUNK), 3, width)
+        residual, stats, keep = normed
         self._add_norm_grad(
-            rows, width, torch.get_num_threads(), drop.threshold, drop.gain,
-            *map(_pointer, (grad, total, drop.bits, weight, stats, grad_residual, grad_mixed, partial)),
+            rows, width, torch.get_num_threads(), gain, grad.first, grad.shared,
+            *map(_pointer, (grad.rows, total, keep, weight, stats, residual, grad_mixed, partial)),
         )  # fmt: skip
-        return grad_residual, grad_mixed, partial.sum(0)
+        return grad_mixed, partial.sum(0)
 
     def drop_relu(self, x: Tensor, bias: Tensor, drop: Drop) -> None:
         """Put ``drop(relu(x + bias))`` in the place of `x`."""
@@ -115,6 +140,13 @@ class NativeRows:
         sizes = (wells, genes, width, torch.get_num_threads())
         self._embed_grad(*sizes, *map(_pointer, (x, slope, grad, grad_x, grad_base, partial)))
         return grad_x, partial.sum(0), grad_base
+
+    def sum_genes(self, tokens: Tensor) -> Tensor:
+        """The sum (B, W) in float32 over the genes of `tokens`, (B, G, W) in bf16."""
+        wells, genes, width = tokens.shape
+        out = torch.empty(wells, width)
+        self._sum_genes(wells, genes, width, torch.get_num_threads(), *map(_pointer, (tokens, out)))
+        return out
 
     def draw(self, states: NDArray[np.uint64], words: int) -> NDArray[np.uint64]:
         """What `dpf.model.dropout.draw_words` draws."""

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from dpf.model.dropout import CHUNK_WORDS, Noise, draw_words
-from dpf.model.encoder import EncoderLayer, Origin, TorchAttention
+from dpf.model import native_layer
+from dpf.model.dropout import CHUNK_WORDS, Noise, Rows, draw_words
+from dpf.model.encoder import EncoderLayer, Origin, TorchAttention, reset_parameters, torch_attention
 from dpf.model.native_attention import NativeAttention
 from dpf.model.native_build import CannotBuildError
-from dpf.model.native_rows import WIDEST_ROW, Drop, Norm
+from dpf.model.native_rows import WIDEST_ROW, Drop, Given, Norm, Normed, words_of
 
 CPU = torch.device("cpu")
 #: Rows and width. One element; less than a vector; not a multiple of one; many chunks of rows; the longest row.
@@ -45,7 +46,8 @@ def drop_of(like, p):
     if not p:
         return Drop(), torch.ones_like(like)
     noise = Noise(p, (3, 4), CPU)
-    return Drop(Noise(p, (3, 4), CPU).words(like), noise.threshold, noise.gain), noise.mask(like).float() * noise.gain
+    bits = torch.from_numpy(Noise(p, (3, 4), CPU).bits(like).cut(0, like.numel()))
+    return Drop(bits, noise.threshold, noise.gain), noise.mask(like).float() * noise.gain
 
 
 def drawn(shape, seed=0):
@@ -60,9 +62,12 @@ def add_norm(rows, inputs, p):
     """Output; gradients of residual, of what is added, of the norm's weight and bias and of the added bias; the sum."""
     residual, mixed, bias, grad, norm = inputs
     total, (drop, _) = mixed.clone(), drop_of(mixed, p)
-    out, stats = torch.empty_like(residual), torch.empty(len(residual), 2)
-    rows.add_norm(residual, total, bias, norm, drop, (out, stats))
-    return [out, *rows.add_norm_grad(grad, total, stats, norm.weight, drop), total]
+    keep = torch.empty(len(residual), words_of(residual.shape[1]), dtype=torch.uint16) if p else None
+    normed = Normed(torch.empty_like(residual), torch.empty(len(residual), 2), keep)
+    rows.add_norm(residual, total, bias, norm, drop, normed)
+    of_residual = normed._replace(out=torch.empty_like(residual))
+    of_mixed, of_weights = rows.add_norm_grad(Given(grad), total, of_residual, norm.weight, drop.gain)
+    return [normed.out, of_residual.out, of_mixed, of_weights, total]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -114,7 +119,7 @@ def test_what_is_not_a_number_is_not_hidden(rows):
     residual, mixed, bias, _, norm = drawn((3, 20))
     mixed[1, 4] = math.nan
     found = torch.empty_like(residual)
-    rows.add_norm(residual, mixed, bias, norm, Drop(), (found, torch.empty(3, 2)))
+    rows.add_norm(residual, mixed, bias, norm, Drop(), Normed(found, torch.empty(3, 2)))
     assert found[1].isnan().all()
     assert found[[0, 2]].isfinite().all()
 
@@ -135,6 +140,55 @@ def test_embedded_values_and_their_gradients_are_those_of_the_formula(native, si
         torch.testing.assert_close(mine.grad.double(), theirs.grad, rtol=1e-4, atol=1e-4)
 
 
+def test_a_gradient_that_rows_share_is_theirs(rows):
+    inputs = _, mixed, _, _, norm = drawn((21, 20))
+    keep = torch.from_numpy(np.random.default_rng(0).integers(0, 1 << 16, (21, 2), dtype=np.uint16))
+    stats, shared = torch.rand(21, 2), drawn((5, 20), seed=1)[3]
+    for first in (0, 3):  # rows of wells of seven genes; from the fourth gene of the first well on
+        whole = shared.repeat_interleave(7, 0)[first : first + 21]
+        found = []
+        for given in (Given(whole), Given(shared, first, 7)):
+            normed = Normed(torch.empty_like(mixed), stats, keep)
+            found.append([*rows.add_norm_grad(given, inputs[1], normed, norm.weight, 1.1), normed.out])
+        assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 70, 20), (2, 300, 128)], ids=str)
+def test_the_mean_over_genes_and_its_gradient_are_pytorchs(native, sizes):
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(sizes, generator=generator).bfloat16()
+    probe = torch.randn(sizes[0], sizes[2], generator=generator)
+    found = []
+    for pool in (native.pool, torch_attention.pool):
+        given = tokens.clone().requires_grad_()
+        out = pool(given)
+        out.backward(probe)
+        assert out.dtype == torch.float32
+        found.append((out.detach(), given.grad))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found[0][1].float(), found[1][1].float(), rtol=2**-7, atol=0)
+
+
+@pytest.mark.parametrize("rows_of", [None, Rows(1, 4)], ids=["alone", "part"])
+def test_a_layer_in_slices_drops_what_the_mask_of_the_whole_does(native, monkeypatch, rows_of):
+    """Slices that begin and end within chunks, and masks of wells that are a part of a pass."""
+    monkeypatch.setattr(native_layer, "_ROWS", 1000)
+    layer = EncoderLayer(20, 2, 70)
+    reset_parameters(layer, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    tokens, heads, probe = (torch.randn(2, 1700, 20, generator=generator).bfloat16() for _ in range(3))
+    found = []
+    for program in (native, torch_attention):
+        given = tokens.clone().requires_grad_()
+        out = program.finish(layer, given, heads.view(2, 1700, 2, 10), Noise(0.5, (7,), CPU, rows_of))
+        layer.zero_grad()
+        out.backward(probe)
+        found.append([out.detach(), given.grad, *(part.grad for part in layer.parameters() if part.grad is not None)])
+    assert len(found[0]) == 12  # all but the queries, keys and values
+    for one, other in zip(*found, strict=True):
+        assert float((one.float() - other.float()).norm()) < 0.03 * float(other.float().norm())
+
+
 @pytest.mark.parametrize("words", [0, 1, 7, 9, CHUNK_WORDS, CHUNK_WORDS + 1, 9 * CHUNK_WORDS + 5])
 def test_words_are_numpys(rows, words):
     chunks = -(-words // CHUNK_WORDS)
@@ -149,9 +203,10 @@ def test_the_number_of_threads_changes_no_bit(rows):
     def everything():
         hidden, grad = inputs[0].clone(), inputs[3].clone()
         rows.drop_relu(hidden, inputs[2], Drop())
+        means = rows.sum_genes(inputs[0][:2400].view(8, 300, 40))
         of_x = rows.embed_grad(x, slope, inputs[0][:600].view(3, 200, 40), of_x=True)
         drawn_words = torch.from_numpy(rows.draw(states, 20 * CHUNK_WORDS).view(np.int64))
-        return [*add_norm(rows, inputs, 0.1), rows.drop_relu_grad(hidden, grad, 1.0), *of_x, drawn_words]
+        return [*add_norm(rows, inputs, 0.1), rows.drop_relu_grad(hidden, grad, 1.0), *of_x, means, drawn_words]
 
     x, slope = torch.linspace(-1, 1, 600).view(3, 200), torch.linspace(0, 2, 40)
     torch.set_num_threads(1)

@@ -197,6 +197,7 @@ struct Rows {
   int width;  // head width, at most the padded one
 
   const typename E::Element* operator[](long row) const { return data + row * stride; }
+  Rows from(long row) const { return {data + row * stride, stride, count - row, width}; }
 };
 
 // Three packings of a head, each zero where there is nothing: `wide` is the padded head width.
@@ -322,12 +323,11 @@ class Forward {
 
  public:
   static std::size_t bytes(const Call& call) {
-    const long rows = up(call.keys, kKeysForward);
-    return sizeof(Word) * (2 * rows * kWords + kPanel * (kWords + kKeysForward + kWidth)) + 1024;
+    return sizeof(Word) * (2 * packed(call) * kWords + kPanel * (kWords + kKeysForward + kWidth)) + 1024;
   }
 
   Forward(const Call& call, Scratch& scratch) : call_(call) {
-    const long rows = up(call.keys, kKeysForward);
+    const long rows = packed(call);
     keys_ = scratch.take<Word>(rows * kWords);
     values_ = scratch.take<Word>(rows * kWords);
     queries_ = scratch.take<Word>(kPanel * kWords);
@@ -336,13 +336,20 @@ class Forward {
   }
 
   void run(long unit) {
-    const long rows = up(call_.keys, kKeysForward);
-    pack_rows<E>(keys_, call_.of_keys<E>(unit, call_.k), kWidth, rows);
-    pack_pairs<E>(values_, call_.of_keys<E>(unit, call_.v), kWidth, rows);
+    if (!once(call_)) pack(unit, 0, packed(call_));
     for (long start = 0; start < call_.queries; start += kPanel) panel(unit, start);
   }
 
  private:
+  // Keys that one panel of queries asks are packed block by block: nobody needs them again.
+  static bool once(const Call& call) { return call.queries <= kPanel; }
+  static long packed(const Call& call) { return once(call) ? kKeysForward : up(call.keys, kKeysForward); }
+
+  void pack(long unit, long key, long rows) {
+    pack_rows<E>(keys_, call_.of_keys<E>(unit, call_.k).from(key), kWidth, rows);
+    pack_pairs<E>(values_, call_.of_keys<E>(unit, call_.v).from(key), kWidth, rows);
+  }
+
   void panel(long unit, long start) {
     Rows<E> queries = call_.of_queries<E>(unit, call_.q);
     queries.data = queries[start];
@@ -354,19 +361,22 @@ class Forward {
       maximum[v] = _mm512_set1_ps(-1e30f);
       sum[v] = _mm512_setzero_ps();
     }
-    for (long key = 0; key < call_.keys; key += kKeysForward) block(key, maximum, sum);
+    for (long key = 0; key < call_.keys; key += kKeysForward) {
+      if (once(call_)) pack(unit, key, kKeysForward);
+      block(key, once(call_) ? 0 : key, maximum, sum);
+    }
     write(unit, start, queries.count, maximum, sum);
   }
 
-  // One block of keys under the panel: scores, their exponentials, and those times the values.
-  INLINE void block(long key, __m512 (&maximum)[kPanelVectors], __m512 (&sum)[kPanelVectors]) {
+  // One block of keys, packed from row `at` on, under the panel: scores, their exponentials, and those times the values.
+  INLINE void block(long key, long at, __m512 (&maximum)[kPanelVectors], __m512 (&sum)[kPanelVectors]) {
     const int count = static_cast<int>(call_.keys - key < kKeysForward ? call_.keys - key : kKeysForward);
     __m512 highest[kPanelVectors], shrink[kPanelVectors];
     for (int v = 0; v < kPanelVectors; ++v) highest[v] = _mm512_set1_ps(-INFINITY);
     for (int row = 0; row < count; row += kScoreRows) {
       __m512 tile[kScoreRows][kPanelVectors];
       clear(tile);
-      multiply<E>(tile, keys_ + (key + row) * kWords, kWords, 1, queries_, kPanel, kWords);
+      multiply<E>(tile, keys_ + (at + row) * kWords, kWords, 1, queries_, kPanel, kWords);
       store(tile, scores_ + row * kPanel, kPanel);
 #pragma GCC unroll 8
       for (int r = 0; r < kScoreRows; ++r)
@@ -389,7 +399,7 @@ class Forward {
       for (int r = 0; r < kScoreRows; ++r)
 #pragma GCC unroll 8
         for (int v = 0; v < kPanelVectors; ++v) tile[r][v] = _mm512_mul_ps(tile[r][v], shrink[v]);
-      multiply<E>(tile, values_ + key / E::kStep * kWidth + d, 1, kWidth, weights, kPanel, (count + 1) / 2 * 2 / E::kStep);
+      multiply<E>(tile, values_ + at / E::kStep * kWidth + d, 1, kWidth, weights, kPanel, (count + 1) / 2 * 2 / E::kStep);
       store(tile, out_ + d * kPanel, kPanel);
     }
   }
@@ -439,14 +449,14 @@ class Backward {
 
  public:
   static std::size_t bytes(const Call& call) {
-    const long rows = up(call.keys, kKeysBackward), queries = up(call.queries, kPanel);
+    const long rows = kKeysBackward, queries = packed(call);
     const long words = (3 * rows + 4 * queries) * kWords + queries * (kWidth + 2) +
                        kKeysBackward * (2 * kWidth + 3 * kPanelWords) + kScoreRows * kPanel;
     return up(sizeof(Word) * words + 2048, 64);
   }
 
   Backward(const Call& call, Scratch& scratch) : call_(call) {
-    const long rows = up(call.keys, kKeysBackward), queries = up(call.queries, kPanel);
+    const long rows = kKeysBackward, queries = packed(call);
     for (Word** piece : {&keys_, &values_, &key_pairs_}) *piece = scratch.take<Word>(rows * kWords);
     for (Word** piece : {&queries_, &grads_, &query_pairs_, &grad_pairs_})
       *piece = scratch.take<Word>(queries * kWords);
@@ -459,49 +469,60 @@ class Backward {
   }
 
   void run(long unit) {
-    pack(unit);
+    if (!once(call_)) pack_queries(unit, 0, packed(call_));
     for (long key = 0; key < call_.keys; key += kKeysBackward) {
+      pack_keys(unit, key);
       std::memset(key_grads_, 0, sizeof(float) * kKeysBackward * kWidth);
       std::memset(value_grads_, 0, sizeof(float) * kKeysBackward * kWidth);
-      for (long query = 0; query < call_.queries; query += kPanel) block(key, query);
+      for (long query = 0; query < call_.queries; query += kPanel) {
+        if (once(call_)) pack_queries(unit, query, kPanel);
+        block(call_.keys - key, once(call_) ? 0 : query);
+        if (once(call_)) write_query_gradients(unit, query, 0);
+      }
       write_key_gradients(unit, key);
     }
-    alignas(64) float scale[kPanel];
-    for (float& value : scale) value = call_.scale();
-    for (long start = 0; start < call_.queries; start += kPanel)
-      write_panel<E>(call_.of_queries<E>(unit, call_.grad_q), start, std::min<long>(call_.queries - start, kPanel),
-                     query_grads_ + start * kWidth, scale);
+    for (long query = 0; !once(call_) && query < call_.queries; query += kPanel)
+      write_query_gradients(unit, query, query);
   }
 
  private:
-  void pack(long unit) {
-    const long rows = up(call_.keys, kKeysBackward), queries = up(call_.queries, kPanel);
-    const Rows<E> q = call_.of_queries<E>(unit, call_.q);
-    const Rows<E> k = call_.of_keys<E>(unit, call_.k), v = call_.of_keys<E>(unit, call_.v);
-    const Rows<E> out = call_.mixed<E>(unit, call_.out), grad = call_.mixed<E>(unit, call_.grad_out);
-    pack_rows<E>(keys_, k, kWidth, rows);
-    pack_rows<E>(values_, v, kWidth, rows);
-    pack_pairs<E>(key_pairs_, k, kWidth, rows);
+  // Queries that ask one block of keys are packed panel by panel: nobody needs them again.
+  static bool once(const Call& call) { return call.keys <= kKeysBackward; }
+  static long packed(const Call& call) { return once(call) ? kPanel : up(call.queries, kPanel); }
+
+  void pack_keys(long unit, long key) {
+    const Rows<E> k = call_.of_keys<E>(unit, call_.k).from(key), v = call_.of_keys<E>(unit, call_.v).from(key);
+    pack_rows<E>(keys_, k, kWidth, kKeysBackward);
+    pack_rows<E>(values_, v, kWidth, kKeysBackward);
+    pack_pairs<E>(key_pairs_, k, kWidth, kKeysBackward);
+  }
+
+  // `rows` queries from number `start` on.
+  void pack_queries(long unit, long start, long rows) {
+    Rows<E> q = call_.of_queries<E>(unit, call_.q).from(start);
+    Rows<E> out = call_.mixed<E>(unit, call_.out).from(start), grad = call_.mixed<E>(unit, call_.grad_out).from(start);
+    const long count = std::min(rows, call_.queries - start);
+    q.count = grad.count = count;
     pack_panels<E>(queries_, q, kWidth);
     pack_panels<E>(grads_, grad, kWidth);
-    pack_pairs<E>(query_pairs_, q, kWidth, queries);
-    pack_pairs<E>(grad_pairs_, grad, kWidth, queries);
-    std::memset(query_grads_, 0, sizeof(float) * queries * kWidth);
-    for (long i = 0; i < queries; ++i) {
+    pack_pairs<E>(query_pairs_, q, kWidth, rows);
+    pack_pairs<E>(grad_pairs_, grad, kWidth, rows);
+    std::memset(query_grads_, 0, sizeof(float) * rows * kWidth);
+    for (long i = 0; i < rows; ++i) {
       __m512 delta = _mm512_setzero_ps();
-      for (int d = 0; i < call_.queries && d < call_.width; d += kLanes) {
+      for (int d = 0; i < count && d < call_.width; d += kLanes) {
         const auto mask = static_cast<__mmask16>(first_bits(call_.width - d));
         delta = _mm512_fmadd_ps(E::load(grad[i] + d, mask), E::load(out[i] + d, mask), delta);
       }
       delta_[i] = _mm512_reduce_add_ps(delta);
-      lse_[i] = i < call_.queries ? call_.lse[unit * call_.queries + i] : 0.0f;
+      lse_[i] = i < count ? call_.lse[unit * call_.queries + start + i] : 0.0f;
     }
   }
 
-  INLINE void block(long key, long query) {
-    const long count = call_.keys - key;
+  // The block of keys, the first of which are so many of the call's, and the panel of queries that is packed at `query`.
+  INLINE void block(long count, long query) {
     const int rows = count <= kFewKeys ? kFewKeys : kKeysBackward;  // of a few induced points not the whole block
-    for (int row = 0; row < rows; row += kScoreRows) score_gradients(key, query, row, count);
+    for (int row = 0; row < rows; row += kScoreRows) score_gradients(query, row, count);
     const long panel = query * kWords;
     for (int row = 0; row < rows; row += kKeyRows)
       for (int d = 0; d < kWidth; d += kColumns * kLanes) {
@@ -512,17 +533,17 @@ class Backward {
       float* sums = query_grads_ + query * kWidth + d * kPanel;
       __m512 tile[kScoreRows][kPanelVectors];
       load(tile, sums, kPanel);
-      multiply<E>(tile, key_pairs_ + key * kWords + d, 1, kWidth, score_grads_by_key_, kPanel, rows / E::kStep);
+      multiply<E>(tile, key_pairs_ + d, 1, kWidth, score_grads_by_key_, kPanel, rows / E::kStep);
       store(tile, sums, kPanel);
     }
   }
 
   // P and dS of eight keys and a panel of queries; rows past the last key are zero.
-  INLINE void score_gradients(long key, long query, int row, long count) {
+  INLINE void score_gradients(long query, int row, long count) {
     const __m512 scale = _mm512_set1_ps(call_.scale_base_2());
     __m512 tile[kScoreRows][kPanelVectors];
     clear(tile);
-    multiply<E>(tile, keys_ + (key + row) * kWords, kWords, 1, queries_ + query * kWords, kPanel, kWords);
+    multiply<E>(tile, keys_ + row * kWords, kWords, 1, queries_ + query * kWords, kPanel, kWords);
 #pragma GCC unroll 8
     for (int v = 0; v < kPanelVectors; ++v) {
       const __m512 lse = _mm512_load_ps(lse_ + query + v * kLanes);
@@ -539,7 +560,7 @@ class Backward {
       }
     }
     clear(tile);
-    multiply<E>(tile, values_ + (key + row) * kWords, kWords, 1, grads_ + query * kWords, kPanel, kWords);
+    multiply<E>(tile, values_ + row * kWords, kWords, 1, grads_ + query * kWords, kPanel, kWords);
 #pragma GCC unroll 8
     for (int v = 0; v < kPanelVectors; ++v) {
       const __m512 delta = _mm512_load_ps(delta_ + query + v * kLanes);
@@ -563,6 +584,13 @@ class Backward {
     load(tile, sums, kWidth);
     multiply<E>(tile, left, kPanelWords, 1, right, kWidth, kPanelWords);
     store(tile, sums, kWidth);
+  }
+
+  void write_query_gradients(long unit, long start, long from) {
+    alignas(64) float scale[kPanel];
+    for (float& value : scale) value = call_.scale();
+    write_panel<E>(call_.of_queries<E>(unit, call_.grad_q), start, std::min<long>(call_.queries - start, kPanel),
+                   query_grads_ + from * kWidth, scale);
   }
 
   void write_key_gradients(long unit, long key) {

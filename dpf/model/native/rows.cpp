@@ -4,6 +4,7 @@
 //     S = R + gain keep (M + b),   Y = (S - mean) / sqrt(variance + eps) * weight + bias        (row by row)
 //     dR = rstd (g - mean(g) - xhat mean(g xhat)),  dM = gain keep dR,  with g = dY weight, xhat = (S - mean) rstd
 //     H = gain keep relu(M + b),   dM = gain dH where H > 0
+//     P = sum of a well's T   (added up by 64 genes)
 //     T = base + x slope,   dbase = sum dT, dslope = sum x dT, dx = dT slope   (a gene's tokens are affine in one number)
 //
 // Dropout keeps an element where its 16 random bits are at or above the threshold; without bits all are kept. Sums over
@@ -41,6 +42,8 @@ inline void store(Bf16* to, __mmask16 mask, __m512 x) {
 inline __m512 rounded(__m512 x) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x)), 16));
 }
+// Sixteen elements' masks are a word; a row begins with a word of its own.
+inline long words_of(long width) { return (width + kLanes - 1) / kLanes; }
 inline __mmask16 kept(const std::uint16_t* bits, long at, __mmask16 mask, int threshold) {
   if (!bits) return mask;
   const __m256i words = _mm256_maskz_loadu_epi16(mask, bits + at);
@@ -55,9 +58,11 @@ struct Rows {
   const float* mixed_bias;
   const std::uint16_t* bits;
   const float *weight, *bias;
-  Bf16 *sum, *out;  // sum may lie where mixed lies
-  float* stats;     // (rows, 2): mean, 1/sqrt(variance + eps)
+  Bf16 *sum, *out;      // sum may lie where mixed lies
+  float* stats;         // (rows, 2): mean, 1/sqrt(variance + eps)
+  std::uint16_t* keep;  // (rows, words of a row): what the bits said; nullptr: all are kept
   const Bf16* grad_out;
+  long first, shared;   // row r's gradient is row (first + r) / shared of grad_out
   Bf16 *grad_residual, *grad_mixed;
   float* partial;  // (chunks, 3, width): gradients of weight, of bias and of mixed_bias
   std::atomic<long> next{0};
@@ -71,6 +76,7 @@ void forward_row(const Rows& x, long row) {
     const __mmask16 mask = lanes(x.width - d);
     const __m512 mixed = _mm512_add_ps(load(x.mixed + start + d, mask), _mm512_maskz_loadu_ps(mask, x.mixed_bias + d));
     const __mmask16 keep = kept(x.bits, start + d, mask, x.threshold);
+    if (x.keep) x.keep[row * words_of(x.width) + d / kLanes] = keep;
     const __m512 drawn = _mm512_maskz_mul_ps(keep, mixed, _mm512_set1_ps(x.gain));
     const __m512 sum = rounded(_mm512_add_ps(load(x.residual + start + d, mask), drawn));
     store(x.sum + start + d, mask, sum);
@@ -100,12 +106,13 @@ INLINE void add_to(float* sum, __m512 x) { _mm512_store_ps(sum, _mm512_add_ps(_m
 void backward_row(const Rows& x, long row, float* weight_sum, float* bias_sum, float* mixed_sum) {
   alignas(64) float normals[kWidest], grads[kWidest];
   const long start = row * x.width;
+  const Bf16* grad_out = x.grad_out + (x.first + row) / x.shared * x.width;
   const __m512 mean = _mm512_set1_ps(x.stats[2 * row]), rstd = _mm512_set1_ps(x.stats[2 * row + 1]);
   __m512 total = _mm512_setzero_ps(), slope = _mm512_setzero_ps();
   for (long d = 0; d < x.width; d += kLanes) {
     const __mmask16 mask = lanes(x.width - d);
     const __m512 normal = _mm512_maskz_mul_ps(mask, _mm512_sub_ps(load(x.sum + start + d, mask), mean), rstd);
-    const __m512 out = load(x.grad_out + start + d, mask);
+    const __m512 out = load(grad_out + d, mask);
     const __m512 grad = _mm512_mul_ps(out, _mm512_maskz_loadu_ps(mask, x.weight + d));
     _mm512_store_ps(weight_sum + d, _mm512_fmadd_ps(out, normal, _mm512_load_ps(weight_sum + d)));
     add_to(bias_sum + d, out);
@@ -121,7 +128,7 @@ void backward_row(const Rows& x, long row, float* weight_sum, float* bias_sum, f
     const __mmask16 mask = lanes(x.width - d);
     const __m512 centred = _mm512_sub_ps(_mm512_load_ps(grads + d), level);
     const __m512 grad = _mm512_mul_ps(rstd, _mm512_fnmadd_ps(_mm512_load_ps(normals + d), tilt, centred));
-    const __mmask16 keep = kept(x.bits, start + d, mask, x.threshold);
+    const __mmask16 keep = x.keep ? x.keep[row * words_of(x.width) + d / kLanes] : mask;
     const __m512 mixed = _mm512_maskz_mul_ps(keep, grad, _mm512_set1_ps(x.gain));
     store(x.grad_residual + start + d, mask, grad);
     store(x.grad_mixed + start + d, mask, mixed);
@@ -242,6 +249,29 @@ void embed_grad(void* data) {
   }
 }
 
+struct Sums {
+  long wells, genes, width;
+  const Bf16* tokens;  // (wells, genes, width)
+  float* out;          // (wells, width)
+  std::atomic<long> next{0};
+};
+
+void sum_genes(void* data) {
+  auto& s = *static_cast<Sums*>(data);
+  alignas(64) float some[kWidest];
+  for (long well = s.next++; well < s.wells; well = s.next++) {
+    float* out = s.out + well * s.width;
+    std::fill(out, out + s.width, 0.0f);
+    for (long start = 0; start < s.genes; start += kGenes) {
+      std::fill(some, some + kWidest, 0.0f);
+      for (long gene = start; gene < std::min(s.genes, start + kGenes); ++gene)
+        for (long d = 0; d < s.width; d += kLanes)
+          add_to(some + d, load(s.tokens + (well * s.genes + gene) * s.width + d, lanes(s.width - d)));
+      for (long d = 0; d < s.width; ++d) out[d] += some[d];
+    }
+  }
+}
+
 // NumPy's SFC64 for each chunk of words from its own state, eight chunks side by side; the first numbers are thrown away.
 struct Streams {
   long chunks, chunk, words;  // words in all: the last chunk may be short
@@ -311,18 +341,19 @@ int threads_for(long pieces, int threads) { return static_cast<int>(std::max(1L,
 extern "C" void dpf_add_norm_forward(long rows, long width, int threads, int threshold, float gain, float eps,
                                      const Bf16* residual,
                                      const Bf16* mixed, const float* mixed_bias, const std::uint16_t* bits,
-                                     const float* weight, const float* bias, Bf16* sum, Bf16* out, float* stats) {
-  Rows x{rows, width, threshold, gain, eps, residual, mixed, mixed_bias, bits, weight, bias, sum, out, stats, nullptr, nullptr,
-         nullptr, nullptr};
+                                     const float* weight, const float* bias, Bf16* sum, Bf16* out, float* stats,
+                                     std::uint16_t* keep) {
+  Rows x{rows, width, threshold, gain, eps, residual, mixed, mixed_bias, bits, weight, bias, sum, out, stats, keep, nullptr,
+         0, 1, nullptr, nullptr, nullptr};
   run_on_threads(threads_for((rows + kChunk - 1) / kChunk, threads), forward, &x);
 }
 
-extern "C" void dpf_add_norm_backward(long rows, long width, int threads, int threshold, float gain,
+extern "C" void dpf_add_norm_backward(long rows, long width, int threads, float gain, long first, long shared,
                                       const Bf16* grad_out, Bf16* sum,
-                                      const std::uint16_t* bits, const float* weight, float* stats,
+                                      std::uint16_t* keep, const float* weight, float* stats,
                                       Bf16* grad_residual, Bf16* grad_mixed, float* partial) {
-  Rows x{rows, width, threshold, gain, 0.0f, nullptr, nullptr, nullptr, bits, weight, nullptr, sum, nullptr, stats, grad_out,
-         grad_residual, grad_mixed, partial};
+  Rows x{rows, width, 0, gain, 0.0f, nullptr, nullptr, nullptr, nullptr, weight, nullptr, sum, nullptr, stats, keep, grad_out,
+         first, shared, grad_residual, grad_mixed, partial};
   run_on_threads(threads_for((rows + kChunk - 1) / kChunk, threads), backward, &x);
 }
 
@@ -347,6 +378,11 @@ extern "C" void dpf_embed_grad(long wells, long genes, long width, int threads, 
                                Bf16* grad, float* grad_x, float* grad_base, float* partial) {
   Embedding e{wells, genes, width, x, slope, nullptr, grad, grad_x, grad_base, partial};
   run_on_threads(threads_for((genes + kGenes - 1) / kGenes, threads), embed_grad, &e);
+}
+
+extern "C" void dpf_sum_genes(long wells, long genes, long width, int threads, const Bf16* tokens, float* out) {
+  Sums s{wells, genes, width, tokens, out};
+  run_on_threads(threads_for(wells, threads), sum_genes, &s);
 }
 
 extern "C" void dpf_draw(long chunks, long chunk, long words, int threads, const std::uint64_t* states,
