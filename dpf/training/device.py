@@ -17,7 +17,6 @@ from dpf.model.native_attention import NativeAttention
 from dpf.model.native_build import CannotBuildError, cpu_flags
 from dpf.project.ranks import ALONE, Ranks
 from dpf.training.determinism import not_deterministic, set_determinism
-from dpf.training.heap import keep_freed_memory
 
 # Wells x genes in one pass. On a CPU a few wells already keep every core at work, in little memory (eight wells of
 # 2,541 genes take a quarter of a GiB); a GPU wants to be filled. The native bf16 kernels take less memory a well, and
@@ -79,7 +78,7 @@ class Compute:
 
 
 def resolve_compute(settings: ComputeSettings, ranks: Ranks = ALONE) -> Compute:
-    """Turn settings into a device and a precision; set threads, matrix-product precision, determinism, memory's reuse.
+    """Turn settings into a device and a precision; set threads, matrix-product precision and determinism.
 
     Of several processes on one machine each takes a GPU of its own, or its share of the CPU's cores. Processes that
     train whole members (`settings.share`) need not have a GPU each: they are dealt out over those there are.
@@ -98,8 +97,6 @@ def resolve_compute(settings: ComputeSettings, ranks: Ranks = ALONE) -> Compute:
     precision = _precision(settings.precision, device)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     set_determinism(settings.deterministic, device)
-    if device.type == "cpu":
-        keep_freed_memory()
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     attention, note = _attention(settings, device, dtype)
     default = _TOKENS_GPU if device.type != "cpu" else _TOKENS_CPU
