@@ -29,6 +29,14 @@ def tests_long(session: nox.Session) -> None:
 
 
 @nox.session
+def tests_lowest(session: nox.Session) -> None:
+    """The test suite on the oldest versions that the package asks for; these warn of each other."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lowest"))
+    session.install("--no-deps", "-e", ".")
+    session.run("pytest", "-o", "filterwarnings=ignore", *session.posargs, env={"MPLBACKEND": "Agg"})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style: ruff's lint and format."""
     session.install(*[name for name in nox.project.dependency_groups(PYPROJECT, "develop") if "ruff" in name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -150,6 +151,16 @@ def test_what_is_imported_is_declared():
                 assert distribution.get(root, root) in known, f"{name_of(path)}:{found.line}: {root}"
     # UMAP brings a compiler; its figure is tested by hand. TensorBoard is in the group `develop`.
     assert names(tested) >= declared | extras - {"umap-learn", "fastexcel", "tensorboard"}
+
+
+def test_the_oldest_versions_asked_for_are_those_of_the_session_that_tests_them():
+    content = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    project = content["project"]
+    asked = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    pinned = dict(text.split("==") for text in content["dependency-groups"]["lowest"] if isinstance(text, str))
+    for name, oldest in (text.split(">=") for text in asked):
+        if name not in ("umap-learn", "fastexcel"):  # tried by hand
+            assert f"{pinned[name]}.".startswith(f"{oldest}."), name
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
