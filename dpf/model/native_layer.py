@@ -27,9 +27,8 @@ class _Plan(NamedTuple):
 
     kernels: NativeRows
     norms: tuple[float, float]  # eps of both
-    bits: tuple[
-        Bits, ...
-    ]  # of the heads' join, of the hidden units, of the feed-forward's output; none without dropout
+    # Of the heads' join, of the hidden units, of the feed-forward's output; none without dropout.
+    bits: tuple[Bits, ...]
     drop: Drop  # without bits
 
 
@@ -76,11 +75,8 @@ class _Finish(torch.autograd.Function):
         low = [weight.to(tokens.dtype) for weight in (w_join, w_in, w_out)]
         rows = tokens.reshape(-1, tokens.shape[-1]).contiguous()  # (R, D)
         found = heads.reshape(len(rows), -1)  # (R, D)
-        total, last, (middle, out) = (
-            torch.empty_like(rows),
-            torch.empty_like(rows),
-            (_normed(rows, bool(bits)) for _ in range(2)),
-        )
+        total, last = torch.empty_like(rows), torch.empty_like(rows)
+        middle, out = _normed(rows, bool(bits)), _normed(rows, bool(bits))
         hidden = rows.new_empty(len(rows), len(w_in))  # (R, F)
         widths = (rows.shape[1], hidden.shape[1], rows.shape[1])
         for some in _slices(len(rows)):
@@ -126,13 +122,8 @@ class _Finish(torch.autograd.Function):
         for some in _slices(len(last)):
             here, grad = (part[: some.stop - some.start] for part in (hidden_grad, middle_grad))
             given = _given(grads[0], some)
-            mixed, sums = kernels.add_norm_grad(
-                given,
-                last[some],
-                Normed(grad, last_stats[some], None if last_keep is None else last_keep[some]),
-                n_second,
-                gain,
-            )
+            after = Normed(grad, last_stats[some], None if last_keep is None else last_keep[some])
+            mixed, sums = kernels.add_norm_grad(given, last[some], after, n_second, gain)
             norms[1] += sums
             torch.mm(mixed, out, out=here)  # (R, F)
             add_product(6, mixed, hidden[some])
