@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from dpf.errors import DpfError
 from dpf.files import sha256_file
@@ -48,7 +49,9 @@ class RunInfo:
     """A training that has not finished, as its running history tells: at work, or interrupted.
 
     `epoch` of `epochs` is the last finished one of `member` (of `members`, counted from 0), `validation_total` its
-    loss, and the file was written `seconds_ago`. `resumable`: there is a state that `--resume` can go on from.
+    loss, and the file was written `seconds_ago`. `resumable`: there is a state that `--resume` can go on from. Where
+    processes train members side by side, `at` has the last finished epoch of every member (0: none yet), and `member`
+    is the last of those that have begun; else it is None.
     """
 
     model: str
@@ -59,6 +62,7 @@ class RunInfo:
     validation_total: float
     seconds_ago: float
     resumable: bool
+    at: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,11 @@ def _model(project: Project, name: str, fingerprint: str) -> ModelInfo:
 def _run(folder: ModelFolder) -> RunInfo:
     path = folder.running_history
     written = path.stat().st_mtime
-    about, last = read_about(path, "history"), read_table(path, "history").row(-1, named=True)
+    about, table = read_about(path, "history"), read_table(path, "history")
+    last, at = table.row(-1, named=True), None
+    if about.get("side_by_side"):
+        reached = dict(table.group_by("member").agg(pl.col("epoch").max()).iter_rows())
+        at = [reached.get(member, 0) for member in range(about["members"])]
     return RunInfo(
         folder.path.name,
         last["member"],
@@ -179,6 +187,7 @@ def _run(folder: ModelFolder) -> RunInfo:
         last["validation_total"],
         time.time() - written,
         folder.resumable,
+        at,
     )
 
 
