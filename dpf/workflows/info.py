@@ -21,10 +21,12 @@ from dpf.tables.screen import Note, Screen, Targets
 from dpf.tables.storage import inputs_fingerprint, read_about, read_table
 from dpf.tables.summary import Summary, summarise
 from dpf.workflows.model_papers import EVALUATED_ON, card_says, is_of_weights
+from dpf.workflows.rank_choices import VERDICT_RULE
 from dpf.workflows.stored_check import StoredCheck, stored_check
 
 _RETRAINED = "the model has been trained again since"
 _CHANGED = "the inputs have changed since"
+_OLD_VERDICTS = "its verdicts are by the rule of an earlier dpf; dpf rank makes it again"
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,8 @@ def _result(project: Project, path: Path, current: dict[str, str], model: Path |
         stale = _RETRAINED
     elif any(about.get(name, digest) != digest for name, digest in current.items()):
         stale = _CHANGED
+    elif path.stem in ("ranking", "ranking_by_dose") and about.get("verdict_rule") != VERDICT_RULE:
+        stale = _OLD_VERDICTS
     return ResultInfo(str(path.relative_to(project.path)), stale)
 
 
