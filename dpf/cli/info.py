@@ -72,9 +72,13 @@ def _lines(found: ProjectInfo, design: list[str]) -> list[str]:
 
 
 def _run_line(run: RunInfo) -> str:
-    member = f"member {run.member} of 0-{run.members - 1}, " if run.members > 1 else ""
-    text = f"run      {run.model}: not finished; {member}epoch {run.epoch} of {run.epochs}, "
-    text += f"validation total {run.validation_total:.3f}, {_ago(run.seconds_ago)}"
+    text = f"run      {run.model}: not finished; "
+    if run.at:
+        text += f"members 0-{run.members - 1} side by side, at epochs {listed(run.at, 20)} of {run.epochs}, "
+    else:
+        text += f"member {run.member} of 0-{run.members - 1}, " if run.members > 1 else ""
+        text += f"epoch {run.epoch} of {run.epochs}, validation total {run.validation_total:.3f}, "
+    text += _ago(run.seconds_ago)
     return text + ("; if it was interrupted, --resume goes on" if run.resumable else "")
 
 

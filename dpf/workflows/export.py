@@ -21,6 +21,7 @@ from dpf.workflows.outputs import find_model
 from dpf.workflows.predict import calibration_digest, predict_project, shaping_settings
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.rank import rank_project
+from dpf.workflows.rank_choices import VERDICT_RULE
 
 Layout = Literal["tables", "classic"]
 TableFormat = Literal["csv", "parquet", "h5ad"]
@@ -106,6 +107,7 @@ def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.D
     shaped = shaping_settings(project.settings)
     keys = dict.fromkeys(makers, made_from)
     keys["predictions"] = made_from | {"calibration_sha256": calibration_digest(file)}
+    keys["ranking"] = made_from | {"verdict_rule": VERDICT_RULE}
     tables: dict[str, pl.DataFrame] = {}
     for name, make in makers.items():
         path = project.results(model).table(name)

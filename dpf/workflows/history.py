@@ -87,7 +87,7 @@ def draw_loss_curve(history: pl.DataFrame, best_epochs: list[int], path: Path) -
         side: {
             shown: curves(f"{side}_{name}")
             for name, shown in names.items()
-            if history.get_column(f"{side}_{name}").abs().max()
+            if name == "total" or history.get_column(f"{side}_{name}").abs().max()  # of a constant target all are 0
         }
         for side in _SIDES
     }

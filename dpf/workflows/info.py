@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from dpf.errors import DpfError
 from dpf.files import sha256_file
@@ -20,10 +21,12 @@ from dpf.tables.screen import Note, Screen, Targets
 from dpf.tables.storage import inputs_fingerprint, read_about, read_table
 from dpf.tables.summary import Summary, summarise
 from dpf.workflows.model_papers import EVALUATED_ON, card_says, is_of_weights
+from dpf.workflows.rank_choices import VERDICT_RULE
 from dpf.workflows.stored_check import StoredCheck, stored_check
 
 _RETRAINED = "the model has been trained again since"
 _CHANGED = "the inputs have changed since"
+_OLD_VERDICTS = "its verdicts are by the rule of an earlier dpf; dpf rank makes it again"
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ class RunInfo:
     """A training that has not finished, as its running history tells: at work, or interrupted.
 
     `epoch` of `epochs` is the last finished one of `member` (of `members`, counted from 0), `validation_total` its
-    loss, and the file was written `seconds_ago`. `resumable`: there is a state that `--resume` can go on from.
+    loss, and the file was written `seconds_ago`. `resumable`: there is a state that `--resume` can go on from. Where
+    processes train members side by side, `at` has the last finished epoch of every member (0: none yet), and `member`
+    is the last of those that have begun; else it is None.
     """
 
     model: str
@@ -59,6 +64,7 @@ class RunInfo:
     validation_total: float
     seconds_ago: float
     resumable: bool
+    at: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,11 @@ def _model(project: Project, name: str, fingerprint: str) -> ModelInfo:
 def _run(folder: ModelFolder) -> RunInfo:
     path = folder.running_history
     written = path.stat().st_mtime
-    about, last = read_about(path, "history"), read_table(path, "history").row(-1, named=True)
+    about, table = read_about(path, "history"), read_table(path, "history")
+    last, at = table.row(-1, named=True), None
+    if about.get("side_by_side"):
+        reached = dict(table.group_by("member").agg(pl.col("epoch").max()).iter_rows())
+        at = [reached.get(member, 0) for member in range(about["members"])]
     return RunInfo(
         folder.path.name,
         last["member"],
@@ -179,6 +189,7 @@ def _run(folder: ModelFolder) -> RunInfo:
         last["validation_total"],
         time.time() - written,
         folder.resumable,
+        at,
     )
 
 
@@ -239,6 +250,8 @@ def _result(project: Project, path: Path, current: dict[str, str], model: Path |
         stale = _RETRAINED
     elif any(about.get(name, digest) != digest for name, digest in current.items()):
         stale = _CHANGED
+    elif path.stem in ("ranking", "ranking_by_dose") and about.get("verdict_rule") != VERDICT_RULE:
+        stale = _OLD_VERDICTS
     return ResultInfo(str(path.relative_to(project.path)), stale)
 
 

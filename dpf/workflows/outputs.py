@@ -71,7 +71,8 @@ class Outputs:
     start
         What the members would say without their Transformer, or None where they have no start (`dpf.model.start`).
     axis
-        (M, L): each member's activation axis, or None; `axis_name` says what it is the axis of.
+        (M, L): each member's activation axis, or None; `axis_name` says what it is the axis of. With a name and no
+        axis, a member says the same of every well there.
     header
         The model file's own description.
     model_sha256
@@ -229,7 +230,7 @@ def activation_axes(trained: TrainedModel) -> tuple[Floats | None, str | None]:
     """The direction of activation in each member's latent space, (M, L), and the head it belongs to.
 
     The activation head's weights; where a model has no such head its label's, else those of its only score; None where
-    none of these says what activation is.
+    none of these says what activation is, and no direction where a member has none.
     """
     first = trained.members[0]
     if first.activation is not None:
@@ -245,7 +246,15 @@ def activation_axes(trained: TrainedModel) -> tuple[Floats | None, str | None]:
         for head, member in zip(heads, trained.members, strict=True)
         if head is not None
     ]
-    return np.stack(weights), name
+    return _of_every_member(np.stack(weights)), name
+
+
+def _of_every_member(axis: Floats) -> Floats | None:
+    """None where a member's axis has no length: what it says there is the same for every well.
+
+    A start's may be so: of a target that cannot be learnt from its training wells its regression says the mean.
+    """
+    return axis if axis.any(axis=1).all() else None
 
 
 def _to_table(outputs: Outputs) -> pl.DataFrame:
@@ -298,7 +307,7 @@ def _from_table(table: pl.DataFrame, about: dict[str, Any], model: ModelFile) ->
         label_logit=ours.label_logit,
         activation=ours.activation,
         start=said(_START) if any(name.startswith(_START) for name in table.columns) else None,
-        axis=None if about["axis"] is None else np.array(about["axis"]),
+        axis=None if about["axis"] is None else _of_every_member(np.array(about["axis"])),
         axis_name=about["axis_name"],
         header=model.header,
         model_sha256=model.sha256,

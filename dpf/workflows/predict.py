@@ -88,8 +88,13 @@ def warn_not_held_out(speakers: Speakers, progress: Progress) -> None:
 
 
 def warn_no_axis(outputs: Outputs, progress: Progress) -> None:
-    """Say why there is no activation axis, and so no direction, where nothing the model predicts is activation."""
-    if outputs.axis is None:
+    """Say why there is no activation axis, and so no direction: nothing that the model predicts is one."""
+    if outputs.axis is None and outputs.axis_name:
+        progress.warn(
+            f"there is no activation axis, and so no direction: a member says the same {outputs.axis_name} of every "
+            "well, whatever its expression (dpf evaluate shows how well it can be predicted)"
+        )
+    elif outputs.axis is None:
         progress.warn(
             "there is no activation axis, and so no direction: the model has neither an activation score nor a label, "
             "and more than one score ([targets] activation names one)"

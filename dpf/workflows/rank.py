@@ -19,7 +19,7 @@ from dpf.workflows.naming import suspicious_names
 from dpf.workflows.outputs import find_model, project_outputs
 from dpf.workflows.predict import result_provenance, warn_no_axis
 from dpf.workflows.progress import Progress, Silent
-from dpf.workflows.rank_choices import RankChoices
+from dpf.workflows.rank_choices import VERDICT_RULE, RankChoices
 from dpf.workflows.rank_classes import class_table
 from dpf.workflows.rank_dose import dose_response, draw_dose, evidence
 from dpf.workflows.rank_figures import draw_ranking
@@ -107,6 +107,7 @@ def rank_project(
     table = _sorted(ranked.table, choices.sort)
     results, design = project.results(file.name), stored_check(project, inputs.fingerprint)
     about = {**result_provenance(outputs, inputs, project.settings), "choices": choices.recorded()}
+    about["verdict_rule"] = VERDICT_RULE
     extra, figures, said = _write_more(project, results, inputs, ranked, choices, about, progress)
     statements = tuple(ranked.statements + said)
     name = "ranking_by_dose" if choices.by_dose else "ranking"

@@ -12,6 +12,9 @@ NullChoice = Literal["exchange", "pseudo", "none"]
 MatchChoice = Literal["auto", "plate", "screen"]
 Adjustment = Literal["none", "plate", "position"]
 
+#: What verdicts go by (`dpf.workflows.rank_table.verdicts`), kept with a ranking: one by an earlier rule is stale.
+VERDICT_RULE = "activation pattern"
+
 _CHOICES = {
     "null": ("exchange", "pseudo", "none"),
     "match": ("auto", "plate", "screen"),

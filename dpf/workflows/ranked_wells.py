@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dpf.analysis.activation_pattern import NoPatternError
 from dpf.analysis.centers import centered
 from dpf.analysis.latent import LatentGeometry, latent_geometry
 from dpf.analysis.position_adjustment import adjust_latent, one_hot
@@ -127,8 +128,12 @@ def rank_wells(
     if outputs.axis is not None:
         activation = if_it_varies("activation", np.stack([_known(one.activation) for one in members]))
     if activation is not None:
-        on_axis = speakers.average(np.stack([_known(one.on_axis) for one in members]))
-        pattern = activation_patterns(outputs)
+        try:
+            pattern = activation_patterns(outputs)
+            on_axis = speakers.average(np.stack([_known(one.on_axis) for one in members]))
+        except NoPatternError:  # a member's controls differ in it by rounding errors only
+            silent.append("activation")
+            activation = None
     others = {f"{name}_z": stacked[kind] for name, kind in named.items() if kind != "d_euc"}
     standardised = {name: if_it_varies(name, values) for name, values in others.items() if np.isfinite(values).all()}
     return RankedWells(

@@ -170,9 +170,10 @@ class RunLog:
         return f"{'at most ' if self._train.patience else ''}{duration(seconds)} left"
 
     def _write(self) -> None:
-        about = {"members": len(self._wells), "epochs": self._train.epochs}
+        side_by_side = len(self._members) < len(self._wells)
+        about = {"members": len(self._wells), "epochs": self._train.epochs, "side_by_side": side_by_side}
         table = history_table(self._layout, self._rows)
-        if len(self._members) < len(self._wells):  # rows of several processes, as they came
+        if side_by_side:  # rows of several processes, as they came
             table = table.sort("member", "epoch")
         write_table(self._folder.running_history, table, "history", about)
         self._written_at, self._unwritten = time.monotonic(), False

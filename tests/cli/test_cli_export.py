@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from dpf.tables.storage import read_expression
+from dpf.tables.storage import read_about, read_expression, read_table, write_table
 
 pytestmark = pytest.mark.usefixtures("sketches")
 
@@ -135,6 +135,21 @@ def test_what_is_missing_or_stale_is_computed_first(trained, copy, ok):
     ok("train", project, "--seed", 4)
     ok("export", project)
     assert not pl.read_csv(project / "export/predictions.csv").equals(first)
+    assert "STALE" not in ok("info", project).out
+
+
+def test_a_ranking_by_an_earlier_rule_is_made_again(folded, copy, ok):
+    project = copy(folded)
+    ok("rank", project)
+    path = project / "results/default/ranking.parquet"
+    table, about = read_table(path, "ranking"), read_about(path, "ranking")
+    del about["verdict_rule"]
+    write_table(path, table.with_columns(verdict=pl.lit("of old")).drop("pattern_cosine"), "ranking", about)
+    assert "ranking.parquet  STALE: its verdicts are by the rule of an earlier dpf" in ok("info", project).out
+    ok("export", project)
+    again = pl.read_csv(project / "export/ranking.csv")
+    assert again["verdict"].to_list() == table["verdict"].to_list()
+    assert "pattern_cosine" in again.columns
     assert "STALE" not in ok("info", project).out
 
 

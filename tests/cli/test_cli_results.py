@@ -352,3 +352,29 @@ def test_info_lists_baselines(demo, copy, ok, dpf):
     assert "baselines/scoreboard.parquet  STALE: the inputs have changed since" in ok("info", project).out
     (project / "baselines/scoreboard.parquet").write_bytes(b"PAR1")
     assert "PROBLEM  a table cannot be read" in ok("info", project).out
+
+
+def test_a_member_that_says_the_same_activation_of_every_well_leaves_the_rest(folded, copy, ok):
+    """A start's regression of a target that cannot be learnt is its mean: distances are none the worse for it."""
+    project = copy(folded)
+    path = project / OUTPUTS
+    table, about = read_table(path, "outputs"), read_about(path, "outputs")
+    about["axis"][1] = [0.0] * len(about["axis"][1])
+    write_table(path, table, "outputs", about)
+    for command in ("predict", "latent", "rank"):
+        ran = ok(command, project)
+        assert "there is no activation axis" in ran.err
+        assert f"a member says the same {about['axis_name']} of every well" in ran.err
+        assert not {"activation_axis", "activation_p", "pattern_cosine"} & set(ran.rows.columns)
+        assert ran.rows.height > 1
+
+
+def test_info_tells_of_every_member_that_is_trained_side_by_side(folded, copy, ok):
+    project = copy(folded)
+    folder = project / "models/default"
+    history = read_table(folder / "history.parquet", "history")
+    reached = pl.DataFrame({"member": [0, 1], "last": [2, 1]}, schema_overrides={"member": history["member"].dtype})
+    rows = history.join(reached, on="member").filter(pl.col("epoch") <= pl.col("last")).drop("last")
+    about = {"members": 3, "epochs": 3, "side_by_side": True}
+    write_table(folder / "history.running.parquet", rows.sort("member", "epoch"), "history", about)
+    assert "default: not finished; members 0-2 side by side, at epochs 2, 1, 0 of 3, " in ok("info", project).out

@@ -190,6 +190,19 @@ def test_constant_latents_are_named(rank):
         rank(change=lambda inputs, outputs: (inputs, replace(outputs, latent=np.ones_like(outputs.latent))))
 
 
+def test_activation_that_differs_by_rounding_in_one_member_is_left_out(rank):
+    def still(inputs, outputs):
+        latent = outputs.latent.copy()
+        unit = outputs.axis[1] / np.linalg.norm(outputs.axis[1])
+        latent[1] -= np.outer(latent[1] @ unit, unit)  # zero along the axis, but for the last bits
+        return inputs, replace(outputs, latent=latent)
+
+    result = rank(change=still)
+    assert "the controls do not differ in activation: left out" in said(result)
+    assert not {"activation", "activation_p", "pattern_cosine", "on_axis"} & set(result.table.columns)
+    assert {row(result, f"drug {number}")["verdict"] for number in (0, 1, 2)} == {"hit"}
+
+
 def test_a_control_under_another_name_is_pointed_at(rank):
     renamed = pl.when(pl.col("compound") == "drug 4").then(pl.lit("dmso (old)")).otherwise(pl.col("compound"))
     result = rank(change=with_wells(compound=renamed))

@@ -10,6 +10,7 @@ from test_workflows_history import LAYOUT, row
 from dpf.config import TrainSettings
 from dpf.errors import ProjectError
 from dpf.project.directory import ModelFolder
+from dpf.tables.storage import read_about
 from dpf.workflows import run_log, time_left
 from dpf.workflows.run_log import RunLog
 
@@ -137,6 +138,7 @@ def test_of_several_processes_the_slowest_says_how_long(tmp_path, monkeypatch):
     assert lines == ["30 s left", "55 s left", "45 s left", "20 s left"]
     table = pl.read_parquet(tmp_path / "history.running.parquet")
     assert list(zip(table["member"], table["epoch"], strict=True)) == [(0, 1), (0, 2), (1, 1), (1, 2), (1, 3), (1, 4)]
+    assert read_about(tmp_path / "history.running.parquet", "history")["side_by_side"]
     assert log._progress.total == 4 * 50
 
 

@@ -69,6 +69,11 @@ def test_dimensions_that_never_move_are_no_part_of_the_activation_axis() -> None
     axes, name = activation_axes(TrainedModel([network], [f"g{i}" for i in range(GENES)], LAYOUT, nobody, {}))
     assert name == "act"
     np.testing.assert_array_equal(axes, [[0, 0, 0, 1, 0, 0]])
+    other, *_ = started()
+    with torch.no_grad():
+        other.activation.weight[:, other.moving] = 0.0  # type: ignore[union-attr]
+    both = TrainedModel([network, other], [f"g{i}" for i in range(GENES)], LAYOUT, nobody, {})
+    assert activation_axes(both) == (None, "act")  # a member without direction: there is none to compare
     torch.testing.assert_close(network.eval()(x).latent[:, ~network.moving], torch.zeros(WELLS, 2), rtol=0, atol=0)
     with torch.no_grad():
         network.latent_out.weight[5, 0] = 0.1

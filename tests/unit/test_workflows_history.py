@@ -38,3 +38,10 @@ def test_the_curve_is_drawn_without_the_parts_that_there_are_not(tmp_path):
     table = history_table(LAYOUT, [row(member, epoch) for member in range(2) for epoch in (1, 2, 3)])
     draw_loss_curve(table, [3, 3], tmp_path / "loss_curve.png")
     assert (tmp_path / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_loss_that_is_zero_throughout_is_drawn(tmp_path):
+    """As that of a target that is the same in every well: its start is exact, and no reason to end a training."""
+    zero = {name: 0.0 for name in row(0, 1) if name.endswith(("mse", "bce", "total"))}
+    draw_loss_curve(history_table(LAYOUT, [row(0, epoch) | zero for epoch in (1, 2)]), [1], tmp_path / "loss_curve.png")
+    assert (tmp_path / "loss_curve.png").is_file()
