@@ -67,6 +67,7 @@ def ranked_dots(
     intervals: ArrayLike | None = None,
     called: ArrayLike | None = None,
     called_label: str = "hit",
+    neither_label: str = "no direction",
     statistic_label: str = "standardised distance T from the controls (robust SD)",
     top: int = 30,
 ) -> Figure:
@@ -80,7 +81,7 @@ def ranked_dots(
         Array of shape (C,): the large dots, and the order. A compound without a value is counted, not drawn.
     activation
         Array of shape (C,), the mean position on the activation axis. Its sign is the direction: above 0 activating
-        (vermillion), below 0 suppressing (blue), 0 or NaN neither (grey).
+        (vermillion), below 0 suppressing (blue), 0 or NaN neither (grey, `neither_label` in the legend).
     wells
         For each compound its wells' own values: the small dots.
     controls
@@ -119,7 +120,7 @@ def ranked_dots(
     panels[0].set_xlabel(statistic_label)
     if whole:
         _overview(panels[1], ranked, shown, band)
-    _legend(figure, ranked, band, called_label)
+    _legend(figure, ranked, band, called_label, neither_label)
     absent = count - len(order)
     footnote(figure, f"not shown: {count_of(absent, 'compound')} without a value" if absent else "")
     return figure
@@ -185,13 +186,13 @@ def _overview(axes: Axes, ranked: _Ranked, shown: int, band: Band | None) -> Non
     axes.xaxis.set_major_locator(even_ticks(5))
 
 
-def _legend(figure: Figure, ranked: _Ranked, band: Band | None, called_label: str) -> None:
+def _legend(figure: Figure, ranked: _Ranked, band: Band | None, called_label: str, neither_label: str) -> None:
     def dot(colour: str, label: str, *, size: float = 5, face: str | None = None) -> Line2D:
         return Line2D([], [], ls="", marker="o", ms=size, mec=colour, mfc=face or colour, mew=0.9, label=label)
 
     handles: list[Line2D | Patch] = [dot(ACTIVATING, "activating"), dot(SUPPRESSING, "suppressing")]
     if not (ranked.activation != 0).all() or np.isnan(ranked.activation).any():
-        handles.append(dot(GREY, "no direction"))
+        handles.append(dot(GREY, neither_label))
     if ranked.called is not None:
         handles.append(dot(INK, f"filled: {called_label}"))
         handles.append(dot(INK, "hollow: not", face="white"))

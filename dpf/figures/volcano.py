@@ -43,6 +43,7 @@ def volcano(
     activation: ArrayLike,
     *,
     fdr: float = 0.05,
+    neither_label: str = "no direction",
     statistic_label: str = "standardised distance T from the controls (robust SD)",
     label_top: int = 15,
 ) -> Figure:
@@ -58,7 +59,8 @@ def volcano(
         Array of shape (C,), in (0, 1]: the false discovery rate at which the compound is called.
     activation
         Array of shape (C,), the mean position on the activation axis. Its sign is the direction: above 0 activating
-        (vermillion, pointing up), below 0 suppressing (blue, pointing down).
+        (vermillion, pointing up), below 0 suppressing (blue, pointing down), 0 or NaN neither (grey, `neither_label` in
+        the legend).
     fdr
         The rate at which hits are called: q at or below it. Drawn as a line.
     label_top
@@ -86,7 +88,7 @@ def volcano(
     combed = tied if len(tied) >= _COMB_FROM else tied[:0]
     figure = new_figure(4.6, 4.2 if len(combed) else 3.6)
     axes = figure.subplots()
-    _points(axes, distance, height, _groups(shown, rate <= fdr, side))
+    _points(axes, distance, height, _groups(shown, rate <= fdr, side, neither_label))
     axes.set_ylim(-0.04 * highest, (1.04 if len(combed) else 1.12) * highest)
     axes.margins(x=0.08)
     _draw_line(axes, line, f"q = {fdr:g}")
@@ -135,13 +137,13 @@ def _name_hits(
 
 
 def _groups(
-    shown: NDArray[np.intp], hit: NDArray[np.bool_], side: _Array
+    shown: NDArray[np.intp], hit: NDArray[np.bool_], side: _Array, neither_label: str
 ) -> list[tuple[str, NDArray[np.intp], str, str]]:
     """(label, compounds, colour, marker), what is not a hit first."""
     called, sign = hit[shown], np.nan_to_num(side[shown])
     return [
         ("not called", shown[~called], FAINT, "o"),
-        ("hit, no direction", shown[called & (sign == 0)], GREY, "o"),
+        (f"hit, {neither_label}", shown[called & (sign == 0)], GREY, "o"),
         ("activating hit", shown[called & (sign > 0)], ACTIVATING, "^"),
         ("suppressing hit", shown[called & (sign < 0)], SUPPRESSING, "v"),
     ]

@@ -43,16 +43,19 @@ def draw_ranking(
     side = table.get_column("activation").to_numpy() if "activation" in table.columns else nothing
     q = table.get_column("q").fill_null(float("nan")).to_numpy()
     tested = bool(np.isfinite(q).any())
+    off_axis = (table.get_column("verdict") == "off-axis hit").fill_null(value=False).to_numpy()
+    side = np.where(off_axis, 0.0, side)  # they moved, but neither way
+    neither = "off-axis" if off_axis.any() else "no direction"
     dots = ranked_dots(
-        names, t, side, wells=_split(wells.t.value, rows), controls=wells.t.value[inputs.is_control],
+        names, t, side, neither_label=neither,
+        wells=_split(wells.t.value, rows), controls=wells.t.value[inputs.is_control],
         intervals=table.select("t_low", "t_high").fill_null(float("nan")).to_numpy(),
         called=np.nan_to_num(q, nan=1.0) <= fdr if tested else None, called_label=f"q ≤ {fdr:g}",
     )  # fmt: skip
     files = [*save(dots, path)]
     if tested:
-        off_axis = (table.get_column("verdict") == "off-axis hit").fill_null(value=False).to_numpy()
-        called = np.where(off_axis, 0.0, side)  # they moved, but neither way
-        files += save(volcano(names, t, q, called, fdr=fdr), path.with_name(f"{path.name}_volcano"))
+        figure = volcano(names, t, q, side, fdr=fdr, neither_label=neither)
+        files += save(figure, path.with_name(f"{path.name}_volcano"))
     files += _draw_map(path.with_name(f"{path.name}_map"), q, t, rows, wells, inputs, fdr)
     files += _draw_plates(path.with_name(f"{path.name}_plates"), wells.t.value, inputs, progress)
     return tuple(files)

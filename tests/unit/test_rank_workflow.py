@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from dpf.errors import DataError, UsageError
+from dpf.figures import ranking, volcano
 from dpf.tables.storage import read_about, read_table
 from dpf.workflows.rank import rank_project
 from dpf.workflows.rank_choices import RankChoices
@@ -103,18 +104,18 @@ def test_the_verdict_rule():
     assert verdicts(np.array(q[:1]), None, None, None, 0.05) == ["hit"]
 
 
+def a_dimension_a_target(inputs, outputs):
+    """A latent as a start's, in which five targets follow one state and the axis is the last of them."""
+    rng = np.random.default_rng(0)
+    members, wells = outputs.latent.shape[:2]
+    apart = 9.0 * (inputs.wells.get_column("compound") == "drug 2").to_numpy()
+    state = np.column_stack([outputs.scores[0, :, 0], apart]) + 0.5 * rng.normal(size=(members, wells, 2))
+    latent = np.repeat(state, [5, 1], axis=2) + 0.3 * rng.normal(size=(members, wells, 6))
+    return inputs, replace(outputs, latent=latent, axis=np.tile(np.eye(6)[4], (members, 1)))
+
+
 def test_targets_that_move_together_are_one_direction(rank):
-    """A latent with a dimension a target, as a start's: five follow one state, and the axis is the last of them."""
-
-    def targets(inputs, outputs):
-        rng = np.random.default_rng(0)
-        members, wells = outputs.latent.shape[:2]
-        apart = 9.0 * (inputs.wells.get_column("compound") == "drug 2").to_numpy()
-        state = np.column_stack([outputs.scores[0, :, 0], apart]) + 0.5 * rng.normal(size=(members, wells, 2))
-        latent = np.repeat(state, [5, 1], axis=2) + 0.3 * rng.normal(size=(members, wells, 6))
-        return inputs, replace(outputs, latent=latent, axis=np.tile(np.eye(6)[4], (members, 1)))
-
-    found = rank(change=targets)
+    found = rank(change=a_dimension_a_target)
     up, down, across = (row(found, f"drug {code}") for code in range(3))
     assert (up["verdict"], down["verdict"]) == ("activating hit", "suppressing hit")
     assert across["verdict"] == "off-axis hit"
@@ -299,6 +300,30 @@ def test_rank_on_kept_outputs_imports_no_torch():
     code = "import sys\nimport dpf.workflows.rank, dpf.workflows.rank_figures\nassert 'torch' not in sys.modules"
     root = Path(__file__).resolve().parents[2]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+def test_figures_colour_a_hit_as_its_verdict_says(tmp_path, monkeypatch):
+    inputs, outputs = a_dimension_a_target(*make_screen(ACTING))
+    pretend_model(monkeypatch, outputs)
+    sides = []
+    for module, name in ((ranking, "ranked_dots"), (volcano, "volcano")):
+        draw = getattr(module, name)
+
+        def drawn(names, *numbers, draw=draw, **options):
+            sides.append(dict(zip(names, numbers[-1], strict=True)))
+            return draw(names, *numbers, **options)
+
+        monkeypatch.setattr(module, name, drawn)
+    result = rank_project(stored_project(tmp_path / "p", inputs))
+    signs = {"activating hit": 1, "suppressing hit": -1, "off-axis hit": 0}
+    found = result.table.select("compound", "verdict").rows()
+    hits = {name: signs[verdict] for name, verdict in found if verdict in signs}
+    assert set(hits.values()) == {1, -1, 0}
+    for side in sides:
+        assert {name: np.sign(side[name]) for name in hits} == hits
+    texts = {path.name: path.read_text(encoding="utf-8") for path in result.figures if path.suffix == ".svg"}
+    assert ">off-axis<" in texts["ranking.svg"]
+    assert "hit, off-axis" in texts["ranking_volcano.svg"]
 
 
 def test_figures_are_drawn(tmp_path, monkeypatch):
