@@ -60,6 +60,8 @@ class Session:
         self.format = output or default
         #: Whether this process, of several that train together, may tell why the run ends.
         self.speaks: Callable[[], bool] = lambda: os.environ.get("RANK", "0") == "0"
+        #: What to do next where the run is interrupted; nothing to be said if empty.
+        self.after_interruption: Callable[[], str] = lambda: ""
         self._bar: Bar | None = None
 
     @property
@@ -136,7 +138,7 @@ def _red(text: str) -> str:
 
 
 @contextmanager
-def session(command: str, output: OutputFormat | None = None, interrupted: str = "") -> Iterator[Session]:
+def session(command: str, output: OutputFormat | None = None) -> Iterator[Session]:
     """The one place where errors become messages and exit codes.
 
     0 done; 1 a bug; 2 usage; 3 project or settings; 4 data; 5 model file; 6 device or memory; 130 interrupted.
@@ -150,8 +152,9 @@ def session(command: str, output: OutputFormat | None = None, interrupted: str =
         current.fail(f"{_red('error:')} {error}", error.kind, error.what, dict(error.details()))
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        text = f"interrupted{f'; {interrupted}' if interrupted else ''}"
-        current.fail(text, "interrupted", "interrupted", {"next": interrupted} if interrupted else {})
+        hint = current.after_interruption()
+        text = f"interrupted{f'; {hint}' if hint else ''}"
+        current.fail(text, "interrupted", "interrupted", {"next": hint} if hint else {})
         raise typer.Exit(_INTERRUPTED) from None
     except BrokenPipeError:
         # The reader of the pipe has had enough (`dpf rank | head`). Python would complain again on exit.

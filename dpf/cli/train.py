@@ -81,7 +81,7 @@ def command(
     """Train the model; its weights, splits, history and loss curve go to models/NAME."""
     alone = ranks_from_environment(os.environ).alone
     again = f"dpf train {project} --resume (and the same options)" if alone else "the same torchrun line and --resume"
-    with session("train", output, f"go on with: {again}") as run:
+    with session("train", output) as run:
         signal.signal(signal.SIGTERM, _as_interrupt)
         keep_freed_memory()
         from dpf.project.directory import open_project
@@ -100,8 +100,13 @@ def command(
         )  # fmt: skip
         with joined() as team:
             run.speaks = _speaking(team)
+            opened = open_project(project, changed)
+            folder = opened.model(model)
+            run.after_interruption = lambda: (
+                f"go on with: {again}" if folder.interrupted else "nothing of it was saved yet: start it again"
+            )
             result = train_project(
-                open_project(project, changed), model, resume=resume, tensorboard=tensorboard, progress=run.progress,
+                opened, model, resume=resume, tensorboard=tensorboard, progress=run.progress,
                 team=team,
             )  # fmt: skip
         run.show(result.table, title="Validation at the best epoch (these wells chose it)", **result.metrics)

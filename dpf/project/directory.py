@@ -74,6 +74,11 @@ class ModelFolder:
         return bool(self.states)
 
     @property
+    def interrupted(self) -> bool:
+        """Whether a run has left anything to go on with: a state, or a search that had not ended."""
+        return self.resumable or self.running_tuning.is_file() or bool(self.rank_files)
+
+    @property
     def states(self) -> list[Path]:
         """The states of an interrupted run: of this process, or, of a model, those of all processes."""
         own = [path for path in (self.resume, previous_state(self.resume)) if path.is_file()]

@@ -60,12 +60,12 @@ def prepare_parts(run: TrainingRun, parts: list[TrainingRun], *, resume: bool) -
 def discard_interrupted(run: TrainingRun) -> None:
     """Remove what any run of the model has left, whatever processes it had."""
     folder = run.folder
-    states, of_ranks = folder.states, folder.rank_files
+    states, of_ranks, interrupted = folder.states, folder.rank_files, folder.interrupted
     # None of it must look like this run's.
     for path in {*states, *of_ranks, folder.running_tuning, folder.running_history}:
         path.unlink(missing_ok=True)
-    if states:
-        where = folder.path if states[0] in of_ranks else folder.resume
+    if interrupted:
+        where = folder.resume if states and states[0] not in of_ranks else folder.path
         run.progress.warn(f"an interrupted run of this model is discarded: {where} (--resume continues one)")
 
 

@@ -32,6 +32,15 @@ def test_each_member_chooses_for_itself(demo, copy, ok):
     ok("predict", project)
 
 
+def test_an_interrupted_search_that_is_not_gone_on_with_is_told_of(demo, copy, ok):
+    project = copy(demo)
+    left = project / "models" / "default" / "tuning.running.parquet"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    assert "an interrupted run of this model is discarded" in ok("train", project, "--epochs", 1).err
+    assert not left.exists()
+
+
 def test_an_interrupted_search_goes_on_and_ends_the_same(demo, copy, ok, dpf, monkeypatch):
     words = ("--tune", 4, "--epochs", 2, "--pretrain", 1)
     whole, broken = copy(demo, "whole"), copy(demo, "broken")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import subprocess
@@ -151,13 +152,24 @@ def test_a_bug_is_exit_code_1_and_shows_its_traceback_on_request(folded, dpf, mo
 
 
 def test_ctrl_c_is_130(folded, dpf, monkeypatch):
-    def interrupt(*_args: object, **_kwargs: object) -> None:
+    state = folded / "models/default/resume.safetensors"
+
+    def interrupt(*_args: object, saves: bool = False, **_kwargs: object) -> None:
+        if saves:
+            state.touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dpf.workflows.train.train_project", interrupt)
     ran = dpf("train", folded)
     assert (ran.code, ran.out) == (130, "")
-    assert f"go on with: dpf train {folded} --resume" in ran.err
+    assert "interrupted; nothing of it was saved yet" in ran.err
+    monkeypatch.setattr("dpf.workflows.train.train_project", functools.partial(interrupt, saves=True))
+    try:
+        ran = dpf("train", folded)
+    finally:
+        state.unlink()
+    assert ran.code == 130
+    assert f"interrupted; go on with: dpf train {folded} --resume" in ran.err
     assert dpf("train", folded, "--format", "json").envelope["errors"][0]["kind"] == "interrupted"
 
 
