@@ -64,8 +64,11 @@ def _lines(found: ProjectInfo, design: list[str]) -> list[str]:
             ]
             lines.append(f"  member {row['member']}: best epoch {row['best_epoch']}; validation {', '.join(numbers)}")
     lines += [_run_line(run) for run in found.runs]
+    lines += [
+        f"run      {name}: interrupted before its first epoch had ended; --resume goes on" for name in found.waiting
+    ]
     lines += [_diverged_line(diverged) for diverged in found.diverged]
-    if not found.models and not found.runs:
+    if not found.models and not found.runs and not found.waiting:
         lines.append(f"model    none yet; train one: dpf train {found.path}")
     lines += [f"result   {r.path}{f'  STALE: {r.stale}' if r.stale else ''}" for r in found.results]
     return [*lines, *(f"PROBLEM  {problem}" for problem in found.problems)]

@@ -211,6 +211,12 @@ class Project:
         """The names of the models that a run has begun to train and not finished."""
         return sorted(path.parent.name for path in (self.path / "models").glob("*/history.running.parquet"))
 
+    def waiting_names(self) -> list[str]:
+        """The names of models that have nothing but a run that was interrupted before its first epoch had ended."""
+        told = {*self.model_names(), *self.unfinished_names()}
+        folders = (path for path in (self.path / "models").glob("*") if path.is_dir() and path.name not in told)
+        return sorted(path.name for path in folders if ModelFolder(path).interrupted)
+
     def diverged_files(self) -> list[Path]:
         """What trainings left whose loss stopped being a finite number."""
         return sorted((self.path / "models").glob("*/diverged.safetensors"))

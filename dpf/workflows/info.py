@@ -92,12 +92,16 @@ class ResultInfo:
 
 @dataclass(frozen=True)
 class ProjectInfo:
-    """What `project_info` found; `design` is the last `dpf check`, None where there is none that can be read."""
+    """What `project_info` found; `design` is the last `dpf check`, None where there is none that can be read.
+
+    `waiting` are models that have nothing but a run that was interrupted before its first epoch had ended.
+    """
 
     path: str
     summary: Summary
     models: list[ModelInfo]
     runs: list[RunInfo]
+    waiting: list[str]
     diverged: list[DivergedInfo]
     results: list[ResultInfo]
     problems: list[str]
@@ -140,7 +144,9 @@ def project_info(project: Project) -> ProjectInfo:
         design = stored_check(project, fingerprint)
     except DpfError as error:
         problems.append(str(error))
-    return ProjectInfo(str(project.path), _summary(project), models, runs, diverged, results, problems, design)
+    return ProjectInfo(
+        str(project.path), _summary(project), models, runs, project.waiting_names(), diverged, results, problems, design
+    )
 
 
 def _summary(project: Project) -> Summary:

@@ -37,6 +37,9 @@ def test_an_interrupted_search_that_is_not_gone_on_with_is_told_of(demo, copy, o
     left = project / "models" / "default" / "tuning.running.parquet"
     left.parent.mkdir(parents=True)
     left.touch()
+    info = ok("info", project).out
+    assert "default: interrupted before its first epoch had ended; --resume goes on" in info
+    assert "none yet" not in info
     assert "an interrupted run of this model is discarded" in ok("train", project, "--epochs", 1).err
     assert not left.exists()
 
