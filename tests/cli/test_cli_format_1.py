@@ -68,7 +68,8 @@ def test_every_other_command_opens_it(ok, tmp_path, command):
     if command == "info":
         assert "24 x 12 genes" in ran.out
         assert "2 member(s), 12 genes" in ran.out
-        assert "STALE" not in ran.out
+        stale = [line.split("STALE")[1] for line in ran.out.splitlines() if "STALE" in line]
+        assert stale == [": its verdicts are by the rule of an earlier dpf; dpf rank makes it again"]
         assert "PROBLEM" not in ran.out
         assert "made up: the archive of format 1" in ran.out
 

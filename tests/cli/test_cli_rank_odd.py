@@ -90,17 +90,22 @@ def test_concentrations_of_zero_are_left_out_and_negative_ones_are_no_concentrat
     assert 0.0 in by_dose.get_column("concentration")
 
 
-def test_negative_concentrations_are_told_and_get_no_curve(project, tmp_path, ok):
+def test_negative_concentrations_are_refused_where_named_and_else_told_and_get_no_curve(project, tmp_path, dpf, ok):
     wells = pl.read_csv(project.parent / "wells.csv").with_columns(dose=pl.col("dose") - 5)
     wells.write_csv(tmp_path / "wells.csv")
     target = tmp_path / "p"
-    ok(
+    words = (
         "init", target, "--from", project.parent / "expression.csv", "--wells", tmp_path / "wells.csv",
-        "--scores", "viability", "--concentration-column", "dose", *TINY,
+        "--scores", "viability", *TINY,
     )  # fmt: skip
+    ran = dpf(*words, "--concentration-column", "dose")
+    assert ran.code == 4
+    assert "a concentration is below 0" in ran.err
+    assert "28 wells: P1_A01 (-5)" in ran.err
+    assert not target.exists()
+    assert "column dose is below 0 in 28 wells" in ok(*words).out
     ok("train", target, "--folds", 3, "--epochs", 1)
-    ran = ok("rank", target)
-    assert "no dose curves: 27 wells have a negative concentration (logarithms?)" in ran.err
+    assert "dose curves" not in ok("rank", target).err
     assert not (target / "results/default/dose.parquet").exists()
 
 
