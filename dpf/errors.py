@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def count(number: int, noun: str) -> str:
+    """``1 well``, ``2,541 genes``: regular plurals."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 class DpfError(Exception):
     """An error a user can act on: what happened, where, what was found, what was expected, what to do next.
 

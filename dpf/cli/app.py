@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from dpf import __version__
-from dpf.cli import check, evaluate, explain, export, info, init, latent, predict, rank, train
+from dpf.cli.commands import check, evaluate, explain, export, info, init, latent, predict, rank, train
 from dpf.cli.session import be_silent, session, set_debug
 from dpf.errors import UsageError
-from dpf.project.ranks import ranks_from_environment
+from dpf.training.parallel.ranks import ranks_from_environment
 
 app = typer.Typer(
     name="dpf",

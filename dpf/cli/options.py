@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dpf.cli.session import OutputFormat
-from dpf.config import documentation
+from dpf.config.settings import documentation
 
 
 class TextFormat(StrEnum):

@@ -19,7 +19,7 @@ from dpf.errors import DpfError
 if TYPE_CHECKING:
     import polars as pl
 
-    from dpf.cli.bar import Bar
+    from dpf.cli.display.bar import Bar
 
 _INTERRUPTED = 130
 
@@ -68,7 +68,7 @@ class Session:
     def progress(self) -> Bar:
         """The bar and the log on stderr, made when first asked for."""
         if self._bar is None:
-            from dpf.cli.bar import Bar
+            from dpf.cli.display.bar import Bar
 
             self._bar = Bar()
         return self._bar
@@ -95,7 +95,7 @@ class Session:
         elif self.format is OutputFormat.csv:
             self._write(shown.write_csv())
         else:
-            from dpf.cli.tables import print_table
+            from dpf.cli.display.tables import print_table
 
             print_table(shown, title)
 

@@ -15,9 +15,8 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from dpf.errors import DataError
-from dpf.figures.arrays import at_least_one, numbers, same_length
-from dpf.figures.ranking import Band, control_band
-from dpf.figures.style import (
+from dpf.figures.drawing.arrays import at_least_one, numbers, same_length
+from dpf.figures.drawing.style import (
     BAND,
     GREY,
     INK,
@@ -29,6 +28,7 @@ from dpf.figures.style import (
     new_figure,
     shorten,
 )
+from dpf.figures.ranking import Band, control_band
 
 _COLUMNS = 5
 _LETTERS_AN_INCH = 18  # of a panel title

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from dpf.figures.arrays import at_least_one, numbers
-from dpf.figures.style import (
+from dpf.figures.drawing.arrays import at_least_one, numbers
+from dpf.figures.drawing.style import (
     ACTIVATING,
     GREY,
     INK,

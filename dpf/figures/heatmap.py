@@ -15,9 +15,9 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
 from dpf.errors import DataError
-from dpf.figures.arrays import at_least_one, numbers
-from dpf.figures.labels import apart
-from dpf.figures.style import (
+from dpf.figures.drawing.arrays import at_least_one, numbers
+from dpf.figures.drawing.labels import apart
+from dpf.figures.drawing.style import (
     ACTIVATING,
     DIVERGING,
     FAINT,

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from dpf.errors import DataError
-from dpf.figures.arrays import at_least_one, flags, numbers, same_length
-from dpf.figures.labels import place_labels
-from dpf.figures.style import (
+from dpf.figures.drawing.arrays import at_least_one, flags, numbers, same_length
+from dpf.figures.drawing.labels import place_labels
+from dpf.figures.drawing.style import (
     CLASSES,
     CONTROL,
     DIVERGING,

@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from dpf.figures.arrays import at_least_one, numbers, same_length
-from dpf.figures.style import GREY, INK, OKABE_ITO, PAGE, SMALL, even_ticks, house_style, new_figure, say_empty
+from dpf.figures.drawing.arrays import at_least_one, numbers, same_length
+from dpf.figures.drawing.style import GREY, INK, OKABE_ITO, PAGE, SMALL, even_ticks, house_style, new_figure, say_empty
 
 _COLOURS = {"training": GREY, "validation": OKABE_ITO["blue"]}
 _PANELS_A_ROW = 4

@@ -17,8 +17,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
 from dpf.errors import DataError, listed
-from dpf.figures.arrays import at_least_one, flags, numbers, same_length
-from dpf.figures.style import (
+from dpf.figures.drawing.arrays import at_least_one, flags, numbers, same_length
+from dpf.figures.drawing.style import (
     CONTROL,
     DIVERGING,
     GREY,
@@ -33,7 +33,7 @@ from dpf.figures.style import (
     printable,
     shorten,
 )
-from dpf.tables.well_names import PLATE_SHAPES, PlateFormat, row_letters, row_number
+from dpf.tables.roles.well_names import PLATE_SHAPES, PlateFormat, row_letters, row_number
 
 #: Values beyond these percentiles get the colour at the end of the scale: one outlier well must not bleach a plate.
 _CLIP = (2.0, 98.0)

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
-from dpf.figures.arrays import at_least_one, flags, numbers, same_length
-from dpf.figures.style import (
+from dpf.figures.drawing.arrays import at_least_one, flags, numbers, same_length
+from dpf.figures.drawing.style import (
     ACTIVATING,
     BAND,
     GREY,

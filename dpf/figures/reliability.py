@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from dpf.errors import DataError
-from dpf.figures.arrays import at_least_one, numbers
-from dpf.figures.style import GREY, OKABE_ITO, count_of, even_ticks, footnote, house_style, new_figure, shorten
+from dpf.figures.drawing.arrays import at_least_one, numbers
+from dpf.figures.drawing.style import GREY, OKABE_ITO, count_of, even_ticks, footnote, house_style, new_figure, shorten
 
 _KINDS = ((GREY, "s"), (OKABE_ITO["blue"], "o"), (OKABE_ITO["orange"], "^"), (OKABE_ITO["bluish green"], "D"))
 _Z = 1.959963984540054  # 97.5% quantile of the normal

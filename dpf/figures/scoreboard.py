@@ -10,8 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from dpf.figures.arrays import at_least_one, numbers, same_length
-from dpf.figures.style import BAND, GREY, INK, OKABE_ITO, SMALL, even_ticks, footnote, house_style, new_figure, shorten
+from dpf.figures.drawing.arrays import at_least_one, numbers, same_length
+from dpf.figures.drawing.style import (
+    BAND,
+    GREY,
+    INK,
+    OKABE_ITO,
+    SMALL,
+    even_ticks,
+    footnote,
+    house_style,
+    new_figure,
+    shorten,
+)
 
 _PANELS_A_ROW = 4
 

@@ -12,9 +12,9 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from dpf.errors import DataError
-from dpf.figures.arrays import at_least_one, numbers
-from dpf.figures.labels import comb_labels, place_labels
-from dpf.figures.style import (
+from dpf.figures.drawing.arrays import at_least_one, numbers
+from dpf.figures.drawing.labels import comb_labels, place_labels
+from dpf.figures.drawing.style import (
     ACTIVATING,
     FAINT,
     GREY,

@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dpf import __version__
-from dpf.config import FORMAT, ModelSettings, current_names
+from dpf.config.settings import FORMAT, ModelSettings, current_names
 from dpf.errors import DataError, ModelError
 from dpf.files import canonical_json, sha256_text, write_bytes
+from dpf.model.initial_regression import Start, StartShape
 from dpf.model.network import PerturbFormer, TargetLayout, empty_network
-from dpf.model.start import Start, StartShape
 from dpf.project.model_header import KEY, read_model_header
-from dpf.tables.normalise import Normalisation
+from dpf.tables.preparing.normalise import Normalisation
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 The noise of a pass is drawn from the key (seed, member, epoch, step, part of the batch), so a run that was stopped and
 resumed draws what it would have drawn, with no generator state to save. On the CPU the bits are those of NumPy's SFC64,
 16 for every element, ten times faster than `Tensor.bernoulli_`, whose generator is serial. Every mask is cut into
-chunks with a generator each, so that native kernels can draw several at once (`dpf.model.native_rows`).
+chunks with a generator each, so that native kernels can draw several at once (`dpf.model.native.rows`).
 """
 
 from __future__ import annotations

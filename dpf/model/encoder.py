@@ -37,7 +37,7 @@ class Origin(NamedTuple):
 class Attention(Protocol):
     """A program that computes a layer: softmax attention, and what follows it.
 
-    `torch_attention`, or `dpf.model.native_attention`.
+    `torch_attention`, or `dpf.model.native.attention`.
     """
 
     def __call__(self, qkv: Tensor) -> Tensor:

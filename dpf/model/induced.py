@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dpf.config import ModelSettings
+from dpf.config.settings import ModelSettings
 from dpf.model.dropout import Noise
 from dpf.model.encoder import Attention, Encoder, EncoderLayer, Origin, torch_attention
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpf.config import ModelSettings
+from dpf.config.settings import ModelSettings
 from dpf.model.dropout import Noise, drop
 from dpf.model.encoder import Attention, reset_parameters, torch_attention
 from dpf.model.induced import build_encoder
-from dpf.model.start import Start, StartShape
+from dpf.model.initial_regression import Start, StartShape
 
 #: What calls the encoder: of its forward's arguments, its result (`dpf.model.compiled`).
 Encode = Callable[[Tensor, torch.dtype, Noise | None, Attention], Tensor]
@@ -54,7 +54,7 @@ class PerturbFormer(nn.Module):
     ``h = mean over genes of Encoder(x)``, ``z = MLP(h)`` (D to D, ReLU, dropout, D to L), and every head is linear in
     z: scores ``W z + b``, label logit ``w·z + b``, activation ``w_a·z + b``. So the losses train the latent itself, and
     ``w_a`` is the activation axis of the latent space. With a `start`, ``z = MLP(h) + s(x)``: a regression of each
-    target on expression (`dpf.model.start`), which is fitted before the training and stays as it is.
+    target on expression (`dpf.model.initial_regression`), which is fitted before the training and stays as it is.
 
     The scaler is part of the model: `gene_mean` and `gene_std` (population standard deviation) of the member's
     training wells are buffers; with `zscore` every input goes through ``(x - mean)/(std + 1e-8)`` first.

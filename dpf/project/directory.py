@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpf.config import Settings
-from dpf.config_file import read_settings, template
+from dpf.config.settings import Settings
+from dpf.config.toml import read_settings, template
 from dpf.errors import ProjectError, UsageError, listed
 from dpf.files import write_text
 

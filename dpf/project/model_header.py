@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from dpf.config import FORMAT
+from dpf.config.settings import FORMAT
 from dpf.errors import ModelError
 
 #: The one metadata key. Several keys would be written in hash order, and the file would differ from run to run.

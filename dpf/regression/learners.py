@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from dpf.regression.linear_models import Floats, Spectrum, centre_kernel, pls_path, ridge_path, squared_distances
-from dpf.tensors.grouping import Index
+from dpf.splits.grouping import Index
 
 #: Ridge penalties as multiples of the mean diagonal of the centred kernel, largest first: a tie shrinks more.
 PENALTIES: Floats = np.logspace(3, -5, 17)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from dpf.tensors.grouping import Index
+from dpf.splits.grouping import Index
 
 #: Settings are chosen on no more wells than this (whole compounds at random); the fit itself takes all.
 SELECTION_WELLS = 1500

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from dpf.regression.learners import Kernel, KernelRidge, Learner, Pls, Ridge, Solution, gaussian
 from dpf.regression.linear_models import Floats, Spectrum
 from dpf.regression.selection import choosing_wells, patterns
-from dpf.tensors.grouping import Index, deal
+from dpf.splits.grouping import Index, deal
 
 #: Leading components that a smooth function is sought of; few of them find what few programs do together.
 FEW = (8, 16, 32, 64)

@@ -11,18 +11,18 @@ from pathlib import Path
 import polars as pl
 
 from dpf.errors import DataError, UsageError, listed
-from dpf.tables.classic import ClassicScreen, read_classic, recognises_classic, refuse_wells_table
-from dpf.tables.columnar import table_from_frame
-from dpf.tables.delimited import Table
-from dpf.tables.gene_names import name_genes
-from dpf.tables.genes import describe_genes
+from dpf.tables.formats.classic import ClassicScreen, read_classic, recognises_classic, refuse_wells_table
+from dpf.tables.formats.columnar import table_from_frame
+from dpf.tables.formats.reading import CLASSIC, read_matrix, read_table, refuse_absent
+from dpf.tables.genes.names import name_genes
+from dpf.tables.genes.table import describe_genes
+from dpf.tables.joining.join import join_wells
+from dpf.tables.joining.well_tables import merge_tables
 from dpf.tables.matrix import Matrix, Orientation, orient
-from dpf.tables.merging import merge_tables
-from dpf.tables.reading import CLASSIC, read_matrix, read_table, refuse_absent
-from dpf.tables.roles import Identified, Roles, assign_roles
+from dpf.tables.roles.assign import Identified, Roles, assign_roles
 from dpf.tables.screen import Note, Screen, SourceFile
+from dpf.tables.text.wells_table import Table
 from dpf.tables.validate import check_screen
-from dpf.tables.wide import join_wells
 
 #: The column that well ids stand in while a file is its own wells table.
 OWN_IDS = "well_id_in_file"
@@ -49,7 +49,7 @@ def read_screen(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, fo
 def read_unchecked(
     sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None = None
 ) -> Screen:
-    """Read a screen as its files have it, for `dpf.tables.preparing` to judge.
+    """Read a screen as its files have it, for `dpf.tables.preparing.prepare` to judge.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def read_expression(
     Raises
     ------
     UsageError, DataError
-        As `read_matrix`, `dpf.tables.matrix.orient` and `dpf.tables.gene_names.name_genes`.
+        As `read_matrix`, `dpf.tables.matrix.orient` and `dpf.tables.genes.names.name_genes`.
     """
     matrix = read_matrix(path, format_name, layer)
     known = set(genes)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dpf import __version__
-from dpf.config import FORMAT
+from dpf.config.settings import FORMAT
 from dpf.errors import DataError, ProjectError, listed
 from dpf.files import atomic_path, canonical_json, sha256_file, sha256_text
 

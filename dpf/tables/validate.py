@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dpf.errors import DataError, DpfError, listed
+from dpf.errors import DataError, DpfError, count, listed
+from dpf.tables.roles.targets import raise_together
 from dpf.tables.screen import CANONICAL_COLUMNS, Note, Screen
-from dpf.tables.targets import raise_together
-from dpf.tables.wording import count
 
 _WELLS_AT_A_TIME = 256
 _SHOWN = 10

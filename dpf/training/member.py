@@ -18,39 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpf.config import TrainSettings
+from dpf.config.settings import TrainSettings
 from dpf.model.compiled import CompiledEncoder
 from dpf.model.dropout import Noise, Rows
 from dpf.model.losses import LossSums, TargetBatch, loss_sums, observed_counts, part_weights, well_losses
 from dpf.model.network import PerturbFormer, Prediction
-from dpf.training.device import Compute, PassMemory, memory_errors
-from dpf.training.distributed import Team
+from dpf.training.compute.device import Compute, PassMemory, gradient_scaler, memory_errors
+from dpf.training.data import MemberData
 from dpf.training.divergence import diverged
-from dpf.training.inference import empty_prediction
-from dpf.training.passes import passes
-from dpf.training.scaling import gradient_scaler
+from dpf.training.inference import empty_prediction, passes
+from dpf.training.parallel.team import Team
 from dpf.training.schedule import learning_rate
-
-
-@dataclass(frozen=True)
-class MemberData:
-    """One member's wells on the device: scaled expression (N, G), scaled targets, and which wells do what.
-
-    With a start, `start` is its part of every well's latent while the network trains (`dpf.training.start`), and
-    `groups` are the N wells' compounds as whole numbers.
-    """
-
-    expression: Tensor
-    targets: TargetBatch
-    train: Tensor  # indices of the training wells
-    validation: Tensor  # indices of the validation wells
-    start: Tensor | None = None  # (N, L)
-    groups: Tensor | None = None  # (N,)
-    names: tuple[str, ...] = ()  # the N wells' ids, for messages
-
-    def start_of(self, wells: Tensor) -> Tensor | None:
-        """The start's part of some wells' latents."""
-        return None if self.start is None else self.start[wells]
 
 
 @dataclass(frozen=True)
@@ -161,7 +139,9 @@ class MemberTraining:
         losses = torch.stack([train, validation.means()]).cpu()  # the epoch's one wait for the device
         totals = (losses * self.weights.cpu()).sum(1).tolist()
         if not all(map(math.isfinite, totals)):
-            raise diverged(self, before, totals)
+            raise diverged(
+                self.network, self.data, self.compute, self.settings.learning_rate, self.epoch + 1, before, totals
+            )
         self.epoch += 1
         self.check_agreement()
         is_best = totals[1] < self.best_total and self._beats_start(prediction)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dpf.model.dropout import Noise
 from dpf.model.losses import loss_sums
-from dpf.training.device import PassMemory, memory_errors
+from dpf.training.compute.device import PassMemory, memory_errors
 from dpf.training.member import MemberTraining
 
 

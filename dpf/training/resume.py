@@ -20,13 +20,13 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dpf import __version__
-from dpf.config import FORMAT
+from dpf.config.settings import FORMAT
 from dpf.errors import ModelError, listed
 from dpf.files import atomic_path, canonical_json
 from dpf.project.directory import previous_state
 from dpf.project.model_header import KEY, DamagedModelError, read_model_header
-from dpf.training.differences import differences
 from dpf.training.member import MemberTraining
+from dpf.training.parallel.differences import differences
 
 Weights = dict[str, Tensor]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dpf.config import TrainSettings
+from dpf.config.settings import TrainSettings
 
 #: The share that goes on, and how many times as many epochs it gets: one in three, three times.
 REDUCTION = 3

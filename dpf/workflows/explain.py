@@ -16,11 +16,11 @@ from dpf.model.checkpoint import TrainedModel, load_model
 from dpf.model.network import Prediction, TargetLayout
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
-from dpf.training.device import memory_errors, resolve_compute
-from dpf.workflows.gene_order import in_model_order
-from dpf.workflows.inputs import read_inputs
-from dpf.workflows.outputs import find_model
+from dpf.training.compute.device import memory_errors, resolve_compute
+from dpf.workflows.predict.gene_order import in_model_order
+from dpf.workflows.predict.outputs import find_model
 from dpf.workflows.progress import Progress, Silent
+from dpf.workflows.project.inputs import read_inputs
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ def _table(trained: TrainedModel, parts: list[GradientTimesInput]) -> pl.DataFra
 
 
 def _draw(path: Path, table: pl.DataFrame, target: str, members: int, top: int) -> tuple[Path, ...]:
+    from dpf.figures.drawing.style import save
     from dpf.figures.genes import top_genes
-    from dpf.figures.style import save
 
     figure = top_genes(
         table.get_column("gene").to_list(),

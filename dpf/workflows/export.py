@@ -15,13 +15,13 @@ from dpf.files import atomic_path
 from dpf.project.directory import Project
 from dpf.tables.storage import read_about, read_table
 from dpf.workflows.explain import explain_project
-from dpf.workflows.inputs import read_inputs
-from dpf.workflows.latent import latent_project
-from dpf.workflows.outputs import find_model
-from dpf.workflows.predict import calibration_digest, predict_project, shaping_settings
+from dpf.workflows.predict.latent import latent_project
+from dpf.workflows.predict.outputs import find_model
+from dpf.workflows.predict.predict import calibration_digest, predict_project, shaping_settings
 from dpf.workflows.progress import Progress, Silent
-from dpf.workflows.rank import rank_project
-from dpf.workflows.rank_choices import VERDICT_RULE
+from dpf.workflows.project.inputs import read_inputs
+from dpf.workflows.rank.choices import VERDICT_RULE
+from dpf.workflows.rank.rank import rank_project
 
 Layout = Literal["tables", "classic"]
 TableFormat = Literal["csv", "parquet", "h5ad"]

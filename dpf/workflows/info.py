@@ -17,12 +17,11 @@ from dpf.errors import DpfError
 from dpf.files import sha256_file
 from dpf.project.directory import ModelFolder, Project, ResultsFolder
 from dpf.project.model_header import read_model_header
-from dpf.tables.screen import Note, Screen, Targets
+from dpf.tables.screen import Note, Screen, Summary, Targets, summarise
 from dpf.tables.storage import inputs_fingerprint, read_about, read_table
-from dpf.tables.summary import Summary, summarise
-from dpf.workflows.model_papers import EVALUATED_ON, card_says, is_of_weights
-from dpf.workflows.rank_choices import VERDICT_RULE
-from dpf.workflows.stored_check import StoredCheck, stored_check
+from dpf.workflows.check.stored import StoredCheck, stored_check
+from dpf.workflows.project.papers import EVALUATED_ON, card_says, is_of_weights
+from dpf.workflows.rank.choices import VERDICT_RULE
 
 _RETRAINED = "the model has been trained again since"
 _CHANGED = "the inputs have changed since"

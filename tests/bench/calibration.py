@@ -2,8 +2,8 @@
 
     python -m tests.bench.calibration
 
-Prints Markdown tables, of latents as cross-validated members would give them (`tests.unit.ranked_screens`), without a
-training: hundreds of screens. `tests.bench.power` compares real representations of simulated expression.
+Prints Markdown tables, of latents as cross-validated members would give them (`tests.support.ranked_screens`), without
+a training: hundreds of screens. `tests.bench.power` compares real representations of simulated expression.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import binomtest, kruskal, kstest
 
-from dpf.analysis.compound_tail import extrapolated_p_values
-from dpf.analysis.member_medians import LEVEL
-from dpf.analysis.nulls import benjamini_hochberg, compound_p_values
-from dpf.workflows.rank_choices import RankChoices
-from dpf.workflows.rank_replicates import compare_replicates
-from tests.unit.ranked_screens import Planted, make_screen, run_planted
+from dpf.analysis.ranking.p_values import benjamini_hochberg, compound_p_values
+from dpf.analysis.ranking.standardise import LEVEL
+from dpf.analysis.ranking.tail import extrapolated_p_values
+from dpf.workflows.rank.choices import RankChoices
+from dpf.workflows.rank.replicates import compare_replicates
+from tests.support.ranked_screens import Planted, make_screen, run_planted
 
 FDR = 0.05
 Floats = np.ndarray

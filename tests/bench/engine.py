@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 from dpf.analysis.attribution import gradient_times_input
-from dpf.config import ComputeSettings, ModelSettings, TrainSettings
+from dpf.config.settings import ComputeSettings, ModelSettings, TrainSettings
 from dpf.model.losses import TargetBatch
 from dpf.model.network import TargetLayout, build_network
-from dpf.training.device import Compute, resolve_compute
+from dpf.training.compute.device import Compute, resolve_compute
+from dpf.training.data import MemberData
 from dpf.training.inference import predict_wells
-from dpf.training.member import MemberData, MemberTraining
+from dpf.training.member import MemberTraining
 from dpf.training.probe import process_peak_gib
 from tests.bench.plain import PlainFormer, plain_step
 from tests.bench.roofline import bytes_of, ceilings, operations, roofline

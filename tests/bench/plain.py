@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dpf.config import ModelSettings
+from dpf.config.settings import ModelSettings
 from dpf.model.network import TargetLayout
 
 

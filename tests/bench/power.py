@@ -3,7 +3,7 @@
     python -m tests.bench.power --screens 20             distances on expression and its principal components
     python -m tests.bench.power --screens 3 --trained    the same, and `dpf train --preset linear-start --folds 5`
 
-Prints a Markdown table. Every method ranks the same simulated screens (`dpf.tables.simulate`) with the ranking's own
+Prints a Markdown table. Every method ranks the same simulated screens (`dpf.simulate.screen`) with the ranking's own
 exchange null. The model learns three scores that follow the activation axis: what a compound does across that axis is
 planted too, and no score tells of it.
 """
@@ -22,19 +22,19 @@ from pathlib import Path
 
 import numpy as np
 
-from dpf.analysis.energy import energy_test
-from dpf.analysis.latent import latent_geometry
-from dpf.analysis.nulls import benjamini_hochberg, compound_p_values
-from dpf.config import PRESETS
-from dpf.tables.simulate import Simulation, SimulationDesign, simulate
-from dpf.workflows.compound_rows import compound_rows
-from dpf.workflows.initialise import create_demo
-from dpf.workflows.inputs import read_inputs
-from dpf.workflows.outputs import find_model, project_outputs
-from dpf.workflows.rank_choices import RankChoices
-from dpf.workflows.rank_tests import run_tests
-from dpf.workflows.ranked_wells import rank_wells
-from dpf.workflows.train import train_project
+from dpf.analysis.latent.distances import latent_geometry
+from dpf.analysis.ranking.energy import energy_test
+from dpf.analysis.ranking.p_values import benjamini_hochberg, compound_p_values
+from dpf.config.settings import PRESETS
+from dpf.simulate.screen import Simulation, SimulationDesign, simulate
+from dpf.workflows.predict.outputs import find_model, project_outputs
+from dpf.workflows.project.initialise import create_demo
+from dpf.workflows.project.inputs import read_inputs
+from dpf.workflows.rank.choices import RankChoices
+from dpf.workflows.rank.rows import compound_rows
+from dpf.workflows.rank.significance import run_tests
+from dpf.workflows.rank.wells import rank_wells
+from dpf.workflows.train.train import train_project
 from tests.bench.calibration import FDR, show
 
 COMPONENTS = 20

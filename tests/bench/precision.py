@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dpf.project.directory import open_project
-from dpf.workflows.train import train_project
+from dpf.workflows.train.train import train_project
 from tests.bench.engine import machine
 from tests.bench.program import dpf
 

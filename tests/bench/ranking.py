@@ -13,18 +13,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from dpf.config import LatentSettings
+from dpf.config.settings import LatentSettings
 from dpf.training.probe import process_peak_gib
-from dpf.workflows.compound_rows import compound_rows
-from dpf.workflows.inputs import Measured
 from dpf.workflows.progress import Silent
-from dpf.workflows.rank_choices import RankChoices
-from dpf.workflows.rank_replicates import compare_replicates
-from dpf.workflows.rank_table import ranking_table
-from dpf.workflows.rank_tests import run_tests
-from dpf.workflows.ranked_wells import rank_wells
-from dpf.workflows.signatures import compute_signatures
-from tests.unit.ranked_screens import Planted, make_screen
+from dpf.workflows.project.inputs import Measured
+from dpf.workflows.rank.choices import RankChoices
+from dpf.workflows.rank.replicates import compare_replicates
+from dpf.workflows.rank.rows import compound_rows
+from dpf.workflows.rank.signatures.compute import compute_signatures
+from dpf.workflows.rank.significance import run_tests
+from dpf.workflows.rank.table import ranking_table
+from dpf.workflows.rank.wells import rank_wells
+from tests.support.ranked_screens import Planted, make_screen
 
 GENES = 2541
 

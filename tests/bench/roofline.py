@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dpf.config import ModelSettings
-from dpf.model.native_attention import NativeAttention
-from dpf.training.device import Compute
+from dpf.config.settings import ModelSettings
+from dpf.model.native.attention import NativeAttention
+from dpf.training.compute.device import Compute
 
 #: Operations that make another view of the same memory, or none, and so move nothing.
 _VIEWS = ("view", "reshape", "transpose", "permute", "expand", "slice", "select", "unbind", "split", "unsqueeze",

@@ -60,8 +60,8 @@ def run(*words: object) -> str:
 def initialise(project: Path, name: str, data: Path) -> None:
     """Make the project of a screen."""
     if name == "interacting":
-        from dpf.tables.simulate import SimulationDesign, simulate
-        from dpf.workflows.initialise import create_demo
+        from dpf.simulate.screen import SimulationDesign, simulate
+        from dpf.workflows.project.initialise import create_demo
 
         design = SimulationDesign(wells=768, genes=300, compounds=364, controls=40, interaction=1.5)
         create_demo(project, simulate(design))

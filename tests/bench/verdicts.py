@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from dpf.config import PRESETS
+from dpf.config.settings import PRESETS
+from dpf.simulate.screen import Simulation, SimulationDesign, simulate
 from dpf.tables.screen import Targets
-from dpf.tables.simulate import Simulation, SimulationDesign, simulate
-from dpf.workflows.initialise import create_demo
-from dpf.workflows.rank import rank_project
-from dpf.workflows.train import train_project
+from dpf.workflows.project.initialise import create_demo
+from dpf.workflows.rank.rank import rank_project
+from dpf.workflows.train.train import train_project
 from tests.bench.calibration import FDR, show
 
 MODEL = ("train.folds=5", "model.width=64", "model.feed_forward=128", "compute.device='cpu'")

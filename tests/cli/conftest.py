@@ -154,7 +154,7 @@ def told(folded: Path, ok: Command) -> Command:
 def sketches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are composed and not rendered, which is most of their time; the projects above have real ones."""
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("dpf.figures.style._bytes", lambda _figure, _format: b"\x89PNG of a test")
+        monkeypatch.setattr("dpf.figures.drawing.style._bytes", lambda _figure, _format: b"\x89PNG of a test")
 
 
 @pytest.fixture

@@ -23,14 +23,14 @@ import polars as pl
 from dpf.project.directory import open_project
 from dpf.tables.screen import Note, Screen, SourceFile, Targets
 from dpf.workflows.explain import explain_project
-from dpf.workflows.initialise import create_project
-from dpf.workflows.latent import latent_project
-from dpf.workflows.new_wells import read_new_wells
-from dpf.workflows.predict import predict_project
-from dpf.workflows.predict_new import predict_new
+from dpf.workflows.predict.latent import latent_project
+from dpf.workflows.predict.new import predict_new
+from dpf.workflows.predict.new_wells import read_new_wells
+from dpf.workflows.predict.predict import predict_project
 from dpf.workflows.progress import Silent
-from dpf.workflows.rank import rank_project
-from dpf.workflows.train import train_project
+from dpf.workflows.project.initialise import create_project
+from dpf.workflows.rank.rank import rank_project
+from dpf.workflows.train.train import train_project
 
 COMPOUNDS = ["β-Alanine", "D-Glucono-1,5-lactone", "Adenine", "Urea", "Taurine", "L-Serine", "Inosine", "Choline"]
 GENES = ["CD69", "IL2", "IFNG", "TNF", "GZMB", "CCL3", "ACTB", "GAPDH", "LDHA", "MKI67", "SELL", "HLA-DRA|2"]

@@ -22,29 +22,42 @@ PACKAGE = REPOSITORY / "dpf"
 FILES = sorted(PACKAGE.rglob("*.py"))
 README = REPOSITORY / "README.md"
 
-#: A file imports only from layers to its left; those of one entry are siblings and know nothing of each other.
-ORDER = (
-    ("errors",),
-    ("files",),
-    ("config",),
-    ("config_file",),
-    ("config_file",),
-    ("project",),
-    ("tables",),
-    ("tensors",),
-    ("regression",),
-    ("model",),
-    ("training", "analysis", "figures"),
-    ("workflows",),
-    ("cli",),
-    ("__main__",),
-)
-RANK = {layer: rank for rank, layers in enumerate(ORDER) for layer in layers}
+#: Folder by folder, from left to right: a file or folder imports only from those to its left. Those that stand in one
+#: line, apart by commas, do not know of each other. Folders without a line hold files only, and no circle of imports.
+ORDERS = {
+    "dpf": "errors < files < config < project < tables < splits < regression < model < training, analysis, figures"
+    " < simulate < workflows < cli < __main__",
+    "dpf/tables": "storage, screen < matrix < text < genes, formats < roles < validate, joining < importing, preparing",
+    "dpf/training": "parallel, schedule < compute < data < divergence, inference, pretraining < initial_regression"
+    " < member < tuning, probe, resume",
+    "dpf/analysis": "latent < ranking < design, evaluation, signatures < layout, attribution",
+    "dpf/analysis/design": "item, wells < plates, target_redundancy, variance_explained, position < position_prediction"
+    " < context, controls < items < check",
+    "dpf/model": "dropout, initial_regression < encoder < induced, native < network < losses, compiled < checkpoint",
+    "dpf/figures": "drawing < ranking, volcano, latent_map, plates, genes, heatmap, reliability, scoreboard, loss_curve"
+    " < dose",
+    "dpf/workflows": "progress < project < predict, check, train < explain, rank, evaluate < info, export",
+    "dpf/workflows/rank": "choices, rows < wells, classes < significance, replicates, dose, figures, signatures"
+    " < table < rank",
+    "dpf/workflows/train": "history, targets, tensorboard, time_left < run < log, members < tuning < interrupted"
+    " < side_by_side < train",
+    "dpf/cli": "memory, display < session < options < commands < app",
+}
+LEFT_TO_RIGHT = {
+    folder: {name.strip(): rank for rank, names in enumerate(text.split("<")) for name in names.split(",")}
+    for folder, text in ORDERS.items()
+}
+MODULES = {
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES
+}
+MOST_ENTRIES = 12
 
 #: What each layer may import of what is installed; what is missing here has the standard library only.
 THIRD_PARTY = {
     "tables": {"polars", "pyarrow", "numpy", "scipy", "anndata", "pydeseq2", "h5py", "pandas", "fastexcel"},
-    "tensors": {"torch", "numpy"},
+    "config": set(),
+    "splits": {"numpy"},
+    "simulate": {"numpy", "polars"},
     "regression": {"numpy", "scipy", "threadpoolctl"},
     "model": {"torch", "safetensors", "numpy"},
     "training": {"torch", "safetensors", "numpy"},
@@ -78,8 +91,9 @@ def imports(tree: ast.AST, for_types: bool = False, in_function: bool = False) -
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: a relative import"
             module = node.module or ""
-            # `from dpf.cli import train` names a module; `from dpf.errors import DataError` does not: both count.
-            names = [f"{module}.{name.name}" for name in node.names] if module in {"dpf", "dpf.cli"} else [module]
+            # `from dpf.cli.commands import train` names a module; `from dpf.errors import DataError` does not.
+            names = [f"{module}.{name.name}" for name in node.names]
+            names = sorted({name if name in MODULES else module for name in names})
             yield from (Import(name, node.lineno, for_types, in_function) for name in names)
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             yield from imports(ast.Module(node.body, []), True, in_function)
@@ -102,21 +116,60 @@ def parsed(path: Path) -> list[Import]:
     return list(imports(ast.parse(path.read_text(encoding="utf-8"))))
 
 
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(path: Path, for_types: bool = True) -> Iterator[tuple[str, int]]:
+    """The modules of dpf that a file imports, and in which line."""
+    for found in parsed(path):
+        if found.for_types and not for_types:
+            continue
+        if found.module.split(".")[0] == "dpf":
+            assert found.module in MODULES, f"{name_of(path)}:{found.line} imports {found.module}, which is not there"
+            yield found.module, found.line
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_imports_point_left(path):
     """Imports for type checkers count as well: what a file's signatures name, its reader has to know."""
-    layer = layer_of(path)
-    if layer == "__init__":
-        assert parsed(path) == []
-        return
-    for found in parsed(path):
-        parts = found.module.split(".")
-        if parts[0] != "dpf" or parts[1:] in ([], ["__version__"]):
+    own = module_of(path).split(".")
+    for module, line in imported_modules(path):
+        other = module.split(".")
+        depth = next((i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b), min(len(own), len(other)))
+        folder = "/".join(own[:depth])
+        if folder not in LEFT_TO_RIGHT or depth >= min(len(own), len(other)):
             continue
-        other = parts[1]
-        assert other in RANK, f"{name_of(path)}:{found.line} imports {found.module}, which is of no layer"
-        allowed = other == layer or RANK[other] < RANK[layer]
-        assert allowed, f"{name_of(path)}:{found.line}: {layer} imports {found.module}, which is not to its left"
+        order, here, there = LEFT_TO_RIGHT[folder], own[depth], other[depth]
+        assert here in order, f"{folder}/{here} has no place in ORDERS"
+        assert there in order, f"{folder}/{there} has no place in ORDERS"
+        assert order[there] < order[here], f"{name_of(path)}:{line}: {here} imports {module}, which is not to its left"
+
+
+def test_every_folder_with_folders_has_an_order_of_imports():
+    folders = {path.parent.parent.relative_to(REPOSITORY).as_posix() for path in PACKAGE.rglob("__init__.py")} - {"."}
+    assert folders <= set(ORDERS), folders - set(ORDERS)
+    for folder, order in LEFT_TO_RIGHT.items():
+        there = {path.stem for path in (REPOSITORY / folder).iterdir() if not path.name.startswith("__init__")}
+        there -= {"py", "__pycache__"}
+        assert set(order) <= there, f"{folder}: {set(order) - there} of ORDERS is not there"
+
+
+def test_no_circle_of_imports():
+    edges = {module_of(path): {module for module, _ in imported_modules(path, for_types=False)} for path in FILES}
+    while ends := {module for module, others in edges.items() if not others & set(edges)}:
+        edges = {module: others for module, others in edges.items() if module not in ends}
+    assert not edges, f"these import each other in a circle, or what is in one: {sorted(edges)}"
+
+
+def test_a_folder_is_a_room():
+    """A newcomer reads a folder at a glance, and a file's name does not say its folder's again."""
+    for folder in {path.parent for path in FILES}:
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith("__") and entry.name != "py.typed"]
+        most = MOST_ENTRIES + 2 * (folder == PACKAGE)  # the layers themselves, and what lies under all of them
+        assert len(entries) <= most, f"{folder.relative_to(REPOSITORY)} has {len(entries)} entries"
+    for path in FILES:
+        assert not path.stem.startswith(f"{path.parent.name}_"), name_of(path)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -164,9 +217,8 @@ def test_the_oldest_versions_asked_for_are_those_of_the_session_that_tests_them(
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_files_are_short_and_hold_no_pickle(path):
+def test_files_hold_no_pickle_and_nothing_left_open(path):
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 330
     assert not re.search(r"\bTODO\b|\bFIXME\b", text)
     tree = ast.parse(text)
     forbidden = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}

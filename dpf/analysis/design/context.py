@@ -1,0 +1,91 @@
+"""What the parts of the design check share, computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpf.analysis.design.item import Verdict
+from dpf.analysis.design.plates import principal_components
+from dpf.analysis.design.wells import MISSING, Codes, DesignInput, Positions, compound_units, locate
+
+
+@dataclass(frozen=True)
+class Context:
+    """A design with its positions, compounds and principal components as numbers.
+
+    Attributes
+    ----------
+    units
+        The compound of each well, shape (N,); controls are each one of their own.
+    components, components_share
+        Principal components of the expression, shape (N, k), and their share of its variance; None without
+        expression that varies.
+    permutations
+        Rearrangements for each p-value.
+    """
+
+    design: DesignInput
+    positions: Positions
+    units: Codes
+    components: NDArray[np.float64] | None
+    components_share: float
+    permutations: int
+
+    @property
+    def is_control(self) -> NDArray[np.bool_]:
+        """Shape (N,)."""
+        return self.design.is_control
+
+    @property
+    def plate(self) -> Codes:
+        """The plate of each well, shape (N,)."""
+        return self.positions.codes["plate"]
+
+    @property
+    def plates_without_controls(self) -> list[str]:
+        """Plates with compounds and no control."""
+        names = self.positions.levels["plate"]
+        compounds, controls = (set(self.plate[part].tolist()) for part in (~self.is_control, self.is_control))
+        return [names[code] for code in sorted(compounds - controls - {MISSING})]
+
+
+def context(design: DesignInput, rng: np.random.Generator, permutations: int) -> Context:
+    """Compute what the parts share; `rng` starts the principal components' iteration."""
+    components, share = None, 0.0
+    if design.expression is not None:
+        components, share = principal_components(design.expression, rng)
+        if components.shape[1] == 0:  # no gene varies: no position can explain anything of it
+            components = None
+    return Context(design, locate(design), compound_units(design), components, share, permutations)
+
+
+@dataclass(frozen=True)
+class LayoutEffects:
+    """Whether position within the plate was seen to matter: what turns a weak layout into a wrong result.
+
+    Attributes
+    ----------
+    looked_at
+        Targets and expression for which an effect could have been seen.
+    affected
+        Those with one.
+    """
+
+    looked_at: tuple[str, ...]
+    affected: tuple[str, ...]
+
+    def judge(self, verdict: Verdict) -> Verdict:
+        """The verdict on a layout that could bias results: a failure is only a warning where position does nothing."""
+        return "warn" if verdict == "fail" and self.looked_at and not self.affected else verdict
+
+    @property
+    def text(self) -> str:
+        """A sentence on it."""
+        if not self.looked_at:
+            return "Whether position has an effect could not be seen."
+        if not self.affected:
+            return "No effect of position was seen."
+        return f"Position has an effect on {', '.join(self.affected)}."

@@ -1,0 +1,210 @@
+"""What a signature is about: over-representation, univariate linear model, connectivity to a query signature."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dpf.analysis.ranking.p_values import benjamini_hochberg
+from dpf.errors import DataError
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+#: Sets with fewer measured genes than this are listed but not tested.
+MIN_SIZE = 3
+
+
+@dataclass(frozen=True)
+class MeasuredSets:
+    """Gene sets cut down to the genes that were measured.
+
+    Attributes
+    ----------
+    names
+        S names.
+    member
+        (S, G) bool.
+    given
+        (S,) how many (distinct) genes each set names.
+    unknown
+        How many distinct genes of all sets were not measured.
+    """
+
+    names: tuple[str, ...]
+    member: NDArray[np.bool_]
+    given: Codes
+    unknown: int
+
+    @property
+    def size(self) -> Codes:
+        """(S,) measured genes of each set."""
+        return np.asarray(self.member.sum(axis=1), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Enrichment:
+    """One test for each compound and set: (C, S) arrays; NaN where a set is too small (or the whole background).
+
+    Attributes
+    ----------
+    score
+        Over-representation: fold over expectation. Univariate linear model: t of the slope.
+    p
+        Over-representation: one-sided, hypergeometric. Univariate linear model: two-sided.
+    q
+        Benjamini–Hochberg over all sets *and* compounds together.
+    overlap
+        (C, S) genes both in the list and in the set; None for the linear model.
+    """
+
+    score: Floats
+    p: Floats
+    q: Floats
+    overlap: Codes | None = None
+
+
+def measure_sets(sets: Mapping[str, Collection[str]], genes: Sequence[str]) -> MeasuredSets:
+    """Match sets to the measured genes by name, exactly as written.
+
+    Raises
+    ------
+    DataError
+        No sets, or no gene of any of them was measured (another naming scheme).
+    """
+    index = {gene: column for column, gene in enumerate(genes)}
+    member = np.zeros((len(sets), len(genes)), dtype=bool)
+    for row, named in enumerate(sets.values()):
+        member[row, [index[gene] for gene in named if gene in index]] = True
+    everything = {gene for named in sets.values() for gene in named}
+    if not member.any():
+        raise DataError(
+            "no gene of the gene sets was measured",
+            where=f"{len(sets):,} gene sets",
+            found=f"e.g. {', '.join(sorted(everything)[:3]) or 'no genes at all'}",
+            expected=f"names as in the screen, e.g. {', '.join(genes[:3])}",
+            hint="use gene sets in the same naming scheme (symbols or Ensembl ids) and species as the screen",
+        )
+    given = np.array([len(set(named)) for named in sets.values()], dtype=np.int64)
+    return MeasuredSets(tuple(sets), member, given, len(everything - set(genes)))
+
+
+def over_representation(lists: ArrayLike, sets: MeasuredSets, min_size: int = MIN_SIZE) -> Enrichment:
+    """Hypergeometric test of each gene list against each set, with *the measured genes as background*.
+
+    p = P(X ≥ k), X the overlap of n genes drawn from the G measured ones of which K are in the set. The background
+    is not the genome: a gene that was not measured could not have been found.
+
+    Parameters
+    ----------
+    lists
+        (C, G) bool: e.g. the up list of each compound. An empty list is not tested (NaN).
+    sets
+        From `measure_sets`. The same function serves classes of compounds: compounds in place of genes.
+    min_size
+        Sets with fewer measured genes are not tested.
+    """
+    from scipy.stats import hypergeom  # imported here: it costs more than the rest of this module
+
+    chosen = np.asarray(lists, dtype=bool)
+    total = chosen.shape[1]
+    overlap = chosen.astype(np.float64) @ sets.member.T.astype(np.float64)
+    drawn, size = chosen.sum(axis=1)[:, None], sets.size[None, :]
+    tested = (drawn > 0) & (size >= min_size) & (size < total)
+    expected = np.where(tested, drawn * size / total, np.nan)
+    p = np.where(tested, hypergeom.sf(overlap - 1, total, np.where(tested, size, 1), np.maximum(drawn, 1)), np.nan)
+    return Enrichment(overlap / expected, p, benjamini_hochberg(p), np.rint(overlap).astype(np.int64))
+
+
+def univariate_linear_model(statistics: ArrayLike, weights: ArrayLike, min_size: int = MIN_SIZE) -> Enrichment:
+    """T of the slope of the gene statistics on a set's weights, over all measured genes, df = G − 2 (decoupler's ULM).
+
+    t = r·√(df/(1 − r²)), r the correlation over genes. Genes are taken as independent, which they are not: p-values
+    are too small for sets of correlated genes, and serve to rank.
+
+    Parameters
+    ----------
+    statistics
+        (C, G), e.g. moderated t.
+    weights
+        (S, G): 0 outside the set; `MeasuredSets.member` for unweighted sets.
+    min_size
+        Sets with fewer genes of non-zero weight are not tested.
+    """
+    from dpf.analysis.signatures.moderated_t import two_sided_p
+
+    y, w = np.asarray(statistics, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    freedom = y.shape[1] - 2
+    a, b = y - y.mean(axis=1, keepdims=True), w - w.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1)[None, :]
+    tested = (length > 0) & ((w != 0).sum(axis=1) >= min_size)[None, :]
+    r = np.clip(np.divide(a @ b.T, length, out=np.full(length.shape, np.nan), where=tested), -1, 1)
+    # A perfect correlation has an infinite t; np.divide gives it without a warning.
+    root = np.sqrt(1 - r**2)
+    t = np.divide(r * np.sqrt(freedom), root, out=np.copysign(np.full(r.shape, np.inf), r), where=~(root == 0))
+    p = two_sided_p(t, freedom)
+    return Enrichment(t, p, benjamini_hochberg(p))
+
+
+def enrichment_score(signature: ArrayLike, members: ArrayLike) -> float:
+    """Weighted running-sum statistic of a gene set along a signature, in [−1, 1]; positive: at the top.
+
+    Down the genes in falling order of their values, a member adds |value|/Σ|values of members|, any other gene
+    subtracts 1/(G − n); the score is the largest deviation from 0 (Subramanian et al. 2005, weight 1). NaN for
+    no members, nothing but members, or members that are all 0. Genes of equal value count in the order given.
+
+    Parameters
+    ----------
+    signature
+        (G,), e.g. moderated t.
+    members
+        (G,) bool.
+    """
+    values, member = np.asarray(signature, dtype=np.float64), np.asarray(members, dtype=bool)
+    order = np.argsort(-values, kind="stable")
+    hit, weight = member[order], np.abs(values[order])
+    total, misses = float(weight[hit].sum()), int((~hit).sum())
+    if total == 0 or misses == 0:
+        return float("nan")
+    running = np.cumsum(np.where(hit, weight / total, -1.0 / misses))
+    return float(running[np.argmax(np.abs(running))])
+
+
+def connectivity(signatures: ArrayLike, up: ArrayLike, down: ArrayLike) -> Floats:
+    """Weighted connectivity score of each signature to a query of up and down genes, (C,) in [−1, 1].
+
+    WTCS = (ES_up − ES_down)/2 where the two differ in sign, else 0 (Subramanian et al. 2017). 1: the compound does
+    what the query does; −1: the opposite. A query with one side only takes that side's score.
+
+    Parameters
+    ----------
+    signatures
+        (C, G).
+    up, down
+        (G,) bool, measured genes of the query; disjoint, not both empty.
+
+    Raises
+    ------
+    DataError
+        The query has no measured gene, or a gene on both sides.
+    """
+    rising, falling = np.asarray(up, dtype=bool), np.asarray(down, dtype=bool)
+    if (rising & falling).any() or not (rising | falling).any():
+        raise DataError(
+            "the query signature cannot be used",
+            where="the query's up and down genes",
+            found=f"{rising.sum()} up, {falling.sum()} down, {(rising & falling).sum()} in both",
+            expected="measured genes, each on one side",
+            hint="use the naming scheme of the screen, and list no gene twice",
+        )
+    scores = []
+    for row in np.asarray(signatures, dtype=np.float64):
+        if not (rising.any() and falling.any()):
+            scores.append(enrichment_score(row, rising) if rising.any() else -enrichment_score(row, falling))
+            continue
+        first, second = enrichment_score(row, rising), enrichment_score(row, falling)
+        scores.append(0.0 if first * second > 0 else (first - second) / 2)
+    return np.array(scores, dtype=np.float64)

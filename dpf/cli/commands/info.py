@@ -1,0 +1,98 @@
+"""`dpf info`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpf.cli.display.summaries import summary_lines
+from dpf.cli.options import ProjectArgument, SetOption, TextFormat, TextFormatOption
+from dpf.cli.session import OutputFormat, Session, session
+from dpf.errors import listed
+
+if TYPE_CHECKING:
+    from dpf.config.settings import Settings
+    from dpf.workflows.info import DivergedInfo, ProjectInfo, RunInfo
+
+
+def command(
+    project: ProjectArgument,
+    settings: Annotated[bool, typer.Option("--settings", help="Show every setting with its meaning instead.")] = False,
+    set_: SetOption = None,
+    output: TextFormatOption = TextFormat.table,
+) -> None:
+    """What is in a project: wells, targets, models with their metrics, results and whether they are stale."""
+    with session("info", OutputFormat(output.value)) as run:
+        from dpf.config.toml import template
+        from dpf.project.directory import open_project
+        from dpf.workflows.info import project_info
+
+        opened = open_project(project, set_ or [])
+        if settings:
+            _show_settings(run, opened.settings, template(opened.settings))
+            return
+        found = project_info(opened)
+        if run.format is OutputFormat.json:
+            run.envelope(asdict(found))
+        else:
+            from dpf.workflows.check.stored import design_lines
+
+            typer.echo("\n".join(_lines(found, design_lines(found.design, project))))
+
+
+def _show_settings(run: Session, settings: Settings, text: str) -> None:
+    if run.format is OutputFormat.json:
+        run.envelope(settings.as_dict())
+    else:
+        typer.echo(text)
+
+
+def _lines(found: ProjectInfo, design: list[str]) -> list[str]:
+    lines = [f"project  {found.path}", *summary_lines(found.summary), *design]
+    for model in found.models:
+        lines.append(f"model    {model.name}: {model.members} member(s), {model.genes:,} genes, {model.mib:.1f} MiB, ")
+        lines[-1] += f"trained on {model.device} in {model.precision}"
+        lines[-1] += "; STALE: the inputs have changed since" if model.stale else ""
+        lines[-1] += "; an interrupted run waits (--resume)" if model.interrupted else ""
+        for row in model.metrics.get("members", []):
+            numbers = [
+                f"{key.removeprefix('validation_')} {value:.3f}"
+                for key, value in row.items()
+                if key.startswith("validation_") and value is not None
+            ]
+            lines.append(f"  member {row['member']}: best epoch {row['best_epoch']}; validation {', '.join(numbers)}")
+    lines += [_run_line(run) for run in found.runs]
+    lines += [
+        f"run      {name}: interrupted before its first epoch had ended; --resume goes on" for name in found.waiting
+    ]
+    lines += [_diverged_line(diverged) for diverged in found.diverged]
+    if not found.models and not found.runs and not found.waiting:
+        lines.append(f"model    none yet; train one: dpf train {found.path}")
+    lines += [f"result   {r.path}{f'  STALE: {r.stale}' if r.stale else ''}" for r in found.results]
+    return [*lines, *(f"PROBLEM  {problem}" for problem in found.problems)]
+
+
+def _run_line(run: RunInfo) -> str:
+    text = f"run      {run.model}: not finished; "
+    if run.at:
+        text += f"members 0-{run.members - 1} side by side, at epochs {listed(run.at, 20)} of {run.epochs}, "
+    else:
+        text += f"member {run.member} of 0-{run.members - 1}, " if run.members > 1 else ""
+        text += f"epoch {run.epoch} of {run.epochs}, validation total {run.validation_total:.3f}, "
+    text += _ago(run.seconds_ago)
+    return text + ("; if it was interrupted, --resume goes on" if run.resumable else "")
+
+
+def _diverged_line(found: DivergedInfo) -> str:
+    text = f"diverged {found.path}: the loss stopped being a number"
+    text += f" in {found.where}" if found.where else ""
+    text += f", {_ago(found.seconds_ago)}; holds the best weights before (epoch {listed(found.best_epochs)})"
+    return text + ("; STALE: the inputs have changed since" if found.stale else "")
+
+
+def _ago(seconds: float) -> str:
+    from dpf.workflows.train.time_left import duration
+
+    return f"{duration(seconds)} ago"

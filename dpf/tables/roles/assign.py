@@ -1,0 +1,243 @@
+"""What the columns of a wells table mean: the user's words and the headings become the canonical wells table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import polars as pl
+
+from dpf.errors import DataError, listed
+from dpf.tables.genes.names import DuplicateGenes
+from dpf.tables.matrix import Orientation
+from dpf.tables.roles.controls import DEFAULT_CONTROL, find_controls, read_compounds
+from dpf.tables.roles.headings import find_column, guess_columns
+from dpf.tables.roles.positions import read_concentrations, read_groups, read_plates, read_positions, shared_positions
+from dpf.tables.roles.targets import read_targets
+from dpf.tables.screen import CANONICAL_COLUMNS, Note, Targets
+from dpf.tables.text.cells import as_numbers, is_missing, typed
+from dpf.tables.text.wells_table import Table
+
+#: Headings under which compounds stand, the likeliest first (`dpf.tables.roles.headings.guess_columns`).
+COMPOUND_HEADINGS = (
+    r"compound",
+    r"compound[ _.]?name",
+    r"drug([ _.]?name)?",
+    r"pert[ _.]?iname",
+    r"treatment([ _.]?(name|1))?",
+    r"metabolite([ _.]?name)?",
+    r"compound[ _.]?id",
+    r"(perturbation|perturbagen|molecule|substance|inhibitor)([ _.]?(name|id))?",
+    r"pert[ _.]?id",
+)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What a user says about their tables; what is None or empty is found by name, and noted.
+
+    Attributes
+    ----------
+    compound_column, well_column, plate_column, concentration_column
+        Headings of the wells table.
+    controls
+        Compounds that are controls, in any case; none means DMSO.
+    scores, label, activation
+        Headings of the targets.
+    positive
+        The value of the label that is 1.
+    orientation
+        Which side of the expression table holds the wells.
+    well_pattern
+        How to read plate, row and column from a well's name; see `dpf.tables.roles.well_names`.
+    duplicate_genes
+        What to do with gene names that appear more than once.
+    layer
+        The layer of an h5ad file; None means ``X``.
+    targets_follow
+        The targets are made after the import (gene-set scores), so none need be named here.
+    """
+
+    compound_column: str | None = None
+    controls: tuple[str, ...] = ()
+    well_column: str | None = None
+    plate_column: str | None = None
+    concentration_column: str | None = None
+    scores: tuple[str, ...] = ()
+    label: str | None = None
+    positive: str | None = None
+    activation: str | None = None
+    orientation: Orientation | None = None
+    well_pattern: str | None = None
+    duplicate_genes: DuplicateGenes = "rename"
+    layer: str | None = None
+    targets_follow: bool = False
+
+
+class Identified(NamedTuple):
+    """Wells that are known by name: unique ids, names as in their file, and the file each came from (if several)."""
+
+    well_ids: list[str]
+    local_ids: list[str]
+    plates: list[str] | None
+    columns: tuple[str, ...]
+
+
+def assign_roles(table: Table, wells: Identified, roles: Roles) -> tuple[pl.DataFrame, Targets, tuple[Note, ...]]:
+    """The canonical wells table: `CANONICAL_COLUMNS` that are known, then the targets, then the user's own columns.
+
+    A column that a canonical one was read from stays under its own heading where that is another. A column of the
+    user's that has a canonical name and another meaning is called ``<name>_original``.
+
+    Parameters
+    ----------
+    table
+        N rows.
+    wells
+        Who they are.
+    roles
+        What the user said.
+
+    Raises
+    ------
+    UsageError, DataError
+        A column named is not there or does not hold what its role needs; there is no compound, control or target.
+    """
+    if not (roles.scores or roles.label or roles.activation or roles.targets_follow):
+        raise _no_targets(table)
+    columns, targets, notes = read_targets(table, roles.scores, roles.label, roles.activation, roles.positive)
+    taken = [*wells.columns, *targets.columns]
+    compound_column, compound_notes = _compound_column(table, roles.compound_column, taken)
+    compounds, spelling_notes = read_compounds(table, compound_column)
+    is_control, control_notes, control_column = _controls(table, compounds, compound_column, roles)
+    canonical, sources, place_notes = _places(table, wells, roles, [*taken, compound_column])
+    canonical |= {
+        "well_id": pl.Series("well_id", wells.well_ids, dtype=pl.String),
+        "compound": pl.Series("compound", compounds, dtype=pl.String),
+        "is_control": pl.Series("is_control", is_control, dtype=pl.Boolean),
+    }
+    sources |= {"compound": compound_column, "is_control": control_column}
+    sources["well_id"] = wells.columns[0] if wells.well_ids == wells.local_ids and len(wells.columns) == 1 else None
+    frame, targets, clash_notes = _assembled(table, canonical, sources, columns, targets)
+    every = (*notes, *compound_notes, *spelling_notes, *control_notes, *place_notes, *clash_notes)
+    return frame, targets, every
+
+
+def _no_targets(table: Table) -> DataError:
+    candidates = []
+    for name in table.frame.columns:
+        numbers = as_numbers(table.frame.get_column(name))
+        if numbers is not None and numbers.drop_nulls().n_unique() > 1:
+            candidates.append(name)
+    return DataError(
+        "nothing is named for the model to learn",
+        where=table.name,
+        found=f"columns of numbers: {listed(candidates, 20)}" if candidates else "no column of numbers",
+        expected="at least one of --scores, --label, --activation",
+        hint="for example --scores " + ",".join(candidates[-2:])
+        if candidates
+        else "add a measured score to the wells table, or compute one from genes with --signature",
+    )
+
+
+def _compound_column(table: Table, named: str | None, taken: Sequence[str]) -> tuple[str, tuple[Note, ...]]:
+    if named is not None:
+        return find_column(table, named, "--compound-column"), ()
+    guesses = [name for name in guess_columns(table, COMPOUND_HEADINGS) if name not in taken]
+    if not guesses:
+        raise DataError(
+            "no column of the wells table looks like the compound",
+            where=table.name,
+            found=f"columns {listed(table.frame.columns, 20)}",
+            expected="a column such as compound, drug or treatment",
+            hint="name it with --compound-column",
+        )
+    others = f"; {listed(guesses[1:])} could be it too (--compound-column)" if guesses[1:] else ""
+    notes = (Note("info", f"compound is column {guesses[0]}{others}"),) if guesses != ["compound"] else ()
+    return guesses[0], notes
+
+
+def _controls(
+    table: Table, compounds: list[str], compound_column: str, roles: Roles
+) -> tuple[list[bool], tuple[Note, ...], str | None]:
+    """Control wells by name; by an `is_control` column where there is one and the user names no control."""
+    if not roles.controls and "is_control" in table.frame.columns:
+        texts = [text.casefold() for text in table.texts("is_control")]
+        if set(texts) <= {"true", "false", "0", "1"} and set(texts) & {"true", "1"}:
+            return (
+                [text in {"true", "1"} for text in texts],
+                (Note("info", "controls are column is_control"),),
+                "is_control",
+            )
+    is_control, notes = find_controls(compounds, roles.controls, f"{table.name}, column {compound_column}")
+    if not roles.controls:
+        notes = (Note("info", f"controls are the wells of {DEFAULT_CONTROL}"), *notes)
+    return is_control, notes, None
+
+
+def _places(
+    table: Table, wells: Identified, roles: Roles, taken: Sequence[str]
+) -> tuple[dict[str, pl.Series], dict[str, str | None], list[Note]]:
+    """Plate, row, column, concentration, cluster and batch, where known, and the columns they were read from."""
+    canonical: dict[str, pl.Series] = {}
+    sources: dict[str, str | None] = {}
+    notes: list[Note] = []
+    positions = read_positions(table, wells.local_ids, wells.plates, roles.well_pattern, taken)
+    readings = {
+        "plate": read_plates(table, roles.plate_column, taken),
+        "concentration": read_concentrations(table, wells.well_ids, roles.concentration_column, taken),
+        "cluster": read_groups(table, "cluster", taken),
+        "batch": read_groups(table, "batch", taken),
+    }
+    for name, (column, source, column_notes) in readings.items():
+        notes += column_notes
+        if column is not None:
+            canonical[name], sources[name] = column, source
+    if "plate" not in canonical and wells.plates is not None:
+        canonical["plate"] = pl.Series("plate", wells.plates, dtype=pl.String)
+        notes.append(Note("info", f"one plate a file: {listed(list(dict.fromkeys(wells.plates)))}"))
+    elif "plate" not in canonical and "plate" in positions.columns:
+        names = positions.columns["plate"].unique().sort().to_list()
+        notes.append(Note("info", f"plates were read from the well ids: {listed(names)}"))
+    canonical = {**positions.columns, **canonical}
+    shared = shared_positions(canonical)
+    return canonical, {**sources, **positions.sources}, [*notes, *positions.notes, *shared]
+
+
+def _assembled(
+    table: Table,
+    canonical: dict[str, pl.Series],
+    sources: dict[str, str | None],
+    target_columns: Sequence[pl.Series],
+    targets: Targets,
+) -> tuple[pl.DataFrame, Targets, list[Note]]:
+    notes: list[Note] = []
+    new_names: dict[str, str] = {}
+    for name in table.frame.columns:
+        if name in CANONICAL_COLUMNS and sources.get(name) != name:
+            new_names[name] = f"{name}_original"
+            notes.append(Note("info", f"column {name} of the wells table is called {name}_original here"))
+    as_names = set(sources.values())
+    wanted = {column.name: column for column in target_columns}
+    columns = [canonical[name] for name in CANONICAL_COLUMNS if name in canonical]
+    own: list[pl.Series] = []
+    for name in table.frame.columns:
+        if name in wanted or (name in CANONICAL_COLUMNS and name not in new_names):
+            continue
+        raw = table.frame.get_column(name)
+        column = typed(raw, table.comma_separated) if name not in as_names else _text(raw)
+        own.append(column.alias(new_names.get(name, name)))
+    columns += [column.alias(new_names.get(column.name, column.name)) for column in target_columns]
+    named = Targets(
+        tuple(new_names.get(name, name) for name in targets.scores),
+        new_names.get(targets.label or "", targets.label),
+        new_names.get(targets.activation or "", targets.activation),
+    )
+    return pl.DataFrame([*columns, *own]), named, notes
+
+
+def _text(raw: pl.Series) -> pl.Series:
+    return pl.Series(
+        raw.name, [None if is_missing(text) and not text.strip() else text for text in raw], dtype=pl.String
+    )

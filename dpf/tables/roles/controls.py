@@ -1,0 +1,130 @@
+"""Compounds and controls: which wells are controls, and which spellings should make a user look twice."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from dpf.errors import DataError, count, listed
+from dpf.tables.screen import Note
+from dpf.tables.text.cells import is_missing_name
+from dpf.tables.text.wells_table import Table
+
+#: The control where the user names none.
+DEFAULT_CONTROL = "DMSO"
+
+_LIKE_CONTROLS = ("dmso", "vehicle", "control", "untreated", "mock")
+
+
+def _key(name: str) -> str:
+    """The same for names that differ in case, surrounding space or the encoding of a letter only."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
+def read_compounds(table: Table, column: str) -> tuple[list[str], tuple[Note, ...]]:
+    """The compound of every well, surrounding space stripped, and a warning about names that differ in case only.
+
+    Names that differ in case stay apart: only the user knows whether they are one compound.
+
+    Raises
+    ------
+    DataError
+        A well has no compound.
+    """
+    raw = table.frame.get_column(column).to_list()
+    nameless = [place for place, text in zip(table.places, raw, strict=True) if is_missing_name(text)]
+    if nameless:
+        raise DataError(
+            "wells have no compound",
+            where=f"{table.name}, column {column}",
+            found=f"{len(nameless):,} empty cells: {listed([place.rsplit(', ', 1)[-1] for place in nameless])}",
+            expected="a name in every well",
+            hint="write what is in them (empty, medium), or take these rows out of the wells table",
+        )
+    compounds = [text.strip() for text in raw]
+    notes = []
+    stripped = sorted({text for text in raw if text != text.strip()})
+    if stripped:
+        shown = listed([repr(text) for text in stripped], 5)
+        text = f"surrounding space was taken off {count(len(stripped), 'compound name')}: {shown}"
+        notes.append(Note("info", text))
+    several = spelled_in_several_ways(compounds)
+    if several:
+        text = f"{count(len(several), 'compound')} spelled in several ways, kept apart: {listed(several, 20)}"
+        notes.append(Note("warning", text))
+    return compounds, tuple(notes)
+
+
+def spelled_in_several_ways(compounds: Sequence[str]) -> list[str]:
+    """Names that differ in case, surrounding space or the encoding of a letter only, with counts: ``A (2) / a (1)``."""
+    spellings: dict[str, Counter[str]] = defaultdict(Counter)
+    for name in compounds:
+        spellings[_key(name)][name] += 1
+    return [_counted(counts.most_common()) for counts in spellings.values() if len(counts) > 1]
+
+
+def _counted(spellings: Sequence[tuple[str, int]]) -> str:
+    return " / ".join(f"{name} ({times})" for name, times in spellings)
+
+
+def find_controls(compounds: Sequence[str], controls: Sequence[str], where: str) -> tuple[list[bool], tuple[Note, ...]]:
+    """Which wells are controls: their compound is one of `controls`, whatever its case.
+
+    Parameters
+    ----------
+    compounds
+        The compound of each of N wells.
+    controls
+        Names the user gave; none means DMSO.
+    where
+        File and column, for errors.
+
+    Returns
+    -------
+    is_control, notes
+        N truth values; warnings about compounds that look like controls and were not taken, and about controls that
+        are spelled in several ways.
+
+    Raises
+    ------
+    DataError
+        No well holds one of the controls.
+    """
+    wanted = {_key(name): name for name in controls or (DEFAULT_CONTROL,)}
+    counts = Counter(compounds)
+    present = {_key(name) for name in counts}
+    absent = [name for key, name in wanted.items() if key not in present]
+    if absent:
+        raise _no_control(absent, counts, where)
+    is_control = [_key(name) in wanted for name in compounds]
+    notes = []
+    taken = [name for name, control in zip(compounds, is_control, strict=True) if control]
+    if several := spelled_in_several_ways(taken):
+        notes.append(Note("warning", f"spelled in several ways, all taken as controls: {listed(several)}"))
+    alike = [(name, n) for name, n in counts.most_common() if _key(name) not in wanted and _looks_like_control(name)]
+    if alike:
+        text = f"not taken as controls, though they look like it: {listed([f'{name} ({n})' for name, n in alike])}"
+        notes.append(Note("warning", text))
+    if sum(is_control) == 1:
+        notes.append(Note("warning", "there is one control well only: how much controls vary cannot be known"))
+    return is_control, tuple(notes)
+
+
+def _looks_like_control(name: str) -> bool:
+    return any(word in _key(name) for word in _LIKE_CONTROLS)
+
+
+def _no_control(absent: Sequence[str], counts: Counter[str], where: str) -> DataError:
+    alike = [name for name in counts if _looks_like_control(name)]
+    near = [match for name in absent for match in difflib.get_close_matches(name, list(counts), n=2)]
+    common = [f"{name} ({times})" for name, times in counts.most_common(10)]
+    candidates = list(dict.fromkeys([*alike, *near])) or [counts.most_common(1)[0][0]]
+    return DataError(
+        f"no well holds the control {listed(absent)}",
+        where=where,
+        found=f"{len(counts):,} compounds, the commonest: {', '.join(common)}",
+        expected="control wells",
+        hint=f"name the control: --control {' --control '.join(repr(name) for name in candidates[:3])}",
+    )

@@ -1,0 +1,200 @@
+"""Tables of text, as people really have them: gzip or not, in any encoding, line end and delimiter."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpf.errors import DataError
+from dpf.tables.screen import Note
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_LARGEST_EXACT = 2**24  # every integer up to here is a float32
+
+
+@contextmanager
+def open_unpacked(path: Path) -> Iterator[io.BufferedReader]:
+    """Yield the bytes of `path`, through gzip where they begin as gzip does; the file's name decides nothing.
+
+    Raises
+    ------
+    DataError
+        The file is missing or unreadable, or its gzip data end early or are damaged. Also raised for these when
+        they show only while the caller reads.
+    """
+    try:
+        with path.open("rb") as raw:
+            packed = raw.peek(2)[:2] == _GZIP_MAGIC
+            yield io.BufferedReader(gzip.GzipFile(fileobj=raw)) if packed else raw
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            "a gzip file ends early or is damaged",
+            where=path,
+            found=error,
+            expected="a whole gzip file",
+            hint=f"copy or download it again, and compare checksums; `gzip -t {path.name}` tests it",
+        ) from error
+    except OSError as error:
+        raise DataError("cannot read a file", where=path, found=error.strerror or error) from error
+
+
+def decode(data: bytes, path: Path) -> tuple[str, tuple[Note, ...]]:
+    """Text from `data`: UTF-8 with or without its mark, else Latin-1, which is noted."""
+    try:
+        return data.decode("utf-8-sig"), ()
+    except UnicodeDecodeError:
+        text = f"{path.name} is not UTF-8; its names were read as Latin-1: check those with accents or Greek letters"
+        return data.decode("latin-1"), (Note("warning", text),)
+
+
+def rounded_in_float32(values: NDArray[np.generic]) -> int:
+    """How many of `values` lie beyond 16,777,216 in size and are changed by float32, which has 24 bits."""
+    large = values[np.abs(values) > _LARGEST_EXACT].astype(np.float64)
+    return int(np.count_nonzero(large.astype(np.float32) != large))
+
+
+def rounding_note(rounded: int) -> tuple[Note, ...]:
+    """The warning for `rounded` values beyond 16,777,216; none where there are none."""
+    text = f"{rounded:,} values beyond {_LARGEST_EXACT:,} were rounded to the 24 bits of float32"
+    return (Note("warning", text),) if rounded else ()
+
+
+T = TypeVar("T")
+
+DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon"}
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def unpacked_head(path: Path, size: int = 4096) -> bytes:
+    """The first bytes of a file, unpacked if they are gzip.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read.
+    """
+    with open_unpacked(path) as stream:
+        return stream.read(size)
+
+
+def parse_text(path: Path, parse: Callable[[TextIO], T]) -> tuple[T, tuple[Note, ...]]:
+    r"""What `parse` makes of the text of a file, and what was odd about the file.
+
+    UTF-8 with or without its mark, UTF-16 with its mark, else Latin-1, which is noted: Latin-1 fits any bytes, so it
+    is the last resort. Line ends reach `parse` as ``\n``. When the text turns out not to be UTF-8, `parse` is called
+    again from the start.
+
+    Raises
+    ------
+    DataError
+        The file is missing, cut short, or no text.
+    """
+    head = unpacked_head(path)
+    notes = list(_packing_notes(path))
+    if head[:2] in _UTF16_MARKS:
+        notes.append(Note("info", f"{path.name} is UTF-16 text"))
+        return _parse_as(path, "utf-16", parse), tuple(notes)
+    if b"\0" in head:
+        raise DataError(
+            "not a table of text",
+            where=path,
+            found="binary content",
+            expected="comma-, tab- or semicolon-separated text",
+            hint="export the table as CSV or Parquet",
+        )
+    try:
+        return _parse_as(path, "utf-8-sig", parse), tuple(notes)
+    except UnicodeDecodeError as error:
+        broken = error.object[error.start : error.start + 1].hex()
+        notes.append(
+            Note("warning", f"{path.name} is not UTF-8 (byte 0x{broken}): read as Latin-1; check accents and Greek")
+        )
+        return _parse_as(path, "latin-1", parse), tuple(notes)
+
+
+def _parse_as(path: Path, encoding: str, parse: Callable[[TextIO], T]) -> T:
+    with open_unpacked(path) as stream, io.TextIOWrapper(stream, encoding=encoding, newline=None) as text:
+        return parse(text)
+
+
+def _packing_notes(path: Path) -> list[Note]:
+    with path.open("rb") as stream:
+        is_gzip = stream.read(2) == _GZIP_MAGIC
+    named_gzip = path.suffix.lower() == ".gz"
+    if named_gzip and not is_gzip:
+        return [Note("info", f"{path.name} is plain text in spite of its name")]
+    if is_gzip and not named_gzip:
+        return [Note("info", f"{path.name} is gzip in spite of its name")]
+    return []
+
+
+def split_line(line: str, delimiter: str) -> list[str]:
+    """The cells of one line, quotes removed.
+
+    Raises
+    ------
+    DataError
+        Quotes are not closed, or a cell in quotes is longer than 131,072 characters.
+    """
+    if '"' not in line:
+        return line.split(delimiter)
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise DataError("a line of the table cannot be split into cells", found=f"{line[:60]}: {error}") from error
+
+
+def sniff_delimiter(lines: list[str]) -> str:
+    """The delimiter of a table, from its first lines, headings included: comma, tab or semicolon.
+
+    The one that splits most lines into the same number of cells, more than one; of several such the one that splits
+    the headings so too, then the one with the most cells: in ``id;A`` over ``x;1,5`` it is the semicolon. A table of
+    one column has none: then comma is as good as any.
+    """
+    best, best_key = ",", (0.0, False, 0)
+    for delimiter in DELIMITERS:
+        counts = Counter(_cells(line, delimiter) for line in lines[1:] or lines)
+        cells, times = counts.most_common(1)[0] if counts else (1, 0)
+        agreement = times / max(len(lines[1:] or lines), 1)
+        heading = _cells(lines[0], delimiter) if lines else 1
+        if cells > 1 and heading in (cells, cells - 1, cells + 1):
+            key = (round(agreement, 1), heading == cells, cells)
+            if key > best_key:
+                best, best_key = delimiter, key
+    return best
+
+
+def _cells(line: str, delimiter: str) -> int:
+    """How many cells a line has, were it separated so; 1 where that makes no sense."""
+    try:
+        return len(split_line(line, delimiter))
+    except DataError:
+        return 1
+
+
+def leading_comments(lines: list[str]) -> int:
+    """How many lines at the top are comments: they begin with ``#`` and are not split as the table is.
+
+    A last one that does split as the table does is the line of headings (``#gene,A01,A02``).
+    """
+    count = 0
+    while count < len(lines) and lines[count].startswith("#"):
+        count += 1
+    if count == 0 or count == len(lines):
+        return 0
+    delimiter = sniff_delimiter(lines[count:])
+    cells = len(split_line(lines[count], delimiter))
+    last = len(split_line(lines[count - 1], delimiter))
+    is_heading = last > 1 and last in (cells, cells - 1)
+    return count - 1 if is_heading else count

@@ -1,0 +1,167 @@
+"""`dpf check`: whether a project is whole, and whether its plate layout has already decided the answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from dpf.analysis.design.check import check_design
+from dpf.analysis.design.item import CheckItem
+from dpf.analysis.design.items.expression import expression_items
+from dpf.analysis.design.items.positions import ALPHA
+from dpf.analysis.design.variance_explained import PERMUTATIONS
+from dpf.analysis.design.wells import POSITION_FACTORS, DesignInput
+from dpf.errors import UsageError
+from dpf.project.directory import Project
+from dpf.workflows.check.integrity import ReadBack, read_back
+from dpf.workflows.check.plate_figures import draw_plates
+from dpf.workflows.check.stored import StoredCheck, store_check, stored_check
+from dpf.workflows.progress import Progress, Silent
+
+SEED = 614
+#: With fewer, no p-value times the number of position factors could reach the level, and nothing would ever be flagged.
+FEWEST_PERMUTATIONS = round(len(POSITION_FACTORS) / ALPHA) - 1
+
+#: Headings under which the counts and the detected genes of a well are known, in lower case with `_` for any sign; the
+#: first that is there is taken. They are those of dpf, scanpy, Seurat and the cores that send plates out.
+LIBRARY_SIZE = (
+    *("library_size", "n_counts", "total_counts", "ncount_rna", "n_umis", "umis", "total_umis", "umi_count"),
+    *("read_count", "reads", "total_reads", "depth"),
+)
+DETECTED = (
+    *("detected", "n_genes", "n_genes_by_counts", "nfeature_rna", "detected_genes", "genes_detected", "n_features"),
+    "number_of_genes",
+)
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What was checked, and the files written.
+
+    Attributes
+    ----------
+    items
+        In reading order: integrity first, then `dpf.analysis.design.check.check_design`.
+    summary
+        As `rank`, `evaluate` and `info` show it again.
+    path, figures
+        The table of items, and the plates.
+    read_as
+        Columns of the wells table that were taken for library size and detected genes: ``library size: n_counts``.
+    """
+
+    items: tuple[CheckItem, ...]
+    summary: StoredCheck
+    path: Path
+    figures: tuple[Path, ...]
+    read_as: tuple[str, ...]
+
+
+def check_project(
+    project: Project,
+    *,
+    fdr: float = 0.05,
+    permutations: int = PERMUTATIONS,
+    seed: int = SEED,
+    progress: Progress | None = None,
+) -> CheckResult:
+    """Check the inputs and the design of a project, draw its plates, and keep what was found.
+
+    Parameters
+    ----------
+    fdr
+        The false discovery rate that hits will be called at.
+    permutations
+        Rearrangements for each p-value.
+    seed
+        Of permutations and folds: the same seed gives the same verdicts.
+
+    Raises
+    ------
+    UsageError
+        `fdr` or `permutations` is out of range.
+    DataError, ProjectError
+        There is nothing to check: the wells table cannot be read, or a position is not on a plate.
+    """
+    require_level(fdr, permutations)
+    progress = progress or Silent()
+    inputs = read_back(project)
+    progress.plan(f"{inputs.wells.height:,} wells x {len(inputs.genes):,} genes, {permutations:,} permutations")
+    library_size, detected = (quality_column(inputs, names) for names in (LIBRARY_SIZE, DETECTED))
+    design = design_of(inputs, library_size, detected)
+    # Thousands of products of small matrices: threads would only wait for each other.
+    with threadpool_limits(1):
+        found = check_design(design, np.random.default_rng(seed), fdr=fdr, permutations=permutations)
+    well_ids = inputs.wells.get_column("well_id").to_list()
+    compounds = inputs.wells.get_column("compound").to_list()
+    of_expression = expression_items(inputs.expression, inputs.genes, well_ids, compounds)
+    items = (*inputs.items, *of_expression, *found)
+    figures = draw_plates(project.check.figure("plates"), design, progress)
+    about = {"fdr": fdr, "permutations": permutations, "seed": seed}
+    path = store_check(project, items, inputs.fingerprint, about)
+    summary = stored_check(project, inputs.fingerprint)
+    assert summary is not None
+    named = {"library size": library_size, "detected genes": detected}
+    read_as = tuple(f"{quantity}: {column}" for quantity, column in named.items() if column is not None)
+    return CheckResult(items, summary, path, figures, read_as)
+
+
+def require_level(fdr: float, permutations: int) -> None:
+    """Refuse a false discovery rate or a number of permutations that no check can be made with."""
+    if not 0 < fdr < 1:
+        raise UsageError("a false discovery rate lies between 0 and 1", found=f"{fdr:g}", expected="such as 0.05")
+    if permutations < FEWEST_PERMUTATIONS:
+        raise UsageError(
+            "with so few permutations nothing could ever be flagged",
+            found=permutations,
+            expected=f"{FEWEST_PERMUTATIONS} or more: {len(POSITION_FACTORS)} factors at the level {ALPHA:g}",
+        )
+
+
+def quality_column(inputs: ReadBack, names: Sequence[str]) -> str | None:
+    """The column of the wells table with one of these headings: numbers, none of them negative, and no target."""
+    headings = {re.sub(r"\W+", "_", name.strip().casefold()): name for name in reversed(inputs.wells.columns)}
+    for name in names:
+        column = headings.get(name)
+        if column is None or column in inputs.targets or not inputs.wells.schema[column].is_numeric():
+            continue
+        values = inputs.wells.get_column(column).cast(pl.Float64).fill_nan(None).drop_nulls()
+        if values.len() and bool(values.is_finite().all()) and bool((values >= 0).all()):
+            return column
+    return None
+
+
+def design_of(inputs: ReadBack, library_size: str | None, detected: str | None) -> DesignInput:
+    """The inputs as the statistics want them."""
+    wells = inputs.wells
+
+    def cells(name: str) -> NDArray[np.object_] | None:
+        return wells.get_column(name).to_numpy().astype(object) if name in wells.columns else None
+
+    def numbers(name: str | None) -> NDArray[np.float64] | None:
+        if name is None:
+            return None
+        return wells.get_column(name).cast(pl.Float64).fill_null(float("nan")).to_numpy().copy()
+
+    placed = {"row", "column"} <= set(wells.columns)
+    return DesignInput(
+        compound=wells.get_column("compound").to_list(),
+        is_control=inputs.is_control,
+        plate=cells("plate"),
+        row=cells("row") if placed else None,
+        column=numbers("column") if placed else None,
+        targets=inputs.targets,
+        label=inputs.label,
+        expression=inputs.expression,
+        library_size=numbers(library_size),
+        detected=numbers(detected),
+        cluster=cells("cluster"),
+        well_id=wells.get_column("well_id").to_list(),
+    )

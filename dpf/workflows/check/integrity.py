@@ -1,0 +1,266 @@
+"""Whether a project's inputs are still what `dpf init` made of them, and whether settings and models fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from dpf.analysis.design.item import Cell, CheckItem, Verdict, columns_of, not_applicable
+from dpf.config.settings import TargetSettings
+from dpf.errors import DataError, DpfError, listed
+from dpf.files import sha256_file
+from dpf.project.directory import Project
+from dpf.project.model_header import read_model_header
+from dpf.tables.screen import CANONICAL_COLUMNS, Screen, Targets
+from dpf.tables.storage import Expression, inputs_fingerprint, read_about, read_expression, read_table
+from dpf.tables.validate import require_sound
+from dpf.workflows.check.names import names_item
+from dpf.workflows.project.inputs import AUTO, project_normalisation, read_measured
+
+GROUP = "integrity"
+#: A fifth of the wells is what a validation split takes away: that much less to learn a target from.
+MISSING_WARN = 0.2
+_ALWAYS = ("well_id", "compound", "is_control")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ReadBack:
+    """The inputs of a project as far as they can be read, and what is wrong with them.
+
+    Attributes
+    ----------
+    wells
+        N wells.
+    expression
+        Shape (N, G); None where it cannot be read or is not that of these wells.
+    genes
+        G names; empty without expression.
+    is_control
+        Shape (N,).
+    targets
+        Name to float64 array of shape (N,), for those targets of the settings that can be read. An activation that is
+        only the sum of the scores is not among them.
+    label
+        Which of `targets` is the label.
+    fingerprint
+        Digest of the expression and the wells table.
+    items
+        Tables, settings, missing values, names, source files, models.
+    """
+
+    wells: pl.DataFrame
+    expression: NDArray[np.float32] | None
+    genes: list[str]
+    is_control: NDArray[np.bool_]
+    targets: dict[str, NDArray[np.float64]]
+    label: str | None
+    fingerprint: str
+    items: tuple[CheckItem, ...]
+
+
+def read_back(project: Project) -> ReadBack:
+    """Read the inputs of a project, and report what is wrong as items instead of stopping at it.
+
+    Raises
+    ------
+    DataError, ProjectError
+        The wells table cannot be read, or lacks well ids, compounds or controls: there is nothing to check.
+    """
+    wells = read_table(project.wells, "wells")
+    _require_canonical(wells, project)
+    expression, tables = _read_tables(project, wells)
+    targets, settings = _read_targets(project, wells)
+    fingerprint = inputs_fingerprint(project.expression, project.wells)
+    label = project.settings.targets.label
+    others = (_missing_item(wells, targets), names_item(wells), _sources_item(project))
+    return ReadBack(
+        wells=wells,
+        expression=None if expression is None else expression.values,
+        genes=[] if expression is None else expression.genes,
+        is_control=wells.get_column("is_control").fill_null(False).to_numpy(),
+        targets=targets,
+        label=label if label in targets else None,
+        fingerprint=fingerprint,
+        items=(tables, settings, *others, _models_item(project, fingerprint)),
+    )
+
+
+def _require_canonical(wells: pl.DataFrame, project: Project) -> None:
+    wrong = [name for name in _ALWAYS if wells.schema.get(name) != CANONICAL_COLUMNS[name]]
+    if wrong or wells.is_empty():
+        raise DataError(
+            "the wells table cannot be checked",
+            where=project.wells,
+            found=f"no usable column {listed(wrong)}" if wrong else "no wells",
+            expected="columns well_id, compound and is_control, as dpf init writes them",
+            hint="run dpf init again from the source files",
+        )
+
+
+def _attempt(read: Callable[[], T], wrong: list[DpfError]) -> T | None:
+    """What `read` returns, or None with what it raised in `wrong`."""
+    try:
+        return read()
+    except DpfError as error:
+        wrong.append(error)
+        return None
+
+
+def _said(wrong: list[DpfError]) -> str:
+    """Errors as one sentence each."""
+    parts = [[error.what, *(part for part in (error.found,) if part)] for error in wrong]
+    return " ".join(f"{' '.join(': '.join(part).split()).rstrip('.')}." for part in parts)
+
+
+def _problems(name: str, wrong: list[DpfError], good: str, advice: str, rule: str) -> CheckItem:
+    """An item that fails with anything wrong; its table has one row a problem."""
+    if not wrong:
+        return CheckItem(name, GROUP, "good", 0.0, good, "", rule)
+    rows: list[dict[str, Cell]] = [
+        {"problem": e.what, "where": e.where, "found": e.found, "expected": e.expected, "next": e.hint} for e in wrong
+    ]
+    hint = next((error.hint for error in wrong if error.hint), advice)
+    return CheckItem(name, GROUP, "fail", float(len(wrong)), _said(wrong), hint, rule, columns_of(rows))
+
+
+def _read_tables(project: Project, wells: pl.DataFrame) -> tuple[Expression | None, CheckItem]:
+    wrong: list[DpfError] = []
+    expression = _attempt(lambda: read_expression(project.expression), wrong)
+    genes = _attempt(lambda: read_table(project.genes, "genes"), wrong)
+    _attempt(lambda: project_normalisation(project), wrong)
+    if expression is not None and expression.well_ids != wells.get_column("well_id").to_list():
+        found = f"{len(expression.well_ids):,} wells and {wells.height:,}, or another order"
+        wrong.append(DataError("expression and wells table do not hold the same wells in the same order", found=found))
+        expression = None
+    if expression is not None and genes is not None:
+        if genes.get_column("gene").to_list() != expression.genes:
+            found = f"{len(expression.genes):,} and {genes.height:,}, or another order"
+            wrong.append(DataError("expression and genes table do not hold the same genes", found=found))
+        else:
+            screen = Screen(wells, genes, expression.values, Targets())
+            _attempt(lambda: require_sound(screen), wrong)
+    good = f"{wells.height:,} wells"
+    if expression is not None:
+        good += f" and {len(expression.genes):,} genes, the same in every table; every value is there."
+    rule = (
+        "what is wrong with expression, wells, genes and normalisation, read back and checked as by dpf init: any fails"
+    )
+    return expression, _problems("input tables", wrong, good, "run dpf init again from the source files", rule)
+
+
+def _read_targets(project: Project, wells: pl.DataFrame) -> tuple[dict[str, NDArray[np.float64]], CheckItem]:
+    named, where = project.settings.targets, project.path / "dpf.toml"
+    wrong: list[DpfError] = []
+    targets = {}
+    columns = [*named.scores, *([named.activation] if named.activation not in ("", AUTO) else [])]
+    for name in columns:
+        one = TargetSettings(scores=(name,), activation="")
+        measured = _attempt(lambda one=one: read_measured(wells, one, where), wrong)  # type: ignore[misc]
+        if measured is not None:
+            targets[name] = measured.scores[:, 0]
+    if named.label:
+        labelled = _attempt(
+            lambda: read_measured(wells, TargetSettings(label=named.label, activation=""), where), wrong
+        )
+        if labelled is not None:
+            targets[named.label] = labelled.label
+    if not columns and not named.label:
+        _attempt(lambda: read_measured(wells, named, where), wrong)
+    wrong += _settings_problems(project, wells)
+    good = f"Every target is a column of numbers: {listed(list(targets))}."
+    rule = "settings that name what the wells table does not have, or cannot be used: any fails"
+    return targets, _problems("settings fit the wells", wrong, good, "correct dpf.toml", rule)
+
+
+def _settings_problems(project: Project, wells: pl.DataFrame) -> list[DpfError]:
+    train, latent = project.settings.train, project.settings.latent
+    wrong: list[DpfError] = []
+    if train.split == "plate" and "plate" not in wells.columns:
+        wrong.append(DataError("train.split = plate, and the wells have no plates", hint="choose another train.split"))
+    if train.split_file and not (project.path / train.split_file).is_file():
+        wrong.append(DataError("train.split_file is not there", found=train.split_file, hint="correct dpf.toml"))
+    if latent.control_clusters:
+        known = wells.get_column("cluster").unique().to_list() if "cluster" in wells.columns else []
+        absent = [name for name in latent.control_clusters if name not in known]
+        if absent:
+            what = "latent.control_clusters names clusters that no well has"
+            wrong.append(DataError(what, found=listed(absent), hint="correct dpf.toml"))
+    return wrong
+
+
+def _missing_item(wells: pl.DataFrame, targets: dict[str, NDArray[np.float64]]) -> CheckItem:
+    name = "missing values"
+    if not targets:
+        return not_applicable(name, GROUP, "No target can be read.")
+    plate = np.full(wells.height, "")
+    if "plate" in wells.columns:
+        plate = wells.get_column("plate").fill_null("").to_numpy()
+    rows: list[dict[str, Cell]] = []
+    bare: list[str] = []
+    for target, values in targets.items():
+        missing = np.isnan(values)
+        rows.append({"target": target, "missing": int(missing.sum()), "share": float(missing.mean())})
+        bare += [f"{target} on plate {one}" for one in np.unique(plate) if one and missing[plate == one].all()]
+    share, target = max((float(np.isnan(values).mean()), target) for target, values in targets.items())
+    text = f"{share:.1%} of {target} is missing, more than of any other target." if share else "No target has gaps."
+    text += f" No value at all: {listed(bare)}." if bare else ""
+    verdict: Verdict = "warn" if share >= MISSING_WARN or bare else "good"
+    advice = "" if verdict == "good" else "missing values are masked, not filled; look for what they have in common"
+    rule = f"largest share of wells without a target's value: warn from {MISSING_WARN}, or where a whole plate has none"
+    return CheckItem(name, GROUP, verdict, share, text, advice, rule, columns_of(rows))
+
+
+def _sources_item(project: Project) -> CheckItem:
+    name = "source files"
+    sources = read_about(project.wells, "wells").get("sources", [])
+    states = [_state(Path(source["path"]), source["sha256"]) for source in sources]
+    if not sources or set(states) == {"not found"}:
+        why = "None of the files the project was made from is where it was." if sources else "It was made from no file."
+        return not_applicable(name, GROUP, why)
+    changed = [source["path"] for source, state in zip(sources, states, strict=True) if state == "changed"]
+    text = f"{states.count('unchanged')} of {len(sources)} files the project was made from are as they were read."
+    text += f" Changed since: {listed(changed)}." if changed else ""
+    text += f" Not found: {states.count('not found')}." if "not found" in states else ""
+    advice = "make a new project from them, if they were corrected" if changed else ""
+    rule = "files with another SHA-256 than when they were read: any warns"
+    rows: list[dict[str, Cell]] = [
+        {"file": source["path"], "state": state} for source, state in zip(sources, states, strict=True)
+    ]
+    verdict: Verdict = "warn" if changed else "good"
+    return CheckItem(name, GROUP, verdict, float(len(changed)), text, advice, rule, columns_of(rows))
+
+
+def _state(path: Path, sha256: str) -> str:
+    if not path.is_file():
+        return "not found"
+    return "unchanged" if sha256_file(path) == sha256 else "changed"
+
+
+def _models_item(project: Project, fingerprint: str) -> CheckItem:
+    name = "models"
+    rows: list[dict[str, Cell]] = []
+    for model in project.model_names():
+        wrong: list[DpfError] = []
+        header = _attempt(lambda model=model: read_model_header(project.model(model).best), wrong)  # type: ignore[misc]
+        state = _said(wrong) if header is None else "fits"
+        if header is not None and header["inputs_sha256"] != fingerprint:
+            state = "trained on other inputs"
+        rows.append({"model": model, "state": state})
+    if not rows:
+        return not_applicable(name, GROUP, "Nothing has been trained yet.")
+    bad = [row for row in rows if row["state"] != "fits"]
+    verdict: Verdict = "good" if not bad else "warn"
+    if any(row["state"] != "trained on other inputs" for row in bad):
+        verdict = "fail"
+    text = "; ".join(f"{row['model']}: {row['state']}" for row in bad) or "Every model was trained on these inputs"
+    advice = "" if not bad else "train again: dpf train PROJECT --model NAME"
+    rule = "models trained on other inputs warn, model files that cannot be read fail"
+    return CheckItem(name, GROUP, verdict, float(len(bad)), f"{text.rstrip('.')}.", advice, rule, columns_of(rows))

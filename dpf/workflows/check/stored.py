@@ -1,0 +1,138 @@
+"""What a design check said, as a table: kept by `dpf check`, and shown again wherever a result rests on the design."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from dpf.analysis.design.item import VERDICTS, Cell, CheckItem, Verdict, worst
+from dpf.project.directory import Project
+from dpf.tables.storage import read_about, read_table, write_table
+
+#: The item that says whether a difference from the controls can be one of position: no ranking without its words.
+EXCHANGEABLE = "controls: exchangeable with compounds"
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class FlaggedItem:
+    """An item of a check that warns or fails; see `dpf.analysis.design.item.CheckItem`."""
+
+    name: str
+    group: str
+    verdict: Verdict
+    value: float | None
+    text: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class StoredCheck:
+    """The last check of a project.
+
+    Attributes
+    ----------
+    verdict
+        The worst of its items.
+    counts
+        Items by verdict, every verdict named.
+    flagged
+        What fails, then what warns, each in reading order.
+    stale
+        Why it does not hold any more, or None.
+    """
+
+    verdict: Verdict
+    counts: dict[Verdict, int]
+    flagged: tuple[FlaggedItem, ...]
+    stale: str | None
+
+    def named(self, verdict: Verdict) -> list[str]:
+        """The names of the items that got one verdict, ``fail`` or ``warn``."""
+        return [item.name for item in self.flagged if item.verdict == verdict]
+
+
+def items_table(items: Sequence[CheckItem]) -> pl.DataFrame:
+    """One row an item, in reading order: the parts of a `CheckItem`, its details as JSON in `table`."""
+    rows = [asdict(item) | {"table": _as_json(item)} for item in items]
+    types = {"value": pl.Float64}
+    names = ("name", "group", "verdict", "value", "text", "advice", "rule", "table")
+    return pl.DataFrame(rows, schema={name: types.get(name, pl.String) for name in names})
+
+
+def _as_json(item: CheckItem) -> str:
+    """The details of an item, columns in their order, with null for what JSON has no number for."""
+    columns = {name: [_finite(cell) for cell in column] for name, column in item.table.items()}
+    return json.dumps(columns, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(cell: Cell) -> Cell:
+    return None if isinstance(cell, float) and not math.isfinite(cell) else cell
+
+
+def store_check(project: Project, items: Sequence[CheckItem], inputs_sha256: str, about: dict[str, Any]) -> Path:
+    """Write `check/check.parquet`; its footer knows the inputs and the targets that were checked."""
+    path = project.check.table("check")
+    checked = {"inputs_sha256": inputs_sha256, "targets": _targets(project), **about}
+    write_table(path, items_table(items), "check", checked)
+    return path
+
+
+def stored_check(project: Project, inputs_sha256: str) -> StoredCheck | None:
+    """The last check of a project, or None where there has been none.
+
+    Parameters
+    ----------
+    inputs_sha256
+        The fingerprint of today's inputs (`dpf.tables.storage.inputs_fingerprint`).
+
+    Raises
+    ------
+    DataError, ProjectError
+        The stored table is damaged or of a later format.
+    """
+    path = project.check.table("check")
+    if not path.is_file():
+        return None
+    about = read_about(path, "check")
+    rows = read_table(path, "check", ["name", "group", "verdict", "value", "text", "advice"]).rows(named=True)
+    counts = Counter(row["verdict"] for row in rows)
+    flagged = tuple(FlaggedItem(**row) for verdict in ("fail", "warn") for row in rows if row["verdict"] == verdict)
+    stale = None
+    if about["inputs_sha256"] != inputs_sha256:
+        stale = "the inputs have changed since"
+    elif about["targets"] != _targets(project):
+        stale = "the targets have changed since"
+    return StoredCheck(worst(counts), {verdict: counts[verdict] for verdict in reversed(VERDICTS)}, flagged, stale)
+
+
+def _targets(project: Project) -> dict[str, Any]:
+    return project.settings.as_dict()["targets"]
+
+
+def design_lines(stored: StoredCheck | None, project: Path) -> list[str]:
+    """What the check says of a result's design, for its reader: the counts, the names, and the controls' positions."""
+    if stored is None:
+        return [f"design not checked: dpf check {project}"]
+    if stored.stale:
+        return [f"design not checked as it is now ({stored.stale}): dpf check {project}"]
+    lines = [f"design: {counted(stored.counts)}; dpf check {project}"]
+    for verdict in ("fail", "warn"):
+        if names := stored.named(verdict):
+            # Not `listed`: the names have commas of their own.
+            more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
+            lines.append(f"  {verdict}: {'; '.join([*names[:_NAMED], *more])}")
+    return lines + [f"  {item.text}" for item in stored.flagged if item.name == EXCHANGEABLE]
+
+
+def counted(counts: dict[Verdict, int]) -> str:
+    """``2 fail, 3 warn, 17 good``; what there is none of is left out, but for ``0 fail``."""
+    kept = [f"{counts[verdict]} {verdict}" for verdict in reversed(VERDICTS) if counts[verdict] or verdict == "fail"]
+    return ", ".join(kept)

@@ -1,0 +1,166 @@
+"""What each method says of every well that is measured: the model, its members, and the baselines beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from dpf.analysis.evaluation.baselines import BASELINES, baseline_predictions
+from dpf.analysis.evaluation.calibration import probability_of
+from dpf.project.directory import Project
+from dpf.splits.parts import Part
+from dpf.workflows.evaluate.wells import Basis, EvaluatedWells
+from dpf.workflows.predict.outputs import Outputs, Said
+from dpf.workflows.predict.well_members import Speakers
+from dpf.workflows.progress import Progress
+from dpf.workflows.project.inputs import Inputs, Measured
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+MODEL, UNCALIBRATED, IN_SAMPLE = "model", "model, uncalibrated", "model, IN SAMPLE"
+#: What a model with a start says without its Transformer: what that adds is the difference.
+START = "start alone"
+ENSEMBLE = "ensemble"
+#: Below so many wells, products of wells are too small for threads: they wait for each other longer than they work.
+_THREADS_FROM = 2_000
+#: The baseline whose predictions are the same for all wells of a member: it puts none before another.
+MEAN, CEILING = "mean", "other replicate"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What was measured: T continuous targets (the scores, then the activation) and the label, nan where missing."""
+
+    names: tuple[str, ...]
+    values: Floats  # (N, T)
+    label_name: str | None
+    label: Floats  # (N,)
+
+    @property
+    def targets(self) -> list[str]:
+        """All target names."""
+        return [*self.names, *([self.label_name] if self.label_name else [])]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What one method says of N wells, nan where it says nothing.
+
+    Attributes
+    ----------
+    name
+        "model", "model, uncalibrated", "model, IN SAMPLE", "start alone", or one of
+        `dpf.analysis.evaluation.baselines.BASELINES`.
+    member
+        "ensemble", or the number of one member of the model.
+    basis
+        What its wells were to it.
+    values, probability
+        Shapes (N, T) and (N,).
+    """
+
+    name: str
+    member: str
+    basis: Basis
+    values: Floats
+    probability: Floats
+
+
+def truth_of(measured: Measured) -> Truth:
+    """The targets of a project. An activation that is one of the scores stands once."""
+    values, names = measured.scores, measured.score_names
+    if measured.activation_name and measured.activation_name not in names:
+        names = (*names, measured.activation_name)
+        values = np.column_stack([values, measured.activation])
+    return Truth(names, values, measured.label_name, measured.label)
+
+
+def baseline_methods(
+    project: Project, inputs: Inputs, truth: Truth, wells: EvaluatedWells, progress: Progress
+) -> list[Method]:
+    """Every baseline on the wells' own splits, with the threads that the settings allow.
+
+    Raises
+    ------
+    DataError
+        A member has fewer than two compounds to learn from.
+    """
+    basis: Basis = "validation" if wells.basis == "validation" else "held_out"
+    count = len(BASELINES) - (wells.position is None)
+    progress.plan(
+        f"baselines: {count} methods x {len(wells.evaluation.test)} split(s) x {len(wells.groups):,} wells x "
+        f"{len(inputs.genes):,} genes"
+    )
+    progress.start("baselines", count, "methods")
+    done = iter([0, *[1] * count])
+    with threadpool_limits(1 if len(wells.groups) < _THREADS_FROM else project.settings.compute.threads or None):
+        predictions = baseline_predictions(
+            inputs.expression,
+            truth.values,
+            truth.label if truth.label_name else None,
+            wells.groups,
+            wells.evaluation,
+            seed=project.settings.train.seed,
+            position=wells.position,
+            replicates=wells.replicates,
+            on_step=lambda _: progress.advance(next(done)),
+        )
+    return [Method(name, ENSEMBLE, basis, found.scores, found.probability) for name, found in predictions.items()]
+
+
+def model_methods(
+    outputs: Outputs, truth: Truth, wells: EvaluatedWells, calibrated: Floats | None, *, in_sample: bool
+) -> list[Method]:
+    """The ensemble, each member, and with `in_sample` the ensemble on the wells it has trained on.
+
+    Parameters
+    ----------
+    calibrated
+        Shape (N,): the ensemble's calibrated probabilities, each at a temperature fitted without its own compound; None
+        where there is no calibration. The members' own are as trained.
+    """
+    values, logits = _model_values(outputs, outputs, truth)
+    raw = None if logits is None else probability_of(logits)
+    found: list[Method] = []
+    if wells.tested.any():
+        said, as_trained = _said(wells.member_test, values, raw)
+        found.append(Method(MODEL, ENSEMBLE, wells.basis, said, as_trained if calibrated is None else calibrated))
+        if calibrated is not None:
+            found.append(Method(UNCALIBRATED, ENSEMBLE, wells.basis, np.full_like(said, np.nan), as_trained))
+        for member in range(len(outputs.parts) if len(outputs.parts) > 1 else 0):
+            only = wells.member_test & (np.arange(len(outputs.parts)) == member)[:, None]
+            found.append(Method(MODEL, str(member), wells.basis, *_said(only, values, raw)))
+        if outputs.start is not None:
+            began, began_logits = _model_values(outputs, outputs.start, truth)
+            chance = None if began_logits is None else probability_of(began_logits)
+            found.append(Method(START, ENSEMBLE, wells.basis, *_said(wells.member_test, began, chance)))
+    if in_sample:
+        found.append(Method(IN_SAMPLE, ENSEMBLE, "train", *_said(outputs.parts == Part.TRAIN, values, raw)))
+    return found
+
+
+def _model_values(outputs: Outputs, said: Outputs | Said, truth: Truth) -> tuple[Floats, Floats | None]:
+    """What the members say, (M, N, T) and the label's logits (M, N); nan for targets that the model does not know."""
+    targets = outputs.header["targets"]
+    values = np.full((*outputs.parts.shape, len(truth.names)), np.nan)
+    for place, name in enumerate(truth.names):
+        if name in outputs.score_names:
+            values[:, :, place] = said.scores[:, :, outputs.score_names.index(name)]
+        elif said.activation is not None and name == targets["activation"]:
+            values[:, :, place] = said.activation
+    known = truth.label_name is not None and truth.label_name == targets["label"]
+    return values, said.label_logit if known else None
+
+
+def _said(used: Mask, values: Floats, probability: Floats | None) -> tuple[Floats, Floats]:
+    """Means over the members that are used for each well, (N, T) and (N,); nan for wells for which none is."""
+    nobody = ~used.any(axis=0)
+    speakers = Speakers(used | nobody, [])
+    chance = np.full(used.shape, np.nan) if probability is None else probability
+    said, likely = speakers.average(values), speakers.average(chance)
+    said[nobody], likely[nobody] = np.nan, np.nan
+    return said, likely

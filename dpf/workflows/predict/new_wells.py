@@ -1,0 +1,157 @@
+"""Wells from a table that is no project, read and put on the scale a model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpf.errors import DataError, UsageError, listed
+from dpf.project.directory import Project
+from dpf.tables.importing import read_expression
+from dpf.tables.preparing.counts import scale_of
+from dpf.tables.preparing.normalise import Normalisation, normalise
+from dpf.workflows.predict.outputs import find_model
+from dpf.workflows.progress import Progress
+
+#: What the values of a new table are; ``auto`` lets them say it themselves.
+InputScale = Literal["auto", "normalised", "counts"]
+
+
+@dataclass(frozen=True)
+class NewWells:
+    """Expression of wells from a table that is no project.
+
+    Attributes
+    ----------
+    well_ids, genes
+        N and G names.
+    expression
+        float32 array of shape (N, G).
+    where
+        The table's path.
+    """
+
+    well_ids: list[str]
+    genes: list[str]
+    expression: NDArray[np.float32]
+    where: Path
+
+
+def read_new_wells(
+    project: Project,
+    model: str,
+    path: Path,
+    progress: Progress,
+    source_format: str | None = None,
+    layer: str | None = None,
+) -> NewWells:
+    """Read a table of new wells in any format `dpf init` reads; which side holds the genes, the model's genes tell.
+
+    Parameters
+    ----------
+    source_format, layer
+        The format of the table and the layer of an h5ad file; None recognises the one and takes ``X`` of the other.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, well ids stand twice, or a value is missing or not finite.
+    """
+    matrix = read_expression(path, set(find_model(project, model).header["genes"]), None, source_format, layer)
+    for note in matrix.notes:
+        (progress.warn if note.severity == "warning" else progress.log)(note.text)
+    ids = matrix.row_names or [f"row{number + 1}" for number in range(len(matrix.values))]
+    if len(set(ids)) < len(ids):
+        raise DataError(
+            "well ids stand more than once", where=path, found=listed(sorted({w for w in ids if ids.count(w) > 1}))
+        )
+    bad = np.argwhere(~np.isfinite(matrix.values))
+    if len(bad):
+        shown = [f"{ids[row]} / {matrix.column_names[column]}" for row, column in bad[:10]]
+        raise DataError(
+            f"{len(bad):,} expression values are missing or not finite",
+            where=path,
+            found=listed(shown),
+            expected="a finite number in every cell",
+        )
+    return NewWells(ids, matrix.column_names, matrix.values, path)
+
+
+def on_model_scale(
+    wells: NewWells, fitted: Normalisation, genes: Sequence[str], scale: InputScale, progress: Progress
+) -> NewWells:
+    """The wells on the scale that a model was trained on.
+
+    A model made from counts carries their normalisation: new counts go through it, with nothing fitted again. Values
+    that are normalised already are taken as they are, and so is everything for a model that was made of such.
+
+    Parameters
+    ----------
+    fitted
+        The model's normalisation.
+    genes
+        The model's genes; of counts, only these remain.
+    scale
+        What the user says the values are.
+
+    Raises
+    ------
+    UsageError
+        `scale` is ``auto`` and the values do not tell, or ``counts`` and the model has no normalisation for them.
+    DataError
+        Counts are negative, or lack genes that held more than 5% of the training's counts.
+    """
+    name = wells.where.name
+    if fitted.method == "none":
+        if scale == "counts":
+            raise UsageError(
+                "the model has no normalisation for counts",
+                where=wells.where,
+                found="a model that was trained on values taken as they were (dpf init --normalize none)",
+                expected="values on that scale",
+                hint="normalise them as the training's were, or make the project from counts: --normalize log-cpm",
+            )
+        return wells
+    own = scale_of(wells.expression)
+    if scale == "auto" and own.kind == "unclear":
+        raise UsageError(
+            "the values do not tell whether they are counts or normalised",
+            where=wells.where,
+            found=own.evidence,
+            expected=f"counts, or values normalised as the training's were ({fitted.method})",
+            hint="say which: --input-scale counts or --input-scale normalised",
+        )
+    if scale == "normalised" or (scale == "auto" and own.kind == "normalised"):
+        if own.kind == "counts":
+            progress.warn(f"{name}: taken as normalised, as you say, though {own.evidence}")
+        elif scale == "auto":
+            progress.log(f"{name}: {own.evidence}, so they are taken as normalised already")
+        return wells
+    return _normalised(wells, fitted, genes, own.kind == "counts", own.evidence, progress)
+
+
+def _normalised(
+    wells: NewWells, fitted: Normalisation, genes: Sequence[str], are_counts: bool, evidence: str, progress: Progress
+) -> NewWells:
+    if wells.expression.min(initial=0) < 0:
+        raise DataError(
+            "counts are negative",
+            where=wells.where,
+            found=evidence,
+            expected="numbers from 0",
+            hint="are they normalised already? --input-scale normalised",
+        )
+    if not are_counts:
+        progress.warn(f"{wells.where.name}: taken as counts, as you say, though {evidence}")
+    progress.log(f"{wells.where.name}: counts, normalised as the model's training data were ({fitted.method})")
+    own = set(wells.genes)
+    present = [gene for gene in genes if gene in own]
+    values, notes = normalise(fitted, wells.expression, wells.genes, wells.well_ids, present)
+    for note in notes:
+        progress.warn(f"{wells.where.name}: {note.text}")
+    return replace(wells, genes=present, expression=values)

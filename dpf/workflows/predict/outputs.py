@@ -1,0 +1,315 @@
+"""The forward pass, once per (model, inputs): every table and figure of a model is derived from what is kept here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from dpf.errors import ModelError
+from dpf.files import sha256_file
+from dpf.project.directory import Project
+from dpf.project.model_header import read_model_header
+from dpf.splits.parts import PART_NAMES, Parts
+from dpf.tables.storage import read_about, read_table, write_table
+from dpf.workflows.predict.gene_order import in_model_order
+from dpf.workflows.progress import Progress, Silent
+from dpf.workflows.project.inputs import Inputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dpf.model.checkpoint import TrainedModel
+    from dpf.model.network import Prediction
+
+Floats = NDArray[np.float64]
+
+#: What the columns of what members would say without their Transformer begin with.
+_START = "start_"
+#: Of what the kept axis of a model with a start is: earlier ones had weight where no well moves, and are made again.
+_AXIS_IN = "moving dimensions"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What M members say of N wells' targets, on the scale of the user's tables.
+
+    Attributes
+    ----------
+    scores
+        (M, N, S).
+    label_logit, activation
+        (M, N), or None where the model has no such head.
+    """
+
+    scores: Floats
+    label_logit: Floats | None
+    activation: Floats | None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What M members say of N wells, on the scale of the user's tables.
+
+    Attributes
+    ----------
+    well_ids
+        N names.
+    parts
+        int8 array of shape (M, N): what each well was to each member (`Part`).
+    latent
+        (M, N, L). Members have different latent bases: never average over the first axis.
+    scores
+        (M, N, S).
+    label_logit, activation
+        (M, N), or None where the model has no such head.
+    start
+        What the members would say without their Transformer, or None where they have no start
+        (`dpf.model.initial_regression`).
+    axis
+        (M, L): each member's activation axis, or None; `axis_name` says what it is the axis of. With a name and no
+        axis, a member says the same of every well there.
+    header
+        The model file's own description.
+    model_sha256
+        The digest of the model file.
+    """
+
+    well_ids: list[str]
+    parts: Parts
+    latent: Floats
+    scores: Floats
+    label_logit: Floats | None
+    activation: Floats | None
+    start: Said | None
+    axis: Floats | None
+    axis_name: str | None
+    header: dict[str, Any]
+    model_sha256: str
+
+    @property
+    def score_names(self) -> list[str]:
+        """The S scores."""
+        return list(self.header["targets"]["scores"])
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model to use: its file, its name for results, and what it says of itself."""
+
+    path: Path
+    name: str
+    header: dict[str, Any]
+    sha256: str
+
+
+def find_model(project: Project, model: str) -> ModelFile:
+    """A model by its name in the project, or by the path of a `model.safetensors` from anywhere.
+
+    Raises
+    ------
+    UsageError, ProjectError, ModelError
+        There is no such model, or the file is not one.
+    """
+    is_path = "/" in model or model.endswith(".safetensors")
+    path = Path(model) if is_path else project.trained_model(model).best
+    header = read_model_header(path)
+    if header.get("kind") != "model":
+        raise ModelError("the file is not a trained model", where=path, found=header.get("kind"), expected="model")
+    name = model if not is_path else f"from-{sha256_file(path)[:12]}"
+    return ModelFile(path, name, header, sha256_file(path))
+
+
+def project_outputs(project: Project, inputs: Inputs, model: ModelFile, progress: Progress | None = None) -> Outputs:
+    """The outputs of a model on a project's wells: from `outputs.parquet` when its hashes fit, else computed and kept.
+
+    Torch is imported only when something has to be computed.
+    """
+    path = project.results(model.name).table("outputs")
+    key = {"model_sha256": model.sha256, "expression_sha256": inputs.expression_sha256}
+    if model.header["settings"]["model"].get("start", "none") != "none":
+        key["axis_in"] = _AXIS_IN
+    if path.is_file() and {name: read_about(path, "outputs").get(name) for name in key} == key:
+        return _from_table(read_table(path, "outputs"), read_about(path, "outputs"), model)
+    outputs = _compute(project, inputs, model, progress or Silent())
+    axis = None if outputs.axis is None else outputs.axis.tolist()
+    write_table(path, _to_table(outputs), "outputs", {**key, "axis": axis, "axis_name": outputs.axis_name})
+    return outputs
+
+
+def _compute(project: Project, inputs: Inputs, model: ModelFile, progress: Progress) -> Outputs:
+    from dpf.model.checkpoint import load_model
+
+    trained = load_model(model.path)
+    expression = in_model_order(inputs.expression, model.header, inputs.genes, project.expression)
+    parts, known = known_parts(model.header, inputs.well_ids)
+    if known and model.header["expression_sha256"] != inputs.expression_sha256:
+        progress.warn(
+            f"{known:,} wells have the ids of wells this model was trained on, in another expression table: they are "
+            "treated as those wells"
+        )
+    return run_members(trained, expression, inputs.well_ids, parts, model, project, progress)
+
+
+def known_parts(header: dict[str, Any], well_ids: list[str]) -> tuple[Parts, int]:
+    """What each well was to each member, by its id, and how many wells the model knows.
+
+    A well the model has not met is held out. One that bears the id of a training well counts as trained on even where
+    its values differ: that is the error that harms nobody.
+    """
+    row = {well: index for index, well in enumerate(header["wells"])}
+    held_out = PART_NAMES.index("held_out")
+    parts = np.full((header["members"], len(well_ids)), held_out, dtype=np.int8)
+    known = [(here, row[well]) for here, well in enumerate(well_ids) if well in row]
+    if known:
+        here, there = (np.array(side) for side in zip(*known, strict=True))
+        codes = np.array([[int(code) for code in member] for member in header["parts"]], dtype=np.int8)
+        parts[:, here] = codes[:, there]
+    return parts, len(known)
+
+
+def run_members(
+    trained: TrainedModel,
+    expression: NDArray[np.float32],
+    well_ids: list[str],
+    parts: Parts,
+    model: ModelFile,
+    project: Project,
+    progress: Progress,
+    missing: NDArray[np.bool_] | None = None,
+) -> Outputs:
+    """Forward every well through every member.
+
+    `missing`, of shape (G,), marks genes that were not measured: each member puts there what it centres them on
+    (`dpf.workflows.predict.gene_order.filling`), its own.
+    """
+    from dpf.training.compute.device import resolve_compute
+    from dpf.training.inference import predict_starts, predict_wells
+
+    compute = resolve_compute(project.settings.compute)
+    progress.plan(
+        f"{len(trained.members)} x {len(well_ids):,} wells x {len(trained.genes):,} genes on {compute.describe()}"
+    )
+    progress.start("predicting", len(trained.members) * len(well_ids), "wells")
+    passes, starts = [], []
+    for network in trained.members:
+        if missing is not None and missing.any():
+            expression = expression.copy()
+            expression[:, missing] = network.gene_mean.numpy()[missing]
+        passes.append(predict_wells(network, expression, compute, progress.advance))
+        starts.append(predict_starts(network, expression, compute))
+        network.cpu()
+    axis, axis_name = activation_axes(trained)
+    said, latent = _said(passes), _stacked([prediction.latent for prediction in passes])
+    assert latent is not None
+    there = [start for start in starts if start is not None]
+    start = _said(there) if there else None
+    return Outputs(
+        well_ids, parts, latent, said.scores, said.label_logit, said.activation, start, axis, axis_name,
+        model.header, model.sha256,
+    )  # fmt: skip
+
+
+def _said(passes: Sequence[Prediction]) -> Said:
+    scores = _stacked([prediction.scores for prediction in passes])
+    assert scores is not None
+    logits = _stacked([prediction.label_logit for prediction in passes])
+    return Said(scores, logits, _stacked([prediction.activation for prediction in passes]))
+
+
+def _stacked(members: Sequence[Tensor | None]) -> Floats | None:
+    there = [member.numpy() for member in members if member is not None]
+    return np.stack(there).astype(np.float64) if there else None
+
+
+def activation_axes(trained: TrainedModel) -> tuple[Floats | None, str | None]:
+    """The direction of activation in each member's latent space, (M, L), and the head it belongs to.
+
+    The activation head's weights; where a model has no such head its label's, else those of its only score; None where
+    none of these says what activation is, and no direction where a member has none.
+    """
+    first = trained.members[0]
+    if first.activation is not None:
+        heads, name = [member.activation for member in trained.members], trained.layout.activation
+    elif first.label is not None:
+        heads, name = [member.label for member in trained.members], trained.layout.label
+    elif len(trained.layout.scores) == 1:
+        heads, name = [member.scores for member in trained.members], trained.layout.scores[0]
+    else:
+        return None, None
+    weights = [
+        (head.weight.detach()[0] * member.moving).double().numpy()
+        for head, member in zip(heads, trained.members, strict=True)
+        if head is not None
+    ]
+    return _of_every_member(np.stack(weights)), name
+
+
+def _of_every_member(axis: Floats) -> Floats | None:
+    """None where a member's axis has no length: what it says there is the same for every well.
+
+    A start's may be so: of a target that cannot be learnt from its training wells its regression says the mean.
+    """
+    return axis if axis.any(axis=1).all() else None
+
+
+def _to_table(outputs: Outputs) -> pl.DataFrame:
+    members, wells, width = outputs.latent.shape
+    columns: dict[str, Any] = {
+        "well_id": outputs.well_ids * members,
+        "member": np.repeat(np.arange(members), wells),
+        "part": [PART_NAMES[code] for code in outputs.parts.ravel()],
+    }
+    columns |= _said_columns("", outputs.score_names, outputs)
+    if outputs.start is not None:
+        columns |= _said_columns(_START, outputs.score_names, outputs.start)
+    for index in range(width):
+        columns[f"latent_{index}"] = outputs.latent[:, :, index].ravel().astype(np.float32)
+    return pl.DataFrame(columns)
+
+
+def _said_columns(prefix: str, names: list[str], said: Said | Outputs) -> dict[str, NDArray[np.float32]]:
+    columns = {f"{prefix}score:{name}": said.scores[:, :, index] for index, name in enumerate(names)}
+    if said.label_logit is not None:
+        columns[f"{prefix}label_logit"] = said.label_logit
+    if said.activation is not None:
+        columns[f"{prefix}activation"] = said.activation
+    return {name: values.ravel().astype(np.float32) for name, values in columns.items()}
+
+
+def _from_table(table: pl.DataFrame, about: dict[str, Any], model: ModelFile) -> Outputs:
+    members = table.get_column("member").n_unique()
+    wells = table.height // members
+
+    def column(name: str) -> Floats:
+        return table.get_column(name).to_numpy().astype(np.float64).reshape(members, wells)
+
+    latent = np.stack([column(name) for name in table.columns if name.startswith("latent_")], axis=-1)
+    names = model.header["targets"]["scores"]
+
+    def said(prefix: str) -> Said:
+        columns = [column(f"{prefix}score:{name}") for name in names]
+        scores = np.stack(columns, axis=-1) if names else np.empty((members, wells, 0))
+        others = [f"{prefix}{name}" for name in ("label_logit", "activation")]
+        return Said(scores, *(column(name) if name in table.columns else None for name in others))
+
+    ours = said("")
+    codes = np.array([PART_NAMES.index(part) for part in table.get_column("part")], dtype=np.int8)
+    return Outputs(
+        well_ids=table.get_column("well_id").to_list()[:wells],
+        parts=codes.reshape(members, wells),
+        latent=latent,
+        scores=ours.scores,
+        label_logit=ours.label_logit,
+        activation=ours.activation,
+        start=said(_START) if any(name.startswith(_START) for name in table.columns) else None,
+        axis=None if about["axis"] is None else _of_every_member(np.array(about["axis"])),
+        axis_name=about["axis_name"],
+        header=model.header,
+        model_sha256=model.sha256,
+    )

@@ -1,0 +1,141 @@
+"""`dpf init`: a screen becomes a project directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from dpf.config.settings import Settings, TargetSettings
+from dpf.config.toml import preset_overrides, with_overrides
+from dpf.files import sha256_file
+from dpf.project.directory import Project, require_new, settings_path, write_settings
+from dpf.simulate.screen import Simulation
+from dpf.tables.importing import read_unchecked
+from dpf.tables.preparing.normalise import Normalisation, write_normalisation
+from dpf.tables.preparing.options import Preparation
+from dpf.tables.preparing.prepare import prepare
+from dpf.tables.roles.assign import Roles
+from dpf.tables.screen import Screen, Summary, summarise
+from dpf.tables.storage import write_expression, write_table
+from dpf.workflows.project.inputs import NORMALISED_BY, read_measured
+
+
+@dataclass(frozen=True)
+class InitResult:
+    """A new project and what was understood of its screen."""
+
+    project: Project
+    summary: Summary
+    truth: Path | None = None
+
+
+def import_project(
+    path: Path,
+    sources: Sequence[Path],
+    wells: Sequence[Path],
+    roles: Roles,
+    preparation: Preparation,
+    source_format: str | None = None,
+    overrides: tuple[str, ...] = (),
+) -> InitResult:
+    """Read a screen from its files, prepare it and write it as a new project.
+
+    Parameters
+    ----------
+    sources, wells, source_format
+        Expression tables, tables about their wells, and the format of the former (`dpf.tables.importing`).
+    roles
+        What the columns mean.
+    preparation
+        What is to be done with counts, genes and gene sets (`dpf.tables.preparing.prepare`).
+    overrides
+        ``section.name=value`` settings for the new `dpf.toml`.
+
+    Raises
+    ------
+    UsageError, DataError
+        The files are no screen that can be learnt from, or a step cannot be done.
+    ProjectError
+        As `create_project`.
+    """
+    require_new(path)
+    roles = replace(roles, targets_follow=roles.targets_follow or bool(preparation.signatures))
+    # The screen as read is nobody else's, so it may be overwritten: a large one then stands in memory once.
+    screen, normalisation = prepare(read_unchecked(sources, wells, roles, source_format), preparation, in_place=True)
+    return create_project(path, screen, overrides, normalisation)
+
+
+def create_project(
+    path: Path,
+    screen: Screen,
+    overrides: tuple[str, ...] = (),
+    normalisation: Normalisation | None = None,
+) -> InitResult:
+    """Write a new project directory from a screen.
+
+    `dpf.toml` is written last: a folder without it is not a project. When `init` fails or is interrupted, what it has
+    written so far is removed.
+
+    Parameters
+    ----------
+    normalisation
+        How the screen's counts became its expression; None where they were taken as they are.
+
+    Raises
+    ------
+    ProjectError
+        The folder is not empty or cannot be written, an override is wrong, or the settings name a target that the
+        wells table does not have.
+    DataError
+        A target that an override names cannot be learnt.
+    """
+    require_new(path)
+    targets = screen.targets
+    chosen = TargetSettings(targets.scores, targets.label or "", targets.activation or "auto")
+    settings = with_overrides(Settings(targets=chosen), (*preset_overrides("recommended"), *overrides))
+    read_measured(screen.wells, settings.targets, f"{settings_path(path)}: [targets]")
+    project = Project(path, settings)
+    about = {"sources": [asdict(source) for source in screen.sources], "notes": [asdict(n) for n in screen.notes]}
+    wells = screen.wells
+    with _removed_on_failure(path, project.expression, project.wells, project.genes, project.normalisation):
+        write_expression(
+            project.expression, wells.get_column("well_id").to_list(), screen.gene_names, screen.expression, about
+        )
+        made = None
+        if normalisation is not None and normalisation.method != "none":
+            write_normalisation(project.normalisation, normalisation)
+            made = sha256_file(project.normalisation)
+        write_table(project.wells, wells, "wells", {**about, NORMALISED_BY: made})
+        write_table(project.genes, screen.genes, "genes", about)
+        write_settings(path, settings)
+    return InitResult(project, summarise(screen))
+
+
+@contextmanager
+def _removed_on_failure(folder: Path, *files: Path) -> Iterator[None]:
+    """Remove these files, and the folders around them up to `folder` if they are empty then, when the block fails."""
+    existed = folder.is_dir()
+    try:
+        yield
+    except BaseException:
+        for file in files:
+            file.unlink(missing_ok=True)
+        for parent in [*dict.fromkeys(file.parent for file in files), *([] if existed else [folder])]:
+            with suppress(OSError):  # not empty: something there is not ours
+                parent.rmdir()
+        raise
+
+
+def create_demo(path: Path, simulation: Simulation, overrides: tuple[str, ...] = ()) -> InitResult:
+    """Write a project from a simulated screen; its truth goes beside the inputs, never into them.
+
+    `truth.parquet` has one row a well, `truth_genes.parquet` one a gene. Nothing in dpf reads them.
+    """
+    result = create_project(path, simulation.screen, overrides)
+    project, truth, genes = result.project, path / "truth.parquet", path / "truth_genes.parquet"
+    with _removed_on_failure(path, settings_path(path), project.expression, project.wells, project.genes, truth):
+        write_table(truth, simulation.truth, "truth")
+        write_table(genes, simulation.gene_truth, "truth_genes")
+    return InitResult(result.project, result.summary, truth)

@@ -1,0 +1,221 @@
+"""`dpf rank`: compounds by how far they move the cells, and which of them one may call. No torch on kept outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from dpf.analysis.ranking.standardise import members_differ
+from dpf.errors import UsageError, listed
+from dpf.project.directory import Project, ResultsFolder
+from dpf.tables.storage import write_table
+from dpf.workflows.check.names import suspicious_names
+from dpf.workflows.check.stored import StoredCheck, stored_check
+from dpf.workflows.predict.outputs import find_model, project_outputs
+from dpf.workflows.predict.predict import result_provenance, warn_no_axis
+from dpf.workflows.progress import Progress, Silent
+from dpf.workflows.project.inputs import Inputs, read_inputs, read_measured
+from dpf.workflows.rank.choices import VERDICT_RULE, RankChoices
+from dpf.workflows.rank.classes import class_table
+from dpf.workflows.rank.dose import dose_response, draw_dose, evidence
+from dpf.workflows.rank.figures import draw_ranking
+from dpf.workflows.rank.replicates import ReplicateTests, compare_replicates
+from dpf.workflows.rank.rows import CompoundRows, compound_rows
+from dpf.workflows.rank.signatures.compute import compute_signatures
+from dpf.workflows.rank.signatures.write import write_signatures
+from dpf.workflows.rank.significance import CompoundTests, run_tests
+from dpf.workflows.rank.table import ranking_table
+from dpf.workflows.rank.wells import RankedWells, rank_wells
+
+#: Columns in which the first row should be the smallest value.
+_ASCENDING = {"rank", "rank_low", "rank_high", "p", "q", "p_tail"}
+_ASCENDING |= {"compound", "verdict", "direction", "smallest_p", "activation_p", "activation_q", "energy_p"}
+_ASCENDING |= {"replicate_cosine_p", "replicate_map_p", "replicate_map_q"}
+
+
+@dataclass(frozen=True)
+class RankResult:
+    """What was ranked.
+
+    Attributes
+    ----------
+    table
+        Compounds, best first.
+    power
+        The power line, or None without p-values.
+    statements
+        What the numbers rest on.
+    path, files, figures
+        The ranking, the further tables, the figures.
+    design
+        What `dpf check` said of the design, or None.
+    """
+
+    table: pl.DataFrame
+    power: str | None
+    statements: tuple[str, ...]
+    path: Path
+    files: tuple[Path, ...]
+    figures: tuple[Path, ...]
+    design: StoredCheck | None
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """The pieces of a ranking, compounds in the order of `rows`."""
+
+    rows: CompoundRows
+    wells: RankedWells
+    tests: CompoundTests
+    replicates: ReplicateTests
+    table: pl.DataFrame
+    statements: list[str]
+
+
+def rank_project(
+    project: Project,
+    model: str = "default",
+    choices: RankChoices | None = None,
+    *,
+    progress: Progress | None = None,
+) -> RankResult:
+    """Rank the compounds by T, their mean standardised distance from the controls, and test each of them.
+
+    Every well's distance is measured by members that held it out, from the centre of those members' *training*
+    controls, in the spread of the held-out controls (`dpf.analysis.ranking.standardise`). P-values come from exchanging
+    a compound's wells with control wells (`dpf.analysis.ranking.p_values`); where nothing was held out there are none.
+    The verdict in words is `dpf.workflows.rank.table.verdicts`.
+
+    Raises
+    ------
+    DpfError
+        The model, the inputs or a column are not there; choices do not go together; there are too few controls (how
+        many would do is said).
+    """
+    choices, progress = choices or RankChoices(), progress or Silent()
+    choices.require_sense()
+    file = find_model(project, model)
+    inputs = read_inputs(project)
+    rows = compound_rows(inputs, choices.by_dose)
+    outputs = project_outputs(project, inputs, file, progress)
+    wells = rank_wells(outputs, inputs, rows.codes, project.settings.latent, choices.adjust)
+    ranked = _rank(project, inputs, rows, wells, choices)
+    table = _sorted(ranked.table, choices.sort)
+    results, design = project.results(file.name), stored_check(project, inputs.fingerprint)
+    about = {**result_provenance(outputs, inputs, project.settings), "choices": choices.recorded()}
+    about["verdict_rule"] = VERDICT_RULE
+    extra, figures, said = _write_more(project, results, inputs, ranked, choices, about, progress)
+    statements = tuple(ranked.statements + said)
+    name = "ranking_by_dose" if choices.by_dose else "ranking"
+    power = None if ranked.tests.power is None else ranked.tests.power.statement(choices.fdr)
+    verdict = None if design is None or design.stale else design.verdict
+    write_table(results.table(name), table, name, about | {"power": power, "statements": statements, "design": verdict})
+    drawn = draw_ranking(results.figure(name), ranked.table, rows, wells, inputs, choices.fdr, progress)
+    warn_no_axis(outputs, progress)
+    return RankResult(table, power, statements, results.table(name), tuple(extra), (*drawn, *figures), design)
+
+
+def _rank(project: Project, inputs: Inputs, rows: CompoundRows, wells: RankedWells, choices: RankChoices) -> _Ranked:
+    tests_rng, replicates_rng, bootstrap_rng = np.random.default_rng(project.settings.train.seed).spawn(3)
+    tests = run_tests(wells, inputs, rows, choices, tests_rng)
+    replicates = compare_replicates(wells, inputs, rows, tests.matched, choices, replicates_rng)
+    measured = read_measured(inputs.wells, project.settings.targets, project.wells)
+    table = ranking_table(wells, inputs, measured, rows, tests, replicates, choices.fdr, bootstrap_rng)
+    said = [*wells.t.statement, *tests.statements, *replicates.statements, *suspicious_names(inputs.wells)]
+    if wells.silent:
+        said.append(f"the controls do not differ in {', '.join(wells.silent)}: left out")
+    said += _about_controls(wells, inputs) + _about_rows(table, choices)
+    return _Ranked(rows, wells, tests, replicates, table, said)
+
+
+def _about_controls(wells: RankedWells, inputs: Inputs) -> list[str]:
+    found = members_differ(wells.t, inputs.is_control)
+    if found is None:
+        return []
+    medians = ", ".join(f"{median:.2g}" for median in found.medians)
+    return [
+        f"the held-out controls of the members differ (Kruskal–Wallis p = {found.p:.2g}; median T {medians}): "
+        "replicates share a member and controls do not, which makes p-values a little too small"
+    ]
+
+
+def _about_rows(table: pl.DataFrame, choices: RankChoices) -> list[str]:
+    said = []
+    single = table.filter(pl.col("n") == 1).height
+    if single:
+        said.append(
+            f"{single:,} of {table.height:,} rows have one well: their p is its rank among the controls, and nothing "
+            "can be said of whether a second well would agree"
+        )
+    if choices.adjust != "none":
+        said.append(
+            f"latents adjusted for {choices.adjust}, fitted on the training controls and low-effect wells: this takes "
+            "off what a plate, row or column does to every well in it; it cannot part position from biology where one "
+            "kind of compound fills a column, nor make up for controls that stand apart"
+        )
+    return said
+
+
+def _sorted(table: pl.DataFrame, sort: str) -> pl.DataFrame:
+    if sort not in table.columns:
+        raise UsageError("no such column to sort by", found=sort, expected=f"one of {listed(table.columns, 60)}")
+    return table.sort(sort, "rank", descending=[sort not in _ASCENDING, False], nulls_last=True, maintain_order=True)
+
+
+def _write_more(
+    project: Project,
+    results: ResultsFolder,
+    inputs: Inputs,
+    ranked: _Ranked,
+    choices: RankChoices,
+    about: dict[str, Any],
+    progress: Progress,
+) -> tuple[list[Path], list[Path], list[str]]:
+    """Wells, doses, classes and signatures: tables, figures, and what is to be said of them."""
+    files: list[Path] = [results.table("ranking_wells")]
+    figures: list[Path] = []
+    said: list[str] = []
+    write_table(files[0], _well_table(inputs, ranked), "ranking_wells", about)
+    strength = evidence(ranked.table, choices.fdr)
+    doses = dose_response(ranked.wells, inputs, strength)
+    if doses is not None:
+        said += doses.statements
+        if doses.table.height:
+            files.append(results.table("dose"))
+            write_table(files[-1], doses.table, "dose", about)
+            figures += draw_dose(results.figure("dose"), doses, ranked.wells, inputs, strength)
+    if choices.group_column is not None:
+        table, notes = class_table(ranked.table, inputs, ranked.rows, choices.group_column)
+        files.append(results.table("classes"))
+        write_table(files[-1], table, "classes", about)
+        said += notes
+    if choices.wants_signatures:
+        found = compute_signatures(inputs, ranked.rows, choices.trend, choices.adjust, progress)
+        order = ranked.table.get_column("t").arg_sort(descending=True).to_numpy()
+        side = ranked.table.get_column("activation").to_numpy() if "activation" in ranked.table.columns else None
+        written, notes = write_signatures(project, results, found, order, side, choices, about)
+        files += [path for path in written if path.parent == results.path]
+        figures += [path for path in written if path.parent != results.path]
+        said += notes
+    return files, figures, said
+
+
+def _well_table(inputs: Inputs, ranked: _Ranked) -> pl.DataFrame:
+    """One row a well, controls too: what the ranking's means are of."""
+    wells = ranked.wells
+    place = [name for name in ("plate", "row", "column", "concentration") if name in inputs.wells.columns]
+    columns: dict[str, Any] = {"t": wells.t.value}
+    if wells.activation is not None:
+        columns |= {"activation": wells.activation, "on_axis": wells.on_axis}
+    columns |= {
+        "average_precision": ranked.replicates.ap,
+        "members": wells.speakers.members(),
+        "part": wells.speakers.part,
+    }
+    return inputs.wells.select("well_id", "compound", "is_control", *place).with_columns(
+        pl.DataFrame(columns).fill_nan(None).get_columns()
+    )

@@ -1,0 +1,251 @@
+"""The p-values of a ranking: who is compared with whom, what the design can show, and what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpf.analysis.ranking.p_values import PValues, benjamini_hochberg, compound_p_values
+from dpf.analysis.ranking.power import DesignPower, hits_needed, power_of, smallest_p_values
+from dpf.analysis.ranking.subsets import LARGEST_FLOOR, Null
+from dpf.analysis.ranking.tail import TailPValues, extrapolated_p_values
+from dpf.errors import DataError
+from dpf.splits.parts import Part
+from dpf.workflows.predict.well_members import plate_codes
+from dpf.workflows.project.inputs import Inputs
+from dpf.workflows.rank.choices import RankChoices
+from dpf.workflows.rank.rows import CompoundRows
+from dpf.workflows.rank.wells import RankedWells
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+#: Plates are compared within as long as hits need not be more than this share of the compounds: a p-value that is
+#: right comes before one that is small.
+MOST_NEEDED = 0.2
+
+
+@dataclass(frozen=True)
+class CompoundTests:
+    """Of C rows; NaN where a row was not tested.
+
+    Attributes
+    ----------
+    p, q, floor
+        (C,): p-value, Benjamini–Hochberg over the tested rows, smallest p the design allows.
+    p_tail, extrapolated
+        (C,): with a tail fit, its p-values, and where they are extrapolated; else None. q never rests on them.
+    activation_p, activation_q
+        (C,): the same for the mean position on the activation axis, two-sided; None without an axis.
+    power
+        What the design can show; None without p-values.
+    matched
+        "plate", "screen", or None without p-values.
+    statements
+        What the p-values rest on, or why there are none.
+    """
+
+    p: Floats
+    q: Floats
+    floor: Floats
+    p_tail: Floats | None
+    extrapolated: Mask | None
+    activation_p: Floats | None
+    activation_q: Floats | None
+    power: DesignPower | None
+    matched: str | None
+    statements: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Design:
+    """Rows `tested` (ascending) renumbered in `group` (N,); `control` and `strata` (N,) that they are compared in."""
+
+    tested: Codes
+    group: Codes
+    control: Mask
+    strata: Codes
+    names: list[str]
+    floors: Floats
+    matched: str
+
+
+def choose_design(
+    basis: NDArray[np.int8], inputs: Inputs, rows: CompoundRows, choices: RankChoices
+) -> tuple[_Design | None, list[str]]:
+    """Which rows can be tested, and within which strata; None where none may be.
+
+    A row is tested where every well of it was held out (with `in_sample`, every row: wells are then compared with the
+    controls that were treated as they were). Strata are plates where `match` says so; "auto" takes plates unless the
+    design, not the data, could then call hardly anything (more than a fifth of the compounds would have to reach their
+    smallest p) and the controls of the whole screen would change that.
+    """
+    usable = np.ones(len(basis), dtype=bool) if choices.in_sample else basis == Part.HELD_OUT
+    whole = np.array([bool(usable[rows.codes == row].all()) for row in range(rows.count)])
+    if choices.null == "none":
+        return None, ["no p-values: --null none"]
+    if not whole.any():
+        return None, [
+            "no p-values: no compound was held out by any member, and a distance measured where the model was trained "
+            "proves nothing; train with --folds 5 (or see them all the same: --in-sample)"
+        ]
+    said = []
+    if not whole.all():
+        said.append(f"{(~whole).sum():,} compounds were not held out: no p-value for them")
+    kind = basis.astype(np.int64) if choices.in_sample else np.zeros(len(basis), dtype=np.int64)
+    known = plate_codes(inputs.texts("plate"))
+    control = inputs.is_control & usable
+    designs = {"screen": _design("screen", kind, [""] * 3, whole, rows, control, choices.null)}
+    if known is not None and len(known[1]) > 1:
+        strata = kind * len(known[1]) + known[0]
+        designs["plate"] = _design("plate", strata, known[1] * 3, whole, rows, control, choices.null)
+    elif choices.match == "plate":
+        raise DataError(
+            "the plate of every well must be known to compare plate by plate, and there must be several",
+            where="--match plate",
+            found="one plate" if known else "no plate column, or wells without a plate",
+        )
+    design, reason = _chosen(designs, choices)
+    return design, said + reason + _untested(design, int(whole.sum()))
+
+
+def _design(
+    matched: str, strata: Codes, names: list[str], whole: Mask, rows: CompoundRows, control: Mask, null: Null
+) -> _Design:
+    def renumbered(kept: Codes) -> Codes:
+        new = np.full(rows.count + 1, -1, dtype=np.int64)  # the last entry is that of code −1
+        new[kept] = np.arange(len(kept))
+        return new[rows.codes]
+
+    kept = np.flatnonzero(whole)
+    floors = smallest_p_values(renumbered(kept), len(kept), control, strata, null)
+    kept, floors = kept[floors < 1], floors[floors < 1]
+    return _Design(kept, renumbered(kept), control, strata, names, floors, matched)
+
+
+def _chosen(designs: dict[str, _Design], choices: RankChoices) -> tuple[_Design, list[str]]:
+    plate, screen = designs.get("plate"), designs["screen"]
+    if choices.match == "screen" or plate is None:
+        return screen, []
+    if choices.match == "plate":
+        return plate, []
+    needed, instead = (_typical_need(design, choices.fdr) for design in (plate, screen))
+    most = max(1.0, MOST_NEEDED * len(plate.floors))
+    hopeless = plate.floors.min(initial=1.0) > LARGEST_FLOOR >= screen.floors.min(initial=1.0)
+    if not hopeless and (needed <= most or instead > most):
+        return plate, []
+    text = (
+        f"{needed:,.0f} compounds would have to reach their smallest p"
+        if np.isfinite(needed)
+        else "none could be called"
+    )
+    return screen, [
+        f"compared with the controls of all plates: plate by plate, {text}; that plates do not differ is assumed "
+        "(dpf check; --adjust plate; --match plate)"
+    ]
+
+
+def _typical_need(design: _Design, fdr: float) -> float:
+    """How many compounds like the one in the middle must reach its smallest p before any is called; or infinite."""
+    if not len(design.floors):
+        return float("inf")
+    typical = np.quantile(design.floors, 0.5, method="higher")
+    needed = hits_needed(np.full(len(design.floors), typical), fdr)
+    return float("inf") if needed is None else float(needed)
+
+
+def _untested(design: _Design, eligible: int) -> list[str]:
+    if not len(design.tested):
+        raise DataError(
+            "no compound shares a stratum with a control well: nothing can be tested",
+            where=f"the {design.matched}",
+            found=f"{design.control.sum():,} held-out control wells",
+            expected="controls on the plates of the compounds",
+            hint="--match screen compares with the controls of all plates; --null none ranks without p-values",
+        )
+    missing = eligible - len(design.tested)
+    if not missing:
+        return []
+    stand = "compound stands" if missing == 1 else "compounds stand"
+    return [
+        f"{missing:,} {stand} on a plate without (enough) controls: no p-value for them (--match screen "
+        "compares with the controls of all plates)"
+    ]
+
+
+def run_tests(
+    wells: RankedWells, inputs: Inputs, rows: CompoundRows, choices: RankChoices, rng: np.random.Generator
+) -> CompoundTests:
+    """The p-value of each row's mean T, and q over the rows that were tested.
+
+    Raises
+    ------
+    DataError
+        Too few controls for any row to reach 0.05: how many would do is said.
+    """
+    missing = np.full(rows.count, np.nan)
+    design, said = choose_design(wells.t.basis, inputs, rows, choices)
+    if design is None:
+        nothing = None if wells.activation is None else missing
+        return CompoundTests(missing, missing, missing, None, None, nothing, nothing, None, None, tuple(said))
+
+    def of_rows(values: Floats) -> Floats:
+        found = missing.copy()
+        found[design.tested] = values
+        return found
+
+    found = _exchanged(wells.t.value, design, choices, rng)
+    tail = None
+    if choices.tail == "gpd":
+        tail = extrapolated_p_values(wells.t.value, design.group, found.p, design.control, design.strata, rng)
+        said += _about_tail(tail)
+    sides = None
+    if wells.activation is not None:
+        up, down = (_exchanged(sign * wells.activation, design, choices, rng).p for sign in (1, -1))
+        sides = np.minimum(1.0, 2 * np.minimum(up, down))
+    return CompoundTests(
+        p=of_rows(found.p),
+        q=of_rows(benjamini_hochberg(found.p)),
+        floor=of_rows(found.floor),
+        p_tail=None if tail is None else of_rows(tail.p),
+        extrapolated=None if tail is None else of_rows(tail.extrapolated.astype(np.float64)) == 1,
+        activation_p=None if sides is None else of_rows(sides),
+        activation_q=None if sides is None else of_rows(benjamini_hochberg(sides)),
+        power=power_of(design.floors, choices.fdr),
+        matched=design.matched,
+        statements=(*said, *_warnings(wells, choices)),
+    )
+
+
+def _exchanged(values: Floats, design: _Design, choices: RankChoices, rng: np.random.Generator) -> PValues:
+    null: Null = "pseudo" if choices.null == "pseudo" else "exchange"
+    return compound_p_values(
+        values, design.group, len(design.tested), design.control, design.strata,
+        null=null, rng=rng, strata_names=design.names,
+    )  # fmt: skip
+
+
+def _about_tail(tail: TailPValues) -> list[str]:
+    said = [
+        f"tail: p_tail orders {tail.extrapolated.sum():,} compounds beyond what counting resolves, by a generalised "
+        f"Pareto tail that rests on about {tail.fewest_wells:.0f} control wells (largest gap {tail.worst_fit:.2g}); it "
+        "is an extrapolation: q and the verdict are of p, never of it"
+    ]
+    if tail.rejected:
+        said.append(f"tail: no generalised Pareto tail fits the controls of {tail.rejected:,} compounds: p_tail is p")
+    return said
+
+
+def _warnings(wells: RankedWells, choices: RankChoices) -> list[str]:
+    said = []
+    if choices.null == "pseudo":
+        said.append(
+            "null: pseudo-compounds of controls alone, too small for replicated compounds (an inert pair reaches the "
+            "floor about five times as often as it says); the default, exchange, is exact"
+        )
+    if choices.in_sample and not wells.t.held_out:
+        said.append("in-sample p-values: the model was trained on these wells, and they prove nothing")
+    return said

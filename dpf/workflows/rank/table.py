@@ -1,0 +1,148 @@
+"""The ranking as a table: one row a compound, with a verdict in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from dpf.analysis.latent.activation_pattern import pattern_cosine
+from dpf.analysis.ranking.compounds import WellScores, group_mean, rank_compounds
+from dpf.analysis.ranking.intervals import bootstrap_intervals
+from dpf.splits.parts import Part
+from dpf.workflows.predict.well_members import plate_codes
+from dpf.workflows.project.inputs import Inputs, Measured
+from dpf.workflows.rank.replicates import ReplicateTests
+from dpf.workflows.rank.rows import CompoundRows
+from dpf.workflows.rank.significance import CompoundTests
+from dpf.workflows.rank.wells import RankedWells
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+#: A hit activates or suppresses where its place on the activation axis has a two-sided p of at most this (0.05 on its
+#: own side) ...
+AXIS_LEVEL = 0.1
+#: ... and it moved within 45° of the direction that cells move in with activation: more along it than across it.
+NEAR_PATTERN = float(np.sqrt(0.5))
+
+#: Columns that stand first, in this order, where they are there.
+_FIRST = (
+    *("rank", "verdict", "direction", "n", "t", "t_low", "t_high", "p", "q", "activation", "activation_p"),
+    *("pattern_cosine", "on_axis", "replicates_agree", "rank_low", "rank_high"),
+)
+
+
+def verdicts(
+    q: Floats, activation: Floats | None, activation_p: Floats | None, cosine: Floats | None, fdr: float
+) -> list[str | None]:
+    """What a biologist reads.
+
+    A row is a *hit* where q ≤ fdr, else ``not distinguishable``: from the controls, in this design. A hit is an
+    ``activating hit`` or a ``suppressing hit``, by the sign of `activation`, where its mean position on the activation
+    axis can itself be told from the controls' (`activation_p` ≤ 0.1, two-sided) and its displacement lies within 45° of
+    the activation pattern, to that side (`pattern_cosine` ≥ √½, or ≤ −√½): at least half of the squared displacement is
+    what goes with activation in this screen. Else it is an ``off-axis hit``: the cells moved, but mostly in another
+    direction. Without an activation axis it is a ``hit``. None where the row was not tested.
+
+    The verdict says nothing of where the wells stood (the design's own verdict does), nor of replicates: a hit whose
+    `replicates_agree` is false may be one outlying well.
+    """
+    found: list[str | None] = []
+    for index, rate in enumerate(q.tolist()):
+        if np.isnan(rate):
+            found.append(None)
+        elif rate > fdr:
+            found.append("not distinguishable")
+        elif activation is None or activation_p is None or cosine is None:
+            found.append("hit")
+        elif not (activation_p[index] <= AXIS_LEVEL and np.sign(activation[index]) * cosine[index] >= NEAR_PATTERN):
+            found.append("off-axis hit")
+        else:
+            found.append("activating hit" if activation[index] > 0 else "suppressing hit")
+    return found
+
+
+def ranking_table(
+    wells: RankedWells, inputs: Inputs, measured: Measured, rows: CompoundRows, tests: CompoundTests,
+    replicates: ReplicateTests, fdr: float, rng: np.random.Generator,
+) -> pl.DataFrame:  # fmt: skip
+    """One row a compound, in the order of `rows`; null where a number is not defined."""
+    codes, count = rows.codes, rows.count
+    scores = WellScores(wells.norm, wells.t.value, wells.activation, wells.on_axis)
+    columns: dict[str, Any] = dict(rank_compounds(codes, count, scores, replicates.agreement))
+    cosine = None
+    if wells.pattern is not None:
+        cosine = pattern_cosine(wells.deviation, wells.pattern, wells.speakers.used, codes, count)
+        columns["pattern_cosine"] = cosine
+    for name, values in (wells.raw | wells.standardised).items():
+        columns[name] = group_mean(values, codes, count)
+    intervals = bootstrap_intervals(wells.t.value, codes, count, rng=rng)
+    columns |= {name: getattr(intervals, name) for name in ("t_low", "t_high", "rank_low", "rank_high")}
+    columns |= {"p": tests.p, "q": tests.q}
+    if tests.p_tail is not None:
+        columns |= {"p_tail": tests.p_tail, "p_extrapolated": tests.extrapolated}
+    if tests.activation_p is not None:
+        columns |= {"activation_p": tests.activation_p, "activation_q": tests.activation_q}
+    columns |= {
+        "smallest_p": tests.floor,
+        "energy_distance": replicates.energy,
+        "energy_p": replicates.energy_p,
+        "replicate_cosine_p": replicates.cosine_p,
+        "replicate_map": replicates.mean_ap,
+        "replicate_map_p": replicates.mean_ap_p,
+        "replicate_map_q": replicates.mean_ap_q,
+        "replicates_agree": pl.Series(replicates.agree(), dtype=pl.Boolean),
+    }
+    columns |= score_shifts(wells, inputs, measured, rows)
+    found = verdicts(tests.q, columns.get("activation"), tests.activation_p, cosine, fdr)
+    columns["verdict"] = pl.Series(found, dtype=pl.String)
+    order = [*(name for name in _FIRST if name in columns), *(name for name in columns if name not in _FIRST)]
+    table = pl.concat([rows.keys, pl.DataFrame({name: columns[name] for name in order})], how="horizontal")
+    return table.with_columns(_basis(wells, rows)).fill_nan(None)
+
+
+def _basis(wells: RankedWells, rows: CompoundRows) -> list[pl.Series]:
+    """`part`: what the wells of a row were to the members that speak for them; `held_out`: all were held out."""
+    kinds = pl.DataFrame({"code": rows.codes, "part": wells.speakers.part}).filter(pl.col("code") >= 0)
+    met = dict(kinds.group_by("code").agg(pl.col("part").unique().sort()).iter_rows())
+    held_out = [met[code] == [Part.HELD_OUT.text] for code in range(rows.count)]
+    return [pl.Series("part", [",".join(met[code]) for code in range(rows.count)]), pl.Series("held_out", held_out)]
+
+
+def score_shifts(wells: RankedWells, inputs: Inputs, measured: Measured, rows: CompoundRows) -> dict[str, Floats]:
+    """`<score>_predicted_shift`, `<score>_measured_shift`: mean of a row's wells less that of the controls, in the
+    score's own unit (a label's as a share of wells).
+
+    Controls of the well's own plate, where every plate of compounds has controls with a value; else of all plates.
+    """
+    outputs, targets = wells.outputs, wells.outputs.header["targets"]
+    average = wells.speakers.average
+    predicted: dict[str, Floats] = {name: average(outputs.scores)[:, i] for i, name in enumerate(outputs.score_names)}
+    if outputs.label_logit is not None:
+        predicted[targets["label"]] = average(0.5 * (1.0 + np.tanh(0.5 * outputs.label_logit)))
+    if outputs.activation is not None:
+        predicted[targets["activation"]] = average(outputs.activation)
+    known = {name: measured.scores[:, index] for index, name in enumerate(measured.score_names)}
+    known |= {measured.label_name: measured.label} if measured.label_name else {}
+    known |= {measured.activation_name: measured.activation} if measured.activation_name else {}
+    plates = plate_codes(inputs.texts("plate"))
+    plate = np.zeros(len(rows.codes), dtype=np.int64) if plates is None else plates[0].astype(np.int64)
+    columns: dict[str, Floats] = {}
+    for name, values in predicted.items():
+        columns[f"{name}_predicted_shift"] = _shift(values, rows, inputs.is_control, plate)
+        if name in known:
+            columns[f"{name}_measured_shift"] = _shift(known[name], rows, inputs.is_control, plate)
+    return columns
+
+
+def _shift(values: Floats, rows: CompoundRows, control: Mask, plate: Codes) -> Floats:
+    """(C,) NaN where a row has no value or there is no control with one."""
+    count = int(plate.max(initial=0)) + 1
+    reference = group_mean(values, np.where(control, plate, -1), count)
+    if np.isnan(reference[np.unique(plate[~control])]).any():
+        reference[:] = group_mean(values, np.where(control, 0, -1), 1)[0]
+    return group_mean(values - reference[plate], rows.codes, rows.count)

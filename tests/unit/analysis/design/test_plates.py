@@ -1,0 +1,76 @@
+"""Plate quality: principal components, outliers, summaries."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from dpf.analysis.design.plates import outliers, plate_summaries, principal_components, repeated_positions
+from dpf.analysis.design.wells import DesignInput, Positions, locate
+
+
+def low_rank(n: int, g: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    signal = rng.normal(size=(n, 6)) @ (rng.normal(size=(6, g)) * np.array([[9], [7], [5], [4], [3], [2]]))
+    return (20 + signal + rng.normal(size=(n, g))).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(60, 200), (200, 60)])
+def test_principal_components_are_those_of_scikit_learn(shape: tuple[int, int]) -> None:
+    X = low_rank(*shape, seed=0)
+    found, share = principal_components(X, np.random.default_rng(0), k=5)
+    exact = PCA(n_components=5, svd_solver="full").fit(X.astype(np.float64))
+    expected = exact.transform(X.astype(np.float64))
+    signs = np.sign((found * expected).sum(axis=0))
+    np.testing.assert_allclose(found * signs, expected, rtol=1e-3, atol=1e-2)
+    assert share == pytest.approx(exact.explained_variance_ratio_.sum(), rel=1e-4)
+
+
+def test_few_genes_and_nothing_that_varies() -> None:
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    components, share = principal_components(X, np.random.default_rng(0))
+    assert components.shape == (30, 3)
+    assert share == pytest.approx(1.0)
+    assert principal_components(np.full((30, 3), 7.1), np.random.default_rng(0))[0].shape == (30, 0)
+
+
+def test_outliers_are_counted_in_mads_of_their_plate() -> None:
+    values = np.r_[np.arange(11.0), 100 + np.arange(11.0), np.nan]
+    values[10] = 60
+    plate = np.repeat([0, 1, 1], [11, 11, 1])
+    found = outliers(values, plate)
+    assert found[10] == pytest.approx((60 - 5) / (1.4826 * 3))
+    assert np.abs(np.delete(found, 10)).max() < 2
+    assert found[-1] == 0
+    assert (outliers(np.ones(5), np.zeros(5, dtype=np.intp)) == 0).all()
+
+
+def two_plates() -> tuple[DesignInput, Positions]:
+    """A whole plate, and one whose edge is free, with two wells at one place."""
+    inner = [(r, c) for r in "BCDEFG" for c in range(2, 12)]
+    places = [("a", r, c) for r in "ABCDEFGH" for c in range(1, 13)]
+    places += [("b", r, c) for r, c in inner] + [("b", "C", 3)]
+    plate, row, column = (list(part) for part in zip(*places, strict=True))
+    control = np.arange(len(places)) % 10 == 0
+    design = DesignInput([f"c{i}" for i in range(len(places))], control, plate, row, column)
+    return design, locate(design)
+
+
+def test_summaries() -> None:
+    design, positions = two_plates()
+    n = design.n_wells
+    size = np.arange(n, dtype=float)
+    size[0] = np.nan
+    rng = np.random.default_rng(0)
+    components = np.where(design.is_control[:, None], 1.0, 2.0) * rng.choice([-1.0, 1.0], size=(n, 500))
+    whole, inner = plate_summaries(positions, design.is_control, size, None, components)
+    assert (whole.plate, whole.wells, whole.controls, whole.missing, whole.missing_inside) == ("a", 96, 10, 0, 0)
+    assert (inner.plate, inner.wells, inner.missing, inner.missing_inside) == ("b", 61, 36, 0)
+    assert whole.library_size == np.median(np.arange(1, 96))
+    assert np.isnan(whole.detected)
+    assert whole.control_spread == pytest.approx(0.5, rel=0.02)
+
+
+def test_repeated_positions_are_named() -> None:
+    assert repeated_positions(two_plates()[1]) == ["b C3"]

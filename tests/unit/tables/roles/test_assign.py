@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from dpf.errors import DataError, UsageError
+from dpf.tables.roles.assign import Identified, Roles, assign_roles
+from dpf.tables.screen import SourceFile
+from dpf.tables.text.wells_table import Table
+
+WELLS = ["A01", "A02", "B01", "B02"]
+DRUGS = ["DMSO", "x", "y", "dmso"]
+SCORE = ["1.5", "NA", "-2", "0"]
+
+
+def table(comma_separated=True, **columns) -> Table:
+    columns = {"Well": WELLS, **columns}
+    frame = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
+    places = [f"wells.csv, line {line}" for line in range(2, 2 + frame.height)]
+    return Table(frame, places, (SourceFile("wells.csv", ""),), comma_separated)
+
+
+def assign(read, ids=None, plates=None, **roles):
+    ids = WELLS if ids is None else ids
+    roles = {"scores": ("score",), **roles}
+    frame, targets, notes = assign_roles(read, Identified(ids, ids, plates, ("Well",)), Roles(**roles))
+    return frame, targets, " | ".join(note.text for note in notes)
+
+
+def test_columns_are_found_by_their_headings_and_told():
+    read = table(
+        Drug=DRUGS, Plate_ID=["p1"] * 4, conc_uM=["", "10", "0.1", "NA"], score=SCORE, Batch=["1", "1", "2", "2"],
+        cluster_id=["3", "3", "", "4"], note=["a", "", "b", "c"], n=["1", "2", "3", "4"],
+    )  # fmt: skip
+    frame, targets, said = assign(read)
+    canonical = ["well_id", "compound", "is_control", "plate", "row", "column", "concentration", "cluster", "batch"]
+    assert frame.columns[: len(canonical)] == canonical
+    assert frame.columns[len(canonical)] == "score"
+    assert frame.get_column("compound").to_list() == DRUGS
+    assert frame.get_column("is_control").to_list() == [True, False, False, True]
+    assert frame.get_column("concentration").to_list() == [None, 10, 0.1, None]
+    assert frame.get_column("row").to_list() == ["A", "A", "B", "B"]
+    assert frame.get_column("column").to_list() == [1, 2, 1, 2]
+    assert frame.get_column("cluster").to_list() == ["3", "3", None, "4"]
+    assert frame.get_column("score").to_list() == [1.5, None, -2, 0]
+    assert frame.get_column("n").dtype == pl.Int64
+    assert {"Well", "Drug", "Plate_ID", "conc_uM", "Batch", "cluster_id", "note"} <= set(frame.columns)
+    assert targets.scores == ("score",)
+    for text in (
+        "compound is column Drug",
+        "plate is column Plate_ID",
+        "concentration is column conc_uM",
+        "controls are the wells of DMSO",
+        "row and column were read from the well ids",
+        "1 compound spelled in several ways, kept apart: DMSO (1) / dmso (1)",
+    ):
+        assert text in said
+
+
+def test_named_columns_win_and_the_users_column_of_a_canonical_name_is_kept():
+    read = table(
+        compound=["1", "2", "3", "4"], agent=DRUGS, plate=["p"] * 4, tray=["t1", "t1", "t2", "t2"], score=SCORE,
+        dose=["1", "2", "3", "4"], strength=["5", "6", "7", "8"],
+    )  # fmt: skip
+    frame, _, said = assign(read, compound_column="Agent", plate_column="tray", concentration_column="strength")
+    assert frame.get_column("compound").to_list() == DRUGS
+    assert frame.get_column("compound_original").to_list() == [1, 2, 3, 4]
+    assert frame.get_column("plate").to_list() == ["t1", "t1", "t2", "t2"]
+    assert frame.get_column("concentration").to_list() == [5, 6, 7, 8]
+    assert frame.get_column("dose").to_list() == [1, 2, 3, 4]
+    assert "called compound_original" in said
+
+
+def test_ids_and_compounds_are_never_numbers():
+    read = table(Well=["001", "002", "003", "004"], Drug=["10074", "007", "DMSO", "1e5"], score=SCORE)
+    frame, _, _ = assign(read, ids=["001", "002", "003", "004"])
+    assert frame.get_column("well_id").to_list() == ["001", "002", "003", "004"]
+    assert frame.get_column("compound").to_list() == ["10074", "007", "DMSO", "1e5"]
+    assert frame.get_column("Drug").dtype == pl.String
+
+
+def test_surrounding_space_is_taken_off_compounds_and_told():
+    frame, _, said = assign(table(Drug=[" x", "x", "DMSO ", "y"], score=SCORE))
+    assert frame.get_column("compound").to_list() == ["x", "x", "DMSO", "y"]
+    assert frame.get_column("is_control").to_list() == [False, False, True, False]
+    assert "taken off 2 compound names: ' x', 'DMSO '" in said
+
+
+def test_several_controls_and_those_that_only_look_like_it():
+    drugs = ["Drug control", "DMSO", "Lipo control", "x"]
+    frame, _, said = assign(table(Drug=drugs, score=SCORE), controls=("drug control ", "dmso"))
+    assert frame.get_column("is_control").to_list() == [True, True, False, False]
+    assert "not taken as controls, though they look like it: Lipo control (1)" in said
+    with pytest.raises(DataError, match="no well holds the control water") as error:
+        assign(table(Drug=drugs, score=SCORE), controls=("DMSO", "water"))
+    assert "Drug control" in str(error.value.hint)
+
+
+def test_no_control_lists_the_commonest_compounds():
+    with pytest.raises(DataError, match="no well holds the control DMSO") as error:
+        assign(table(Drug=["x", "x", "y", "vehicle"], score=SCORE))
+    assert "x (2)" in str(error.value.found)
+    assert "--control 'vehicle'" in str(error.value.hint)
+
+
+def test_one_control_well_is_told():
+    assert "there is one control well only" in assign(table(Drug=["DMSO", "a", "b", "c"], score=SCORE))[2]
+
+
+def test_a_column_that_says_which_wells_are_controls():
+    read = table(Drug=["a", "b", "c", "d"], is_control=["TRUE", "FALSE", "0", "1"], score=SCORE)
+    frame, _, said = assign(read)
+    assert frame.get_column("is_control").to_list() == [True, False, False, True]
+    assert "controls are column is_control" in said
+    frame, _, _ = assign(read, controls=("b",))
+    assert frame.get_column("is_control").to_list() == [False, True, False, False]
+    assert "is_control_original" in frame.columns
+
+
+def test_wells_without_a_compound_are_named():
+    with pytest.raises(DataError, match="wells have no compound") as error:
+        assign(table(Drug=["DMSO", "", "None", "NA"], score=SCORE))
+    assert error.value.found == "2 empty cells: line 3, line 5"
+
+
+def test_no_compound_column():
+    with pytest.raises(DataError, match="--compound-column"):
+        assign(table(thing=DRUGS, score=SCORE))
+
+
+def test_nothing_to_learn_lists_the_columns_of_numbers():
+    read = table(Drug=DRUGS, score=SCORE, constant=["1"] * 4, text=list("abcd"))
+    with pytest.raises(DataError, match="nothing is named for the model to learn") as error:
+        assign(read, scores=())
+    assert error.value.found == "columns of numbers: score"
+    frame, targets, _ = assign(read, scores=(), targets_follow=True)
+    assert targets.columns == ()
+    assert frame.height == 4
+
+
+@pytest.mark.parametrize(
+    ("values", "positive", "expected"),
+    [
+        (["0", "1", "NA", "1"], None, [0, 1, None, 1]),
+        (["0.0", "1.0", "", "1"], None, [0, 1, None, 1]),
+        (["TRUE", "false", "True", "NA"], None, [1, 0, 1, None]),
+        (["Activated", "resting", "resting", "activated"], None, [1, 0, 0, 1]),
+        (["Th1", "Th2", "th2", ""], "Th2", [0, 1, 1, None]),
+        (["1", "2", "2", "1"], "2.0", [0, 1, 1, 0]),
+        (["0", "1", "1", "0"], "0", [1, 0, 0, 1]),
+    ],
+)
+def test_labels(values, positive, expected):
+    frame, targets, said = assign(table(Drug=DRUGS, score=SCORE, state=values), label="state", positive=positive)
+    assert frame.get_column("state").to_list() == expected
+    assert frame.get_column("state").dtype == pl.Int64
+    assert targets.label == "state"
+    assert ("label state:" in said) == (positive is not None or set(values) & {"TRUE", "resting"} != set())
+
+
+@pytest.mark.parametrize(
+    ("values", "positive", "message"),
+    [
+        (["1", "1", "1", ""], None, "a label needs two classes"),
+        (["0", "1", "2", ""], None, "a label needs two classes"),
+        (["", "NA", "", ""], None, "a label has no values"),
+        (["Th1", "Th2", "Th1", "Th2"], None, "--positive"),
+        (["1", "2", "1", "2"], None, "--positive"),
+        (["Th1", "Th2", "Th1", "Th2"], "Th17", "no well has the positive value"),
+    ],
+)
+def test_labels_that_cannot_be_learnt(values, positive, message):
+    with pytest.raises(DataError, match=message):
+        assign(table(Drug=DRUGS, score=SCORE, state=values), label="state", positive=positive)
+
+
+def test_everything_wrong_with_the_targets_is_told_at_once():
+    read = table(Drug=DRUGS, bad=["1", "high", "inf", "3"], empty=["", "NA", "", ""], state=["1"] * 4)
+    with pytest.raises(DataError) as error:
+        assign(read, scores=("bad", "empty", "absent"), label="state")
+    text = str(error.value)
+    assert "4 things are wrong" in text
+    assert "line 3: 'high', line 4: 'inf'" in text
+    assert "a score has no values" in text
+    assert "no column 'absent'" in text
+    assert "a label needs two classes" in text
+
+
+def test_a_column_has_one_role():
+    with pytest.raises(UsageError, match="two roles"):
+        assign(table(Drug=DRUGS, score=SCORE), activation="Score")
+
+
+def test_a_constant_score_is_told():
+    assert "the same value in every well" in assign(table(Drug=DRUGS, score=["2", "2", "", "2"]))[2]
+
+
+def test_decimal_commas_in_a_table_of_semicolons():
+    read = table(comma_separated=False, Drug=DRUGS, score=["1,5", "0,25", "-2", ""], Konz=["1,5"] * 4)
+    frame, _, _ = assign(read, concentration_column="Konz")
+    assert frame.get_column("score").to_list() == [1.5, 0.25, -2, None]
+    assert frame.get_column("concentration").to_list() == [1.5] * 4
+    with pytest.raises(DataError, match="no finite number"):
+        assign(table(comma_separated=False, Drug=DRUGS, score=["1,500", "2", "3", "4"]))
+
+
+@pytest.mark.parametrize(
+    "heading", ["Concentration", "concentration_uM", "Dose (µM)", "conc.nM", "pert_dose", "final concentration [uM]"]
+)
+def test_headings_of_concentrations(heading):
+    frame, _, said = assign(table(Drug=DRUGS, score=SCORE, **{heading: ["1", "NA", "3", "4"]}))
+    assert frame.get_column("concentration").to_list() == [1, None, 3, 4]
+    assert f"concentration is column {heading}" in said
+
+
+def test_concentrations_with_units():
+    frame, _, said = assign(table(Drug=DRUGS, score=SCORE, dose=["0", "10 uM", "0.3uM", ""]))
+    assert frame.get_column("concentration").to_list() == [0, 10, 0.3, None]
+    assert "in column dose are in uM" in said
+    mixed = table(Drug=DRUGS, score=SCORE, dose=["0", "10 uM", "300 nM", ""])
+    frame, _, said = assign(mixed)
+    assert "concentration" not in frame.columns
+    assert "not taken as concentration" in said
+    with pytest.raises(DataError, match="no number"):
+        assign(mixed, concentration_column="dose")
+
+
+def test_concentrations_below_0_are_none():
+    read = table(Drug=DRUGS, score=SCORE, dose=["-5", "10", "", "-6.5"])
+    frame, _, said = assign(read, ids=list("wxyz"))
+    assert "concentration" not in frame.columns
+    assert "column dose is below 0 in 2 wells (w (-5), z (-6.5)): not taken as concentration" in said
+    with pytest.raises(DataError, match=r"a concentration is below 0[\s\S]*column dose[\s\S]*w \(-5\), z \(-6.5\)"):
+        assign(read, ids=list("wxyz"), concentration_column="dose")
+    frame, _, _ = assign(table(Drug=DRUGS, score=SCORE, dose=["-0", "0", "", "1e-3"]))
+    assert frame.get_column("concentration").to_list() == [0, 0, None, 0.001]
+
+
+def test_positions_from_columns_names_and_another_column_of_names():
+    read = table(Drug=DRUGS, score=SCORE, Row=["1", "1", "2", "2"], Col=["3", "4", "3", "4"])
+    frame, _, said = assign(read, ids=list("wxyz"))
+    assert frame.get_column("row").to_list() == ["A", "A", "B", "B"]
+    assert frame.get_column("column").to_list() == [3, 4, 3, 4]
+    assert "are numbers: 1 became A" in said
+    assert "differ in 4 wells" in assign(read)[2]  # the ids say columns 1 and 2
+    read = table(Well=["AACC", "GGTT", "CCAA", "TTGG"], position=WELLS, Drug=DRUGS, score=SCORE)
+    frame, _, said = assign(read, ids=["AACC", "GGTT", "CCAA", "TTGG"])
+    assert frame.get_column("column").to_list() == [1, 2, 1, 2]
+    assert "row and column were read from column position" in said
+
+
+def test_columns_that_only_sound_like_positions_are_kept_as_they_are():
+    read = table(Drug=DRUGS, score=SCORE, column=["left", "left", "right", "right"])
+    frame, _, said = assign(read, ids=list("wxyz"))
+    assert "column" not in frame.columns
+    assert frame.get_column("column_original").to_list() == ["left", "left", "right", "right"]
+    assert "holds no plate columns" in said
+
+
+def test_plates_from_files_and_positions_that_are_there_twice():
+    ids = ["A01", "A02", "A01", "A02"]
+    read = table(Well=ids, Drug=DRUGS, score=SCORE)
+    names = [f"{plate}_{well}" for plate, well in zip("ppqq", ids, strict=True)]
+    frame, _, notes = assign_roles(read, Identified(names, ids, list("ppqq"), ("Well",)), Roles(scores=("score",)))
+    assert frame.get_column("plate").to_list() == list("ppqq")
+    assert not any("more than one well" in note.text for note in notes)
+    read = table(Drug=DRUGS, score=SCORE, Row=["A"] * 4, Column=["1", "1", "2", "3"])
+    assert "1 position with more than one well: A 1" in assign(read, ids=list("wxyz"))[2]
