@@ -107,7 +107,6 @@ def _survival(excess: Floats, scale: float, shape: float) -> Floats:
     return np.asarray((1 + shape * excess / scale) ** (-1 / shape), dtype=np.float64)
 
 
-Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 #: Of the sets: large, because they share wells. See `extrapolated_p_values`.

@@ -43,7 +43,6 @@ def natural_spline_basis(x: ArrayLike, columns: int) -> Floats:
     return np.column_stack([np.ones_like(u), u, *(bend(knot) - final for knot in knots[:-2])])
 
 
-Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 
