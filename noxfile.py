@@ -18,7 +18,7 @@ def install(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The test suite, but for the tests marked long."""
     install(session)
-    session.run("pytest", *session.posargs, env={"MPLBACKEND": "Agg"})
+    session.run("pytest", "-n", "auto", *session.posargs, env={"MPLBACKEND": "Agg"})
 
 
 @nox.session
@@ -33,7 +33,7 @@ def tests_lowest(session: nox.Session) -> None:
     """The test suite on the oldest versions that the package asks for; these warn of each other."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "lowest"))
     session.install("--no-deps", "-e", ".")
-    session.run("pytest", "-o", "filterwarnings=ignore", *session.posargs, env={"MPLBACKEND": "Agg"})
+    session.run("pytest", "-n", "auto", "-o", "filterwarnings=ignore", *session.posargs, env={"MPLBACKEND": "Agg"})
 
 
 @nox.session
