@@ -21,6 +21,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "dpf"
 FILES = sorted(PACKAGE.rglob("*.py"))
 README = REPOSITORY / "README.md"
+COMMANDS_PAGE = REPOSITORY / "docs" / "reference" / "commands.md"
+ARCHITECTURE_PAGE = REPOSITORY / "docs" / "develop" / "architecture.md"
 
 #: Folder by folder, from left to right: a file or folder imports only from those to its left. Those that stand in one
 #: line, apart by commas, do not know of each other. Folders without a line hold files only, and no circle of imports.
@@ -172,6 +174,15 @@ def test_a_folder_is_a_room():
         assert not path.stem.startswith(f"{path.parent.name}_"), name_of(path)
 
 
+def test_the_architecture_page_names_every_room():
+    """The first two levels of folders, and the order of the layers."""
+    text = ARCHITECTURE_PAGE.read_text(encoding="utf-8")
+    folders = {path.parent.relative_to(REPOSITORY).as_posix() for path in PACKAGE.rglob("__init__.py")} - {"dpf"}
+    rooms = {f"{folder}/" for folder in folders if folder.count("/") <= 2}
+    assert set(re.findall(r"`(dpf/[\w/]*/)`", text)) == rooms
+    assert f"\n{ORDERS['dpf']}\n" in text
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_layer_imports_its_own_packages_only(path):
     layer = layer_of(path)
@@ -272,11 +283,12 @@ def test_every_command_and_option_has_help(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_stands_in_the_readme(name):
-    text = README.read_text(encoding="utf-8")
-    assert f"dpf {name}" in text
-    absent = [option for option in long_options(COMMANDS[name]) if not re.search(rf"{option}(?![\w-])", text)]
-    assert not absent, f"README.md says nothing of dpf {name}: {', '.join(absent)}"
+def test_every_command_stands_in_the_readme_and_every_option_in_the_reference(name):
+    assert f"dpf {name}" in README.read_text(encoding="utf-8")
+    _, _, text = COMMANDS_PAGE.read_text(encoding="utf-8").partition(f"## dpf {name}\n")
+    own = text.partition("\n## ")[0]
+    absent = [option for option in long_options(COMMANDS[name]) if not re.search(rf"`{option}`", own)]
+    assert not absent, f"{COMMANDS_PAGE.name} does not list of dpf {name}: {', '.join(absent)}"
 
 
 def test_shared_options_say_the_same_everywhere():
