@@ -122,11 +122,12 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imported_modules(path: Path, for_types: bool = True) -> Iterator[tuple[str, int]]:
-    """The modules of dpf that a file imports, and in which line."""
+def imported_modules(path: Path) -> Iterator[tuple[str, int]]:
+    """The modules of dpf that a file imports, and in which line.
+
+    Imports for type checkers count as well: what a file's signatures name, its reader has to know.
+    """
     for found in parsed(path):
-        if found.for_types and not for_types:
-            continue
         if found.module.split(".")[0] == "dpf":
             assert found.module in MODULES, f"{name_of(path)}:{found.line} imports {found.module}, which is not there"
             yield found.module, found.line
@@ -134,7 +135,6 @@ def imported_modules(path: Path, for_types: bool = True) -> Iterator[tuple[str, 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_imports_point_left(path):
-    """Imports for type checkers count as well: what a file's signatures name, its reader has to know."""
     own = module_of(path).split(".")
     for module, line in imported_modules(path):
         other = module.split(".")
@@ -158,7 +158,7 @@ def test_every_folder_with_folders_has_an_order_of_imports():
 
 
 def test_no_circle_of_imports():
-    edges = {module_of(path): {module for module, _ in imported_modules(path, for_types=False)} for path in FILES}
+    edges = {module_of(path): {module for module, _ in imported_modules(path)} for path in FILES}
     while ends := {module for module, others in edges.items() if not others & set(edges)}:
         edges = {module: others for module, others in edges.items() if module not in ends}
     assert not edges, f"these import each other in a circle, or what is in one: {sorted(edges)}"

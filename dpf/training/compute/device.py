@@ -35,10 +35,8 @@ def gradient_scaler(compute: Compute) -> torch.amp.GradScaler:
 
 
 # Wells x genes in one pass. On a CPU a few wells already keep every core at work, in little memory (eight wells of
-# 2,541 genes take a quarter of a GiB); a GPU wants to be filled. The native bf16 kernels take less memory a well, and
-# cut what has to stay in the cache by themselves, so that more wells only mean fewer calls.
+# 2,541 genes take a quarter of a GiB); a GPU wants to be filled.
 _TOKENS_CPU = 20_480
-_TOKENS_NATIVE_BF16 = 81_920
 _TOKENS_GPU = 524_288
 
 
@@ -116,8 +114,6 @@ def resolve_compute(settings: ComputeSettings, ranks: Ranks = ALONE) -> Compute:
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     attention, note = _attention(settings, device, dtype)
     default = _TOKENS_GPU if device.type != "cpu" else _TOKENS_CPU
-    if attention is not torch_attention and dtype == torch.bfloat16:
-        default = _TOKENS_NATIVE_BF16
     return Compute(
         device, precision, dtype, settings.tokens_at_once or default, attention, note, compiled=settings.compile
     )
