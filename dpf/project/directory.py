@@ -120,11 +120,6 @@ class ModelFolder:
         return self.path / "calibration.json"
 
     @property
-    def papers(self) -> list[Path]:
-        """Those of card and calibration that are there."""
-        return [path for path in (self.card, self.calibration) if path.is_file()]
-
-    @property
     def loss_curve(self) -> Path:
         """The training and validation losses, drawn."""
         return self.path / "loss_curve.png"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dpf import __version__
 from dpf.config.settings import FORMAT
 from dpf.errors import DataError, ProjectError, listed
-from dpf.files import atomic_path, canonical_json, sha256_file, sha256_text
+from dpf.files import atomic_path, canonical_json
 
 _KEY = b"dpf"
 _WELLS_A_GROUP = 4096
@@ -194,8 +194,3 @@ def _refuse_not_finite(path: Path, well_ids: list[str], genes: list[str], values
         expected="a finite number in every cell",
         hint="run dpf init again from the source files",
     )
-
-
-def inputs_fingerprint(*paths: Path) -> str:
-    """A digest of the input tables' contents, by which results know that they are stale."""
-    return sha256_text("".join(sha256_file(path) for path in paths))

@@ -18,9 +18,10 @@ from dpf.project.directory import Project
 from dpf.tables.storage import write_table
 from dpf.training.compute.device import memory_errors, resolve_compute
 from dpf.workflows.predict.gene_order import in_model_order
-from dpf.workflows.predict.outputs import find_model
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import read_inputs
+from dpf.workflows.project.model_file import find_model
+from dpf.workflows.project.provenance import current, made_of
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ def explain_project(
     results = project.results(file.name)
     slug = re.sub(r"\W+", "_", name)
     path = results.table("importance" if not target else f"importance_{slug}")
-    about = {"model_sha256": file.sha256, "inputs_sha256": inputs.fingerprint, "target": name}
-    write_table(path, table, "importance", about)
+    about = made_of(current(project, file, inputs), "importance")
+    write_table(path, table, "importance", about | {"target": name})
     figures = _draw(results.figure(path.stem), table, name, members, top)
     return ExplainResult(table, name, path, figures)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +12,14 @@ import numpy as np
 import polars as pl
 
 from dpf.errors import DpfError
-from dpf.files import sha256_file
-from dpf.project.directory import ModelFolder, Project, ResultsFolder
+from dpf.project.directory import ModelFolder, Project
 from dpf.project.model_header import read_model_header
 from dpf.tables.screen import Note, Screen, Summary, Targets, summarise
-from dpf.tables.storage import inputs_fingerprint, read_about, read_table
+from dpf.tables.storage import read_about, read_table
 from dpf.workflows.check.stored import StoredCheck, stored_check
-from dpf.workflows.project.papers import EVALUATED_ON, card_says, is_of_weights
-from dpf.workflows.rank.choices import VERDICT_RULE
-
-_RETRAINED = "the model has been trained again since"
-_CHANGED = "the inputs have changed since"
-_OLD_VERDICTS = "its verdicts are by the rule of an earlier dpf; dpf rank makes it again"
+from dpf.workflows.project.calibration import read_calibration
+from dpf.workflows.project.model_file import ModelFile, elsewhere, find_model
+from dpf.workflows.project.provenance import CARD, Now, current, why_stale
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,7 @@ class DivergedInfo:
 
 @dataclass(frozen=True)
 class ResultInfo:
-    """A result table, a model's card or its calibration: whether the model or the inputs have changed since."""
+    """A result table, a model's card or its calibration, and why it is stale, or None."""
 
     path: str
     stale: str | None
@@ -115,12 +109,13 @@ def project_info(project: Project) -> ProjectInfo:
     DpfError
         The inputs themselves cannot be read.
     """
-    fingerprint = inputs_fingerprint(project.expression, project.wells)
+    now = current(project)
     problems: list[str] = []
-    models = []
+    models, files = [], dict[str, ModelFile]()
     for name in project.model_names():
         try:
-            models.append(_model(project, name, fingerprint))
+            files[name] = find_model(project, name)
+            models.append(_model(files[name], now))
         except DpfError as error:
             problems.append(str(error))
     runs = []
@@ -134,13 +129,13 @@ def project_info(project: Project) -> ProjectInfo:
     diverged = []
     for path in project.diverged_files():
         try:
-            diverged.append(_diverged(project, path, fingerprint))
+            diverged.append(_diverged(path, now))
         except DpfError as error:
             problems.append(str(error))
-    results = _results(project, {"inputs_sha256": fingerprint}, problems)
+    results = _results(now, files, problems)
     design = None
     try:
-        design = stored_check(project, fingerprint)
+        design = stored_check(now)
     except DpfError as error:
         problems.append(str(error))
     return ProjectInfo(
@@ -158,13 +153,12 @@ def _summary(project: Project) -> Summary:
     return summarise(Screen(wells, genes, np.empty((wells.height, 0), np.float32), targets, notes))
 
 
-def _model(project: Project, name: str, fingerprint: str) -> ModelInfo:
-    folder = project.model(name)
-    header = read_model_header(folder.best)
+def _model(file: ModelFile, now: Now) -> ModelInfo:
+    folder, header = file.folder, file.header
     metrics = json.loads(folder.metrics.read_text(encoding="utf-8")) if folder.metrics.is_file() else {}
     return ModelInfo(
-        name,
-        folder.best.stat().st_size / 2**20,
+        file.name,
+        file.path.stat().st_size / 2**20,
         header["members"],
         len(header["genes"]),
         header["device"],
@@ -172,7 +166,7 @@ def _model(project: Project, name: str, fingerprint: str) -> ModelInfo:
         header["best_epochs"],
         header["settings"],
         metrics,
-        header["inputs_sha256"] != fingerprint,
+        why_stale(header, now) is not None,
         folder.resumable,
     )
 
@@ -198,66 +192,53 @@ def _run(folder: ModelFolder) -> RunInfo:
     )
 
 
-def _diverged(project: Project, path: Path, fingerprint: str) -> DivergedInfo:
+def _diverged(path: Path, now: Now) -> DivergedInfo:
     header, written = read_model_header(path), path.stat().st_mtime
     return DivergedInfo(
-        str(path.relative_to(project.path)),
+        str(path.relative_to(now.project.path)),
         header.get("diverged"),
         header["best_epochs"],
         time.time() - written,
-        header["inputs_sha256"] != fingerprint,
+        why_stale(header, now) is not None,
     )
 
 
-def _results(project: Project, current: dict[str, str], problems: list[str]) -> list[ResultInfo]:
-    """Papers of models, then the tables of results, then those of the baselines, which are of no model."""
-    current = {**current, "expression_sha256": sha256_file(project.expression)}
-    found: list[Callable[[], ResultInfo]] = [
-        partial(_paper, project, path, current["inputs_sha256"])
-        for name in project.model_names()
-        for path in project.model(name).papers
-    ]
-    for folder in sorted((project.path / "results").glob("*/")):
-        model = project.path / "models" / folder.name / "model.safetensors"
-        found += [partial(_foreign_card, project, path, current) for path in folder.glob("card.md")]
-        found += [partial(_result, project, path, current, model) for path in sorted(folder.glob("*.parquet"))]
-    found += [
-        partial(_result, project, path, current, None) for path in sorted(project.baselines.path.glob("*.parquet"))
-    ]
+def _results(now: Now, files: dict[str, ModelFile], problems: list[str]) -> list[ResultInfo]:
+    """Cards and calibrations of models, then what is in `results/`, then the baselines, which are of no model."""
+    project = now.project
+    folders = sorted((project.path / "results").glob("*/"))
+    models = [project.model(name) for name in project.model_names()]
+    found = [path for model in models for path in (model.card, model.calibration)]
+    found += [path for folder in folders for path in (folder / "card.md", *sorted(folder.glob("*.parquet")))]
+    found += sorted(project.baselines.path.glob("*.parquet"))
     results = []
-    for look in found:
+    for path in found:
+        of = None if path.parent == project.baselines.path else files.get(path.parent.name)
         try:
-            results.append(look())
+            if path.is_file():
+                results.append(ResultInfo(str(path.relative_to(project.path)), _stale(path, replace(now, model=of))))
         except DpfError as error:
             problems.append(str(error))
     return results
 
 
-def _paper(project: Project, path: Path, fingerprint: str) -> ResultInfo:
-    folder, stale = ModelFolder(path.parent), None
-    if not is_of_weights(path, sha256_file(folder.best)):
-        stale = _RETRAINED
-    elif path == folder.card and not fingerprint.startswith(card_says(path, EVALUATED_ON).rstrip(".")):
-        stale = _CHANGED
-    return ResultInfo(str(path.relative_to(project.path)), stale)
+def _stale(path: Path, now: Now) -> str | None:
+    about = _about(path, now.project)
+    if about is None:
+        return "what it was made of is not known; dpf evaluate writes a new one"
+    if path.parent.name == elsewhere(about.get("model_sha256") or ""):  # a file that may lie anywhere
+        about = {name: value for name, value in about.items() if name not in ("model_sha256", "calibration_sha256")}
+    return why_stale(about, now)
 
 
-def _foreign_card(project: Project, path: Path, current: dict[str, str]) -> ResultInfo:
-    """The card of a model from elsewhere, whose weights name its folder: only the inputs can have changed."""
-    current_inputs = current["inputs_sha256"].startswith(card_says(path, EVALUATED_ON).rstrip("."))
-    return ResultInfo(str(path.relative_to(project.path)), None if current_inputs else _CHANGED)
-
-
-def _result(project: Project, path: Path, current: dict[str, str], model: Path | None) -> ResultInfo:
-    about = read_about(path, _kind(path))
-    stale = None
-    if model and model.is_file() and about.get("model_sha256") not in (None, sha256_file(model)):
-        stale = _RETRAINED
-    elif any(about.get(name, digest) != digest for name, digest in current.items()):
-        stale = _CHANGED
-    elif path.stem in ("ranking", "ranking_by_dose") and about.get("verdict_rule") != VERDICT_RULE:
-        stale = _OLD_VERDICTS
-    return ResultInfo(str(path.relative_to(project.path)), stale)
+def _about(path: Path, project: Project) -> dict[str, Any] | None:
+    """What a result says it was made of; None of a card that no scoreboard speaks of."""
+    if path.suffix == ".json":
+        return read_calibration(path)[1]
+    if path.suffix == ".md":
+        scoreboard = project.path / "results" / path.parent.name / "scoreboard.parquet"
+        return read_about(scoreboard, "scoreboard").get(CARD) if scoreboard.is_file() else None
+    return read_about(path, _kind(path))
 
 
 def _kind(path: Path) -> str:
@@ -265,8 +246,3 @@ def _kind(path: Path) -> str:
         if path.stem.startswith(kind):
             return kind
     return path.stem
-
-
-def result_tables(folder: ResultsFolder) -> list[Path]:
-    """The tables of a results folder, but for the kept forward pass."""
-    return sorted(path for path in folder.path.glob("*.parquet") if path.stem != "outputs")

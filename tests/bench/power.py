@@ -27,9 +27,10 @@ from dpf.analysis.ranking.energy import energy_test
 from dpf.analysis.ranking.p_values import benjamini_hochberg, compound_p_values
 from dpf.config.settings import PRESETS
 from dpf.simulate.screen import Simulation, SimulationDesign, simulate
-from dpf.workflows.predict.outputs import find_model, project_outputs
+from dpf.workflows.predict.outputs import project_outputs
 from dpf.workflows.project.initialise import create_demo
 from dpf.workflows.project.inputs import read_inputs
+from dpf.workflows.project.model_file import find_model
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.rows import compound_rows
 from dpf.workflows.rank.significance import run_tests

@@ -105,8 +105,8 @@ def check_project(
     items = (*inputs.items, *of_expression, *found)
     figures = draw_plates(project.check.figure("plates"), design, progress)
     about = {"fdr": fdr, "permutations": permutations, "seed": seed}
-    path = store_check(project, items, inputs.fingerprint, about)
-    summary = stored_check(project, inputs.fingerprint)
+    path = store_check(inputs.now, items, about)
+    summary = stored_check(inputs.now)
     assert summary is not None
     named = {"library size": library_size, "detected genes": detected}
     read_as = tuple(f"{quantity}: {column}" for quantity, column in named.items() if column is not None)

@@ -18,10 +18,11 @@ from dpf.files import sha256_file
 from dpf.project.directory import Project
 from dpf.project.model_header import read_model_header
 from dpf.tables.screen import CANONICAL_COLUMNS, Screen, Targets
-from dpf.tables.storage import Expression, inputs_fingerprint, read_about, read_expression, read_table
+from dpf.tables.storage import Expression, read_about, read_expression, read_table
 from dpf.tables.validate import require_sound
 from dpf.workflows.check.names import names_item
 from dpf.workflows.project.inputs import AUTO, project_normalisation, read_measured
+from dpf.workflows.project.provenance import Now, current, why_stale
 
 GROUP = "integrity"
 #: A fifth of the wells is what a validation split takes away: that much less to learn a target from.
@@ -50,8 +51,8 @@ class ReadBack:
         only the sum of the scores is not among them.
     label
         Which of `targets` is the label.
-    fingerprint
-        Digest of the expression and the wells table.
+    now
+        Digests of the tables, and the settings.
     items
         Tables, settings, missing values, names, source files, models.
     """
@@ -62,7 +63,7 @@ class ReadBack:
     is_control: NDArray[np.bool_]
     targets: dict[str, NDArray[np.float64]]
     label: str | None
-    fingerprint: str
+    now: Now
     items: tuple[CheckItem, ...]
 
 
@@ -78,7 +79,7 @@ def read_back(project: Project) -> ReadBack:
     _require_canonical(wells, project)
     expression, tables = _read_tables(project, wells)
     targets, settings = _read_targets(project, wells)
-    fingerprint = inputs_fingerprint(project.expression, project.wells)
+    now = current(project)
     label = project.settings.targets.label
     others = (_missing_item(wells, targets), names_item(wells), _sources_item(project))
     return ReadBack(
@@ -88,8 +89,8 @@ def read_back(project: Project) -> ReadBack:
         is_control=wells.get_column("is_control").fill_null(False).to_numpy(),
         targets=targets,
         label=label if label in targets else None,
-        fingerprint=fingerprint,
-        items=(tables, settings, *others, _models_item(project, fingerprint)),
+        now=now,
+        items=(tables, settings, *others, _models_item(now)),
     )
 
 
@@ -244,14 +245,14 @@ def _state(path: Path, sha256: str) -> str:
     return "unchanged" if sha256_file(path) == sha256 else "changed"
 
 
-def _models_item(project: Project, fingerprint: str) -> CheckItem:
+def _models_item(now: Now) -> CheckItem:
     name = "models"
     rows: list[dict[str, Cell]] = []
-    for model in project.model_names():
+    for model in now.project.model_names():
         wrong: list[DpfError] = []
-        header = _attempt(lambda model=model: read_model_header(project.model(model).best), wrong)  # type: ignore[misc]
+        header = _attempt(lambda model=model: read_model_header(now.project.model(model).best), wrong)  # type: ignore[misc]
         state = _said(wrong) if header is None else "fits"
-        if header is not None and header["inputs_sha256"] != fingerprint:
+        if header is not None and why_stale(header, now):
             state = "trained on other inputs"
         rows.append({"model": model, "state": state})
     if not rows:

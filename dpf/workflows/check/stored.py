@@ -13,8 +13,8 @@ from typing import Any
 import polars as pl
 
 from dpf.analysis.design.item import VERDICTS, Cell, CheckItem, Verdict, worst
-from dpf.project.directory import Project
 from dpf.tables.storage import read_about, read_table, write_table
+from dpf.workflows.project.provenance import Now, made_of, why_stale
 
 #: The item that says whether a difference from the controls can be one of position: no ranking without its words.
 EXCHANGEABLE = "controls: exchangeable with compounds"
@@ -77,44 +77,29 @@ def _finite(cell: Cell) -> Cell:
     return None if isinstance(cell, float) and not math.isfinite(cell) else cell
 
 
-def store_check(project: Project, items: Sequence[CheckItem], inputs_sha256: str, about: dict[str, Any]) -> Path:
+def store_check(now: Now, items: Sequence[CheckItem], about: dict[str, Any]) -> Path:
     """Write `check/check.parquet`; its footer knows the inputs and the targets that were checked."""
-    path = project.check.table("check")
-    checked = {"inputs_sha256": inputs_sha256, "targets": _targets(project), **about}
-    write_table(path, items_table(items), "check", checked)
+    path = now.project.check.table("check")
+    write_table(path, items_table(items), "check", made_of(now, "check") | about)
     return path
 
 
-def stored_check(project: Project, inputs_sha256: str) -> StoredCheck | None:
+def stored_check(now: Now) -> StoredCheck | None:
     """The last check of a project, or None where there has been none.
-
-    Parameters
-    ----------
-    inputs_sha256
-        The fingerprint of today's inputs (`dpf.tables.storage.inputs_fingerprint`).
 
     Raises
     ------
     DataError, ProjectError
         The stored table is damaged or of a later format.
     """
-    path = project.check.table("check")
+    path = now.project.check.table("check")
     if not path.is_file():
         return None
-    about = read_about(path, "check")
     rows = read_table(path, "check", ["name", "group", "verdict", "value", "text", "advice"]).rows(named=True)
     counts = Counter(row["verdict"] for row in rows)
     flagged = tuple(FlaggedItem(**row) for verdict in ("fail", "warn") for row in rows if row["verdict"] == verdict)
-    stale = None
-    if about["inputs_sha256"] != inputs_sha256:
-        stale = "the inputs have changed since"
-    elif about["targets"] != _targets(project):
-        stale = "the targets have changed since"
+    stale = why_stale(read_about(path, "check"), now)
     return StoredCheck(worst(counts), {verdict: counts[verdict] for verdict in reversed(VERDICTS)}, flagged, stale)
-
-
-def _targets(project: Project) -> dict[str, Any]:
-    return project.settings.as_dict()["targets"]
 
 
 def design_lines(stored: StoredCheck | None, project: Path) -> list[str]:

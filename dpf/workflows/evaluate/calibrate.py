@@ -19,7 +19,7 @@ from dpf.splits.grouping import Index, deal, label_strata
 from dpf.workflows.evaluate.methods import Method, Truth
 from dpf.workflows.evaluate.wells import EvaluatedWells
 from dpf.workflows.predict.outputs import Outputs
-from dpf.workflows.project.papers import Calibration, LabelCalibration, ScoreInterval
+from dpf.workflows.project.calibration import Calibration, LabelCalibration, ScoreInterval
 
 Floats = NDArray[np.float64]
 

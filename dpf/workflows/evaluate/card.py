@@ -15,9 +15,9 @@ from dpf.tables.storage import read_about
 from dpf.workflows.evaluate.methods import MEAN, MODEL, UNCALIBRATED, Truth
 from dpf.workflows.evaluate.scoreboard import Scoreboard
 from dpf.workflows.evaluate.scoreboard_text import MAIN, NAMES, summary_table
-from dpf.workflows.predict.outputs import ModelFile
+from dpf.workflows.project.calibration import Calibration
 from dpf.workflows.project.inputs import Inputs
-from dpf.workflows.project.papers import EVALUATED_ON, WEIGHTS, Calibration
+from dpf.workflows.project.model_file import ModelFile
 
 _SHORT_SHA = 12
 
@@ -260,8 +260,8 @@ def _limits(card: CardContent) -> list[str]:
 def _provenance(card: CardContent) -> list[str]:
     header = card.file.header
     return [
-        f"{WEIGHTS}{card.file.sha256}",
+        f"weights sha256 {card.file.sha256}",
         f"trained on inputs {header['inputs_sha256'][:_SHORT_SHA]}...",
-        f"{EVALUATED_ON}{card.inputs.fingerprint[:_SHORT_SHA]}...",
+        f"evaluated on inputs {card.inputs.fingerprint[:_SHORT_SHA]}...",
         f"dpf {header['dpf']}, torch {header['torch']}, {header['device']} in {header['precision']}",
     ]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from dpf.errors import UsageError, listed
 from dpf.files import write_text
-from dpf.project.directory import Project, ResultsFolder
-from dpf.splits.parts import split_fingerprint
+from dpf.project.directory import ModelFolder, Project, ResultsFolder
+from dpf.splits.parts import Part, split_fingerprint
 from dpf.tables.storage import write_table
 from dpf.workflows.check.stored import StoredCheck, design_lines, stored_check
 from dpf.workflows.evaluate.calibrate import fit_calibration
@@ -23,10 +24,12 @@ from dpf.workflows.evaluate.notes import notes
 from dpf.workflows.evaluate.scoreboard import Scoreboard, scoreboard
 from dpf.workflows.evaluate.scoreboard_text import summary_table, verdict_lines
 from dpf.workflows.evaluate.wells import EvaluatedWells, evaluated_wells
-from dpf.workflows.predict.outputs import ModelFile, Outputs, find_model, project_outputs
+from dpf.workflows.predict.outputs import Outputs, project_outputs
 from dpf.workflows.progress import Progress, Silent
+from dpf.workflows.project.calibration import Calibration, write_calibration
 from dpf.workflows.project.inputs import Inputs, Measured, read_inputs, read_measured
-from dpf.workflows.project.papers import Calibration, calibration_path, write_calibration
+from dpf.workflows.project.model_file import ModelFile, find_model
+from dpf.workflows.project.provenance import CARD, Now, current, made_of
 
 #: What the intervals of the scores aim to hold.
 LEVEL = 0.9
@@ -99,7 +102,8 @@ def evaluate_project(
     progress = progress or Silent()
     if baselines_only and in_sample:
         raise UsageError("baselines are never measured on wells they were fitted on", found="--in-sample")
-    subject = _read(project, None if baselines_only else model, classes, progress)
+    file = None if baselines_only else find_model(project, model)
+    subject = _read(project, file, classes, progress)
     parts = None if subject.outputs is None else subject.outputs.parts
     wells = evaluated_wells(project, subject.inputs, subject.measured, parts, in_sample=in_sample)
     calibration, methods = _methods(subject, wells, in_sample, level, progress)
@@ -114,7 +118,8 @@ def evaluate_project(
         tuple(verdict_lines(board)),
         subject.design,
     )
-    files, figures = _write(subject, wells, methods, result)
+    choices = {"in_sample": in_sample, "level": level, "classes": classes}
+    files, figures = _write(subject, wells, methods, result, choices)
     return replace(result, files=files, figures=figures)
 
 
@@ -122,29 +127,28 @@ def evaluate_project(
 class _Subject:
     """What is evaluated: the project's wells and targets, and a model with its outputs, or none."""
 
-    project: Project
+    now: Now
     inputs: Inputs
     measured: Measured
     truth: Truth
     classes: Sequence[str | None] | None
     design: StoredCheck | None
-    file: ModelFile | None
     outputs: Outputs | None
 
     @property
     def is_own(self) -> bool:
         """Whether the model is one of the project's own, which may keep a card and a calibration beside it."""
-        return self.file is not None and self.file.name in self.project.model_names()
+        return self.now.model is not None and self.now.model.name in self.now.project.model_names()
 
     @property
     def folder(self) -> ResultsFolder:
         """Where tables and figures go. Baselines are of the inputs and of no model: they stand beside `results/`."""
-        if self.file is None:
-            return self.project.baselines
-        return self.project.results(self.file.name)
+        if self.now.model is None:
+            return self.now.project.baselines
+        return self.now.project.results(self.now.model.name)
 
 
-def _read(project: Project, model: str | None, classes: str, progress: Progress) -> _Subject:
+def _read(project: Project, file: ModelFile | None, classes: str, progress: Progress) -> _Subject:
     inputs = read_inputs(project)
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
     named = inputs.texts(classes) if classes else None
@@ -152,10 +156,10 @@ def _read(project: Project, model: str | None, classes: str, progress: Progress)
         raise UsageError(
             "no such column of classes", found=classes, expected=f"one of {listed(inputs.wells.columns, 20)}"
         )
-    design = stored_check(project, inputs.fingerprint)
-    file = None if model is None else find_model(project, model)
+    now = current(project, file, inputs)
+    design = stored_check(now)
     outputs = None if file is None else project_outputs(project, inputs, file, progress)
-    return _Subject(project, inputs, measured, truth_of(measured), named, design, file, outputs)
+    return _Subject(now, inputs, measured, truth_of(measured), named, design, outputs)
 
 
 def _methods(
@@ -172,7 +176,7 @@ def _methods(
                 outputs, truth, wells, as_trained, subject.inputs.is_control, level
             )
         ours = model_methods(outputs, truth, wells, probability, in_sample=in_sample)
-    theirs = baseline_methods(subject.project, subject.inputs, truth, wells, progress) if measurable else []
+    theirs = baseline_methods(subject.now.project, subject.inputs, truth, wells, progress) if measurable else []
     return calibration, [*ours, *theirs]
 
 
@@ -183,14 +187,13 @@ def _latent(subject: _Subject, wells: EvaluatedWells) -> pl.DataFrame | None:
 
 
 def _write(
-    subject: _Subject, wells: EvaluatedWells, methods: Sequence[Method], result: EvaluateResult
+    subject: _Subject, wells: EvaluatedWells, methods: Sequence[Method], result: EvaluateResult, choices: dict[str, Any]
 ) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    folder, inputs, file = subject.folder, subject.inputs, subject.file
-    about = {
-        "inputs_sha256": inputs.fingerprint,
-        "model_sha256": None if file is None else file.sha256,
+    now, folder, inputs = subject.now, subject.folder, subject.inputs
+    kinds, split_file = _made_as(now, wells)
+    about = made_of(now, *kinds, files=split_file) | {
+        "choices": choices,
         "split_sha256": split_fingerprint(wells.parts, inputs.well_ids),
-        "seed": subject.project.settings.train.seed,
         "basis": wells.basis,
         "notes": list(result.notes),
         "verdicts": list(result.verdicts),
@@ -198,21 +201,31 @@ def _write(
     tables = {"scoreboard": result.board.values, "comparisons": result.board.comparisons}
     if result.latent is not None:
         tables["latent_quality"] = result.latent
-    for name, table in tables.items():
-        write_table(folder.table(name), table, name, about)
     files = [folder.table(name) for name in tables]
-    if file is not None:
-        home = file.path.parent if subject.is_own else folder.path
+    if now.model is not None:
+        home = now.model.folder if subject.is_own else ModelFolder(folder.path)
         # The card is for others too: it names no folder of this machine.
         card = CardContent(
-            file, inputs, subject.truth, result.board, result.notes, result.verdicts, result.calibration,
-            result.latent, design_lines(subject.design, Path("PROJECT")), subject.project.wells,
+            now.model, inputs, subject.truth, result.board, result.notes, result.verdicts, result.calibration,
+            result.latent, design_lines(subject.design, Path("PROJECT")), now.project.wells,
         )  # fmt: skip
-        write_text(home / "card.md", card_text(card))
-        files.append(home / "card.md")
+        write_text(home.card, card_text(card))
+        files.append(home.card)
+        about[CARD] = made_of(now, *kinds, "card", files=split_file)
         if subject.is_own and result.calibration is not None:
-            write_calibration(calibration_path(file.path), result.calibration)
-            files.append(calibration_path(file.path))
+            write_calibration(home.calibration, result.calibration, made_of(now, "calibration"))
+            files.append(home.calibration)
+    for name, table in tables.items():  # after the card, which the scoreboard's footer describes
+        write_table(folder.table(name), table, name, about)
     figures = draw_scoreboard(folder, result.board)
     figures += draw_reliability(folder, result.board, subject.truth, methods, wells.tested)
     return tuple(files), figures
+
+
+def _made_as(now: Now, wells: EvaluatedWells) -> tuple[list[str], tuple[Path, ...]]:
+    """What shapes the tables, and the split file if one does: the settings' split, where no model brings its own."""
+    kinds = ["evaluation"] if now.model is not None else []
+    if kinds and (wells.parts == Part.TRAIN).any():
+        return kinds, ()
+    train = now.project.settings.train
+    return [*kinds, "baselines"], (now.project.path / train.split_file,) if train.split == "file" else ()

@@ -14,7 +14,7 @@ from dpf.errors import UsageError
 from dpf.project.directory import Project
 from dpf.splits.parts import Part, Parts
 from dpf.workflows.project.inputs import Inputs, Measured
-from dpf.workflows.project.splitting import split_wells
+from dpf.workflows.project.splitting import baseline_folds, split_wells
 
 Index = NDArray[np.intp]
 Mask = NDArray[np.bool_]
@@ -22,9 +22,6 @@ Mask = NDArray[np.bool_]
 #: "held_out": no member that speaks for a well has seen it. "validation": its epoch was chosen on these very wells.
 #: "train": the model has trained on every well there is, and nothing honest can be measured.
 Basis = Literal["held_out", "validation", "train"]
-
-#: Folds where the settings ask for none: what `dpf train --folds 5` would hold out.
-DEFAULT_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -77,11 +74,8 @@ def baseline_parts(project: Project, inputs: Inputs, measured: Measured) -> Part
     DataError
         The wells do not allow it: too few compounds for the folds, a label class missing from a member, ...
     """
-    train = project.settings.train
-    if train.split != "file" and train.folds == 1 and train.repeats == 1:
-        train = replace(train, folds=DEFAULT_FOLDS)
-        project = replace(project, settings=replace(project.settings, train=train))
-    return split_wells(project, inputs, measured)
+    settings = replace(project.settings, train=baseline_folds(project.settings.train))
+    return split_wells(replace(project, settings=settings), inputs, measured)
 
 
 def evaluated_wells(

@@ -15,11 +15,13 @@ from dpf.analysis.latent.pca import latent_pca
 from dpf.errors import UsageError, listed
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
-from dpf.workflows.predict.outputs import Outputs, find_model, project_outputs
-from dpf.workflows.predict.predict import latent_columns, result_provenance, warn_no_axis, warn_not_held_out
+from dpf.workflows.predict.outputs import Outputs, project_outputs
+from dpf.workflows.predict.predict import latent_columns, warn_no_axis, warn_not_held_out
 from dpf.workflows.predict.well_members import center_wells, choose_speakers, well_geometry
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import Inputs, Measured, read_inputs, read_measured
+from dpf.workflows.project.model_file import find_model
+from dpf.workflows.project.provenance import current, made_of
 
 Floats = NDArray[np.float64]
 
@@ -83,11 +85,11 @@ def latent_project(
         | {names[0]: places[:, 0], names[1]: places[:, 1]}
         | latent_columns(outputs, speakers)
     )
-    results = project.results(file.name)
-    provenance = result_provenance(outputs, inputs, project.settings)
-    write_table(results.table("latent"), table, "latent", {**provenance, "map_member": member})
-    correlations = correlate(geometry, measured)
-    write_table(results.table("latent_correlations"), correlations, "latent_correlations", provenance)
+    results, now = project.results(file.name), current(project, file, inputs)
+    about = made_of(now, "latent", *(["umap"] if umap else [])) | {"map_member": member}
+    write_table(results.table("latent"), table, "latent", about)
+    correlations, kind = correlate(geometry, measured), "latent_correlations"
+    write_table(results.table(kind), correlations, kind, made_of(now, kind))
     arrow = None if umap else _direction(outputs, member, pca.axes, progress)
     explained = None if umap else pca.explained
     figure = results.figure("latent_umap" if umap else "latent_pca")

@@ -15,10 +15,12 @@ from dpf.project.directory import Project
 from dpf.tables.storage import write_table
 from dpf.workflows.predict.gene_order import filling
 from dpf.workflows.predict.new_wells import InputScale, NewWells, on_model_scale
-from dpf.workflows.predict.outputs import Outputs, find_model, known_parts, run_members
+from dpf.workflows.predict.outputs import Outputs, known_parts, run_members
 from dpf.workflows.predict.predict import PredictResult, latent_columns, model_calibration, predicted_columns
 from dpf.workflows.predict.well_members import Speakers, choose_speakers, geometry_columns
 from dpf.workflows.progress import Progress, Silent
+from dpf.workflows.project.model_file import find_model
+from dpf.workflows.project.provenance import Now, made_of
 
 Floats = NDArray[np.float64]
 
@@ -86,7 +88,8 @@ def predict_new(
         | latent_columns(outputs, speakers)
     )  # fmt: skip
     path = output or project.results(file.name).table(f"predictions_{wells.where.name.split('.')[0]}")
-    write_table(path, table, "predictions", {"model_sha256": file.sha256, "input": wells.where.name})
+    about = made_of(Now(project, file), "predictions of new wells")
+    write_table(path, table, "predictions", about | {"input": wells.where.name})
     return PredictResult(table, path)
 
 

@@ -15,8 +15,8 @@ from dpf.project.directory import Project
 from dpf.tables.importing import read_expression
 from dpf.tables.preparing.counts import scale_of
 from dpf.tables.preparing.normalise import Normalisation, normalise
-from dpf.workflows.predict.outputs import find_model
 from dpf.workflows.progress import Progress
+from dpf.workflows.project.model_file import find_model
 
 #: What the values of a new table are; ``auto`` lets them say it themselves.
 InputScale = Literal["auto", "normalised", "counts"]

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.errors import ModelError
-from dpf.files import sha256_file
 from dpf.project.directory import Project
-from dpf.project.model_header import read_model_header
 from dpf.splits.parts import PART_NAMES, Parts
 from dpf.tables.storage import read_about, read_table, write_table
 from dpf.workflows.predict.gene_order import in_model_order
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import Inputs
+from dpf.workflows.project.model_file import ModelFile
+from dpf.workflows.project.provenance import current, made_of, why_stale
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +29,6 @@ Floats = NDArray[np.float64]
 
 #: What the columns of what members would say without their Transformer begin with.
 _START = "start_"
-#: Of what the kept axis of a model with a start is: earlier ones had weight where no well moves, and are made again.
-_AXIS_IN = "moving dimensions"
 
 
 @dataclass(frozen=True)
@@ -98,47 +94,17 @@ class Outputs:
         return list(self.header["targets"]["scores"])
 
 
-@dataclass(frozen=True)
-class ModelFile:
-    """A model to use: its file, its name for results, and what it says of itself."""
-
-    path: Path
-    name: str
-    header: dict[str, Any]
-    sha256: str
-
-
-def find_model(project: Project, model: str) -> ModelFile:
-    """A model by its name in the project, or by the path of a `model.safetensors` from anywhere.
-
-    Raises
-    ------
-    UsageError, ProjectError, ModelError
-        There is no such model, or the file is not one.
-    """
-    is_path = "/" in model or model.endswith(".safetensors")
-    path = Path(model) if is_path else project.trained_model(model).best
-    header = read_model_header(path)
-    if header.get("kind") != "model":
-        raise ModelError("the file is not a trained model", where=path, found=header.get("kind"), expected="model")
-    name = model if not is_path else f"from-{sha256_file(path)[:12]}"
-    return ModelFile(path, name, header, sha256_file(path))
-
-
 def project_outputs(project: Project, inputs: Inputs, model: ModelFile, progress: Progress | None = None) -> Outputs:
-    """The outputs of a model on a project's wells: from `outputs.parquet` when its hashes fit, else computed and kept.
+    """The outputs of a model on a project's wells: from `outputs.parquet` unless it is stale, else computed and kept.
 
     Torch is imported only when something has to be computed.
     """
-    path = project.results(model.name).table("outputs")
-    key = {"model_sha256": model.sha256, "expression_sha256": inputs.expression_sha256}
-    if model.header["settings"]["model"].get("start", "none") != "none":
-        key["axis_in"] = _AXIS_IN
-    if path.is_file() and {name: read_about(path, "outputs").get(name) for name in key} == key:
-        return _from_table(read_table(path, "outputs"), read_about(path, "outputs"), model)
+    path, now = project.results(model.name).table("outputs"), current(project, model, inputs)
+    if path.is_file() and why_stale(about := read_about(path, "outputs"), now) is None:
+        return _from_table(read_table(path, "outputs"), about, model)
     outputs = _compute(project, inputs, model, progress or Silent())
-    axis = None if outputs.axis is None else outputs.axis.tolist()
-    write_table(path, _to_table(outputs), "outputs", {**key, "axis": axis, "axis_name": outputs.axis_name})
+    axis = {"axis": None if outputs.axis is None else outputs.axis.tolist(), "axis_name": outputs.axis_name}
+    write_table(path, _to_table(outputs), "outputs", made_of(now, "outputs") | axis)
     return outputs
 
 

@@ -10,15 +10,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.config.settings import Settings
-from dpf.files import sha256_file
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
-from dpf.workflows.predict.outputs import ModelFile, Outputs, find_model, project_outputs
+from dpf.workflows.predict.outputs import Outputs, project_outputs
 from dpf.workflows.predict.well_members import Speakers, choose_speakers, well_geometry
 from dpf.workflows.progress import Progress, Silent
+from dpf.workflows.project.calibration import Calibration, read_calibration
 from dpf.workflows.project.inputs import Inputs, Measured, read_inputs, read_measured
-from dpf.workflows.project.papers import Calibration, calibration_path, read_calibration
+from dpf.workflows.project.model_file import ModelFile, find_model
+from dpf.workflows.project.provenance import current, made_of
 
 Floats = NDArray[np.float64]
 
@@ -56,25 +56,10 @@ def predict_project(project: Project, model: str = "default", *, progress: Progr
         | latent_columns(outputs, speakers)
     )
     path = project.results(file.name).table("predictions")
-    about = result_provenance(outputs, inputs, project.settings) | {"calibration_sha256": calibration_digest(file)}
-    write_table(path, table, "predictions", about)
+    write_table(path, table, "predictions", made_of(current(project, file, inputs), "predictions"))
     warn_not_held_out(speakers, progress)
     warn_no_axis(outputs, progress)
     return PredictResult(table, path)
-
-
-def result_provenance(outputs: Outputs, inputs: Inputs, settings: Settings) -> dict[str, Any]:
-    """What a result was made from, for its footer: the model, the inputs, and the settings that shape it."""
-    return {
-        "model_sha256": outputs.model_sha256,
-        "inputs_sha256": inputs.fingerprint,
-        "settings": shaping_settings(settings),
-    }
-
-
-def shaping_settings(settings: Settings) -> dict[str, Any]:
-    """The settings that results depend on beside the model and the inputs."""
-    return {name: section for name, section in settings.as_dict().items() if name in ("targets", "latent")}
 
 
 def warn_not_held_out(speakers: Speakers, progress: Progress) -> None:
@@ -122,20 +107,15 @@ def model_calibration(file: ModelFile, progress: Progress) -> Calibration | None
     ModelError
         The calibration file is damaged or of a later format.
     """
-    path = calibration_path(file.path)
-    calibration = read_calibration(path, file.sha256)
-    if calibration is None and path.is_file():
-        progress.warn(
-            "the model has been trained again since it was calibrated: no intervals, and probabilities as trained, "
-            "until dpf evaluate has run again"
-        )
-    return calibration
-
-
-def calibration_digest(file: ModelFile) -> str | None:
-    """The digest of what `dpf evaluate` kept beside the model, None where there is nothing."""
-    path = calibration_path(file.path)
-    return sha256_file(path) if path.is_file() else None
+    path = file.folder.calibration
+    calibration = read_calibration(path)[0] if path.is_file() else None
+    if calibration is None or calibration.model_sha256 == file.sha256:
+        return calibration
+    progress.warn(
+        "the model has been trained again since it was calibrated: no intervals, and probabilities as trained, "
+        "until dpf evaluate has run again"
+    )
+    return None
 
 
 def predicted_columns(outputs: Outputs, speakers: Speakers, calibration: Calibration | None = None) -> dict[str, Any]:

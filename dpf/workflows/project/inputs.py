@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from dpf.config.settings import TargetSettings
 from dpf.errors import DataError, ProjectError, listed
-from dpf.files import sha256_file
+from dpf.files import sha256_file, sha256_text
 from dpf.project.directory import Project
 from dpf.tables.preparing.normalise import Normalisation, read_normalisation
-from dpf.tables.storage import inputs_fingerprint, read_about, read_expression, read_table
+from dpf.tables.storage import read_about, read_expression, read_table
 
 AUTO = "auto"
 #: Where the footer of the wells table has the digest of the normalisation; older projects have none there.
@@ -39,7 +39,7 @@ class Inputs:
     is_control
         bool array of shape (N,).
     expression_sha256, fingerprint
-        Digests of the expression table, and of it and the wells table: results know by them that they are stale.
+        Digests of the expression table, and of it and the wells table (`input_digests`).
     """
 
     wells: pl.DataFrame
@@ -115,9 +115,14 @@ def read_inputs(project: Project) -> Inputs:
         expression.genes,
         expression.values,
         wells.get_column("is_control").to_numpy(),
-        sha256_file(project.expression),
-        inputs_fingerprint(project.expression, project.wells),
+        *input_digests(project),
     )
+
+
+def input_digests(project: Project) -> tuple[str, str]:
+    """Digests of the expression table, and of it and the wells table: by these, results know what they are of."""
+    expression = sha256_file(project.expression)
+    return expression, sha256_text(expression + sha256_file(project.wells))
 
 
 def read_measured(wells: pl.DataFrame, targets: TargetSettings, where: object) -> Measured:

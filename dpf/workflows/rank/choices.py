@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dpf.errors import UsageError
+from dpf.workflows.project.provenance import Now, made_of
 
 NullChoice = Literal["exchange", "pseudo", "none"]
 MatchChoice = Literal["auto", "plate", "screen"]
 Adjustment = Literal["none", "plate", "position"]
-
-#: What verdicts go by (`dpf.workflows.rank.table.verdicts`), kept with a ranking: one by an earlier rule is stale.
-VERDICT_RULE = "activation pattern"
 
 _CHOICES = {
     "null": ("exchange", "pseudo", "none"),
@@ -93,7 +91,8 @@ class RankChoices:
                 hint="leave out --by-dose",
             )
 
-    def recorded(self) -> dict[str, Any]:
-        """The choices for a table's footer."""
-        return {name: None if value is None else value if isinstance(value, bool | float) else str(value)
-                for name, value in asdict(self).items()}  # fmt: skip
+    def footer(self, now: Now, kind: str, *files: Path) -> dict[str, Any]:
+        """What a table of the ranking is made of (`dpf.workflows.project.provenance`), and these choices."""
+        chosen = {name: value if isinstance(value, bool | float | None) else str(value)
+                  for name, value in asdict(self).items()}  # fmt: skip
+        return made_of(now, kind, files=files) | {"choices": chosen}

@@ -15,11 +15,13 @@ from dpf.project.directory import Project, ResultsFolder
 from dpf.tables.storage import write_table
 from dpf.workflows.check.names import suspicious_names
 from dpf.workflows.check.stored import StoredCheck, stored_check
-from dpf.workflows.predict.outputs import find_model, project_outputs
-from dpf.workflows.predict.predict import result_provenance, warn_no_axis
+from dpf.workflows.predict.outputs import project_outputs
+from dpf.workflows.predict.predict import warn_no_axis
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import Inputs, read_inputs, read_measured
-from dpf.workflows.rank.choices import VERDICT_RULE, RankChoices
+from dpf.workflows.project.model_file import find_model
+from dpf.workflows.project.provenance import Now, current
+from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.classes import class_table
 from dpf.workflows.rank.dose import dose_response, draw_dose, evidence
 from dpf.workflows.rank.figures import draw_ranking
@@ -105,15 +107,15 @@ def rank_project(
     wells = rank_wells(outputs, inputs, rows.codes, project.settings.latent, choices.adjust)
     ranked = _rank(project, inputs, rows, wells, choices)
     table = _sorted(ranked.table, choices.sort)
-    results, design = project.results(file.name), stored_check(project, inputs.fingerprint)
-    about = {**result_provenance(outputs, inputs, project.settings), "choices": choices.recorded()}
-    about["verdict_rule"] = VERDICT_RULE
-    extra, figures, said = _write_more(project, results, inputs, ranked, choices, about, progress)
+    results, now = project.results(file.name), current(project, file, inputs)
+    design = stored_check(now)
+    extra, figures, said = _write_more(now, results, inputs, ranked, choices, progress)
     statements = tuple(ranked.statements + said)
     name = "ranking_by_dose" if choices.by_dose else "ranking"
     power = None if ranked.tests.power is None else ranked.tests.power.statement(choices.fdr)
     verdict = None if design is None or design.stale else design.verdict
-    write_table(results.table(name), table, name, about | {"power": power, "statements": statements, "design": verdict})
+    found = {"power": power, "statements": statements, "design": verdict}
+    write_table(results.table(name), table, name, choices.footer(now, name) | found)
     drawn = draw_ranking(results.figure(name), ranked.table, rows, wells, inputs, choices.fdr, progress)
     warn_no_axis(outputs, progress)
     return RankResult(table, power, statements, results.table(name), tuple(extra), (*drawn, *figures), design)
@@ -167,37 +169,31 @@ def _sorted(table: pl.DataFrame, sort: str) -> pl.DataFrame:
 
 
 def _write_more(
-    project: Project,
-    results: ResultsFolder,
-    inputs: Inputs,
-    ranked: _Ranked,
-    choices: RankChoices,
-    about: dict[str, Any],
-    progress: Progress,
+    now: Now, results: ResultsFolder, inputs: Inputs, ranked: _Ranked, choices: RankChoices, progress: Progress
 ) -> tuple[list[Path], list[Path], list[str]]:
     """Wells, doses, classes and signatures: tables, figures, and what is to be said of them."""
     files: list[Path] = [results.table("ranking_wells")]
     figures: list[Path] = []
     said: list[str] = []
-    write_table(files[0], _well_table(inputs, ranked), "ranking_wells", about)
+    write_table(files[0], _well_table(inputs, ranked), "ranking_wells", choices.footer(now, "ranking_wells"))
     strength = evidence(ranked.table, choices.fdr)
     doses = dose_response(ranked.wells, inputs, strength)
     if doses is not None:
         said += doses.statements
         if doses.table.height:
             files.append(results.table("dose"))
-            write_table(files[-1], doses.table, "dose", about)
+            write_table(files[-1], doses.table, "dose", choices.footer(now, "dose"))
             figures += draw_dose(results.figure("dose"), doses, ranked.wells, inputs, strength)
     if choices.group_column is not None:
         table, notes = class_table(ranked.table, inputs, ranked.rows, choices.group_column)
         files.append(results.table("classes"))
-        write_table(files[-1], table, "classes", about)
+        write_table(files[-1], table, "classes", choices.footer(now, "classes"))
         said += notes
     if choices.wants_signatures:
         found = compute_signatures(inputs, ranked.rows, choices.trend, choices.adjust, progress)
         order = ranked.table.get_column("t").arg_sort(descending=True).to_numpy()
         side = ranked.table.get_column("activation").to_numpy() if "activation" in ranked.table.columns else None
-        written, notes = write_signatures(project, results, found, order, side, choices, about)
+        written, notes = write_signatures(now, results, found, order, side, choices)
         files += [path for path in written if path.parent == results.path]
         figures += [path for path in written if path.parent != results.path]
         said += notes

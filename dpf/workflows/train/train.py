@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from dpf.config.settings import TrainSettings
-from dpf.files import canonical_json, write_text
+from dpf.files import canonical_json, sha256_file, write_text
 from dpf.model.checkpoint import save_model
 from dpf.model.dropout import NOISE
 from dpf.model.network import TargetLayout
@@ -27,7 +27,6 @@ from dpf.training.probe import probe
 from dpf.training.resume import RunState, SavedRun, discard_run, run_identity, save_run
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import Inputs, project_normalisation, read_inputs, read_measured
-from dpf.workflows.project.papers import card_is_of_other_weights
 from dpf.workflows.project.splitting import split_wells
 from dpf.workflows.train.history import draw_loss_curve, history_row, history_table
 from dpf.workflows.train.interrupted import saved_run
@@ -253,6 +252,7 @@ def _time_is_up(run: TrainingRun, member: int) -> bool:
 def _write_model(run: TrainingRun, state: RunState) -> TrainResult:
     folder, ids = run.folder, run.inputs.well_ids
     about = about_model(run, state.best_epochs, state.tuned)
+    replaced = sha256_file(folder.best) if folder.best.is_file() else None
     for path, members in ((folder.last, state.last), (folder.best, state.best)):
         save_model(path, trained_model(run, members, about))
     rows = table_from_splits(run.parts, ids)
@@ -273,7 +273,7 @@ def _write_model(run: TrainingRun, state: RunState) -> TrainResult:
         folder.tuning.unlink(missing_ok=True)
     folder.diverged.unlink(missing_ok=True)
     # The calibration stays: predict does not use it with these weights, and says why it gives no intervals.
-    if card_is_of_other_weights(folder):
+    if folder.card.is_file() and sha256_file(folder.best) != replaced:
         folder.card.unlink()
         run.progress.log(
             f"removed {folder.card.name} of the model that this one replaces; dpf evaluate writes a new one"

@@ -20,7 +20,6 @@ from dpf import __version__
 from dpf.errors import DataError, ProjectError
 from dpf.tables import storage
 from dpf.tables.storage import (
-    inputs_fingerprint,
     read_about,
     read_expression,
     read_table,
@@ -280,12 +279,3 @@ def test_a_full_disk_is_said_and_the_old_table_stays(tmp_path, monkeypatch):
             write()
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_the_fingerprint_is_of_the_contents(tmp_path):
-    for name, text in (("a", "1"), ("b", "2"), ("c", "1")):
-        (tmp_path / name).write_text(text)
-    a, b, c = (tmp_path / name for name in "abc")
-    assert inputs_fingerprint(a, b) == inputs_fingerprint(c, b)
-    assert inputs_fingerprint(a, b) != inputs_fingerprint(b, a)
-    assert inputs_fingerprint(a) != inputs_fingerprint(b)

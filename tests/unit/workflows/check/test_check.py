@@ -24,7 +24,6 @@ from dpf.tables.importing import read_screen
 from dpf.tables.roles.assign import Roles
 from dpf.tables.screen import Screen, Targets
 from dpf.tables.storage import (
-    inputs_fingerprint,
     read_about,
     read_expression,
     read_table,
@@ -36,6 +35,7 @@ from dpf.workflows.check.integrity import read_back
 from dpf.workflows.check.next_layout import LayoutWish, read_compound_list, suggest
 from dpf.workflows.check.stored import EXCHANGEABLE, design_lines, stored_check
 from dpf.workflows.project.initialise import create_demo, create_project
+from dpf.workflows.project.provenance import current
 from tests.support.listening import Listener
 
 PERMUTATIONS = 199
@@ -51,10 +51,6 @@ def checked(project: Project, *, figures: bool = False, **options: object) -> Ch
 
 def by_name(result: CheckResult) -> dict[str, CheckItem]:
     return {item.name: item for item in result.items}
-
-
-def fingerprint(project: Project) -> str:
-    return inputs_fingerprint(project.expression, project.wells)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +116,7 @@ def test_what_is_written_is_what_was_found(project):
         assert bool(item.advice) == (item.verdict in ("warn", "fail")), item.name
     about = read_about(result.path, "check")
     assert about["dpf"] == __version__
-    assert about["inputs_sha256"] == fingerprint(project)
+    assert about["inputs_sha256"] == current(project).inputs_sha256
     assert (about["fdr"], about["permutations"], about["seed"]) == (0.1, PERMUTATIONS, 3)
 
 
@@ -131,19 +127,19 @@ def test_the_same_seed_gives_the_same_bytes(project):
 
 
 def test_a_stored_check_knows_when_it_no_longer_holds(project):
-    assert stored_check(project, fingerprint(project)) is None
+    assert stored_check(current(project)) is None
     assert design_lines(None, Path("p")) == ["design not checked: dpf check p"]
     result = checked(project)
-    assert stored_check(project, fingerprint(project)) == result.summary
+    assert stored_check(current(project)) == result.summary
     assert result.summary.stale is None
     assert sum(result.summary.counts.values()) == len(result.items)
     other = replace(project, settings=with_overrides(project.settings, ["targets.activation=''"]))
-    later = stored_check(other, fingerprint(project))
+    later = stored_check(current(other))
     assert later is not None
-    assert later.stale == "the targets have changed since"
-    assert "the targets have changed since" in design_lines(later, Path("p"))[0]
+    assert later.stale == 'made with targets.activation = "activation" (now "")'
+    assert later.stale in design_lines(later, Path("p"))[0]
     rewrite_wells(project, lambda wells: wells.with_columns(pl.col("Tscore") + 1))
-    later = stored_check(project, fingerprint(project))
+    later = stored_check(current(project))
     assert later is not None
     assert later.stale == "the inputs have changed since"
 
@@ -158,9 +154,9 @@ def test_a_damaged_stored_check_is_an_error_and_can_be_made_again(project):
     path = project.check.table("check")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match="make it again"):
-        stored_check(project, fingerprint(project))
+        stored_check(current(project))
     checked(project)
-    assert stored_check(project, fingerprint(project)) is not None
+    assert stored_check(current(project)) is not None
 
 
 def test_settings_that_name_no_column_fail_and_the_rest_is_checked(project):

@@ -20,8 +20,8 @@ from dpf.workflows.evaluate.methods import model_methods, truth_of
 from dpf.workflows.evaluate.wells import evaluated_wells
 from dpf.workflows.predict.predict import predicted_columns
 from dpf.workflows.predict.well_members import choose_speakers
-from dpf.workflows.project.papers import Calibration, LabelCalibration, ScoreInterval, read_calibration
-from dpf.workflows.project.papers import write_calibration as write
+from dpf.workflows.project.calibration import Calibration, LabelCalibration, ScoreInterval, read_calibration
+from dpf.workflows.project.calibration import write_calibration as write
 from tests.support.evaluated import folds_of, inputs_of, measured_of, outputs_of, project_of, wells_table
 
 CONTROLS = 8
@@ -116,15 +116,14 @@ def a_calibration(**changes):
                        | changes)  # fmt: skip
 
 
-def test_the_file_gives_back_what_was_written_and_only_for_its_weights(tmp_path):
+def test_the_file_gives_back_what_was_written_and_what_it_was_made_of(tmp_path):
     path = tmp_path / "calibration.json"
-    assert read_calibration(path, "m" * 64) is None
     for calibration in (a_calibration(), a_calibration(label=None)):
-        write(path, calibration)
-        assert read_calibration(path, "m" * 64) == calibration
-    assert read_calibration(path, "n" * 64) is None
-    content = json.loads(path.read_text())
-    assert (content["format"], content["kind"]) == (1, "calibration")
+        write(path, calibration, {"inputs_sha256": "i" * 64})
+        found, content = read_calibration(path)
+        assert found == calibration
+        assert content == json.loads(path.read_text())
+        assert (content["format"], content["kind"], content["inputs_sha256"]) == (1, "calibration", "i" * 64)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 1, "label": 3}'])
@@ -132,7 +131,7 @@ def test_a_damaged_file_is_named(tmp_path, text):
     path = tmp_path / "calibration.json"
     path.write_text(text)
     with pytest.raises(ModelError, match="the model's calibration cannot be read") as error:
-        read_calibration(path, "m" * 64)
+        read_calibration(path)
     assert str(path) in str(error.value)
     assert "dpf evaluate" in str(error.value)
 
@@ -141,7 +140,7 @@ def test_a_later_file_is_refused(tmp_path):
     path = tmp_path / "calibration.json"
     path.write_text('{"format": 2, "dpf": "9.9"}')
     with pytest.raises(ModelError, match="later format"):
-        read_calibration(path, "m" * 64)
+        read_calibration(path)
 
 
 def test_predictions_use_it():

@@ -9,9 +9,10 @@ from scipy.stats import binom, kstest, wilcoxon
 from dpf.analysis.ranking.p_values import compound_p_values
 from dpf.simulate.screen import SimulationDesign, simulate
 from dpf.splits.parts import Part
-from dpf.workflows.predict.outputs import find_model, project_outputs
+from dpf.workflows.predict.outputs import project_outputs
 from dpf.workflows.project.initialise import create_demo
 from dpf.workflows.project.inputs import read_inputs
+from dpf.workflows.project.model_file import find_model
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.rows import compound_rows
 from dpf.workflows.rank.significance import run_tests
