@@ -104,6 +104,8 @@ def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.D
     }
     file = find_model(project, model)
     made_from: dict[str, Any] = {"model_sha256": file.sha256, "inputs_sha256": read_inputs(project).fingerprint}
+    targets = file.header["targets"]
+    needed = [f"{target}_predicted" for target in (*targets["scores"], targets["activation"]) if target]
     shaped = shaping_settings(project.settings)
     keys = dict.fromkeys(makers, made_from)
     keys["predictions"] = made_from | {"calibration_sha256": calibration_digest(file)}
@@ -113,7 +115,7 @@ def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.D
         path = project.results(model).table(name)
         about = read_about(path, name) if path.is_file() else {}
         if about and all(about.get(part) == value for part, value in keys[name].items()):
-            tables[name] = read_table(path, name)
+            tables[name] = read_table(path, name, needed=needed if name == "predictions" else ())
             if about.get("settings", shaped) != shaped:
                 progress.warn(f"{path.name} is exported as it was last made, with other settings than this project's")
         else:

@@ -196,7 +196,7 @@ def test_nan_and_infinity_never_reach_json():
 def test_square_brackets_in_a_compound_are_no_markup(capsys):
     from dpf.cli.display.tables import print_table
 
-    print_table(pl.DataFrame({"compound": ["[bold]x[/bold]", r"a\[b]", "[/]"], "n": [1, 2, 3]}))
+    print_table(pl.DataFrame({"compound": ["[bold]x[/bold]", r"a\[b]", "[/]"], "n": [1, 2, 3]}), "ranking")
     shown = capsys.readouterr().out
     assert "[bold]x[/bold]" in shown
     assert r"a\[b]" in shown

@@ -31,6 +31,8 @@ Floats = NDArray[np.float64]
 
 #: What the columns of what members would say without their Transformer begin with.
 _START = "start_"
+#: The columns of what is predicted beside the scores, by the target's role.
+_HEADS = {"label": "label_logit", "activation": "activation"}
 #: Of what the kept axis of a model with a start is: earlier ones had weight where no well moves, and are made again.
 _AXIS_IN = "moving dimensions"
 
@@ -135,7 +137,10 @@ def project_outputs(project: Project, inputs: Inputs, model: ModelFile, progress
     if model.header["settings"]["model"].get("start", "none") != "none":
         key["axis_in"] = _AXIS_IN
     if path.is_file() and {name: read_about(path, "outputs").get(name) for name in key} == key:
-        return _from_table(read_table(path, "outputs"), read_about(path, "outputs"), model)
+        targets = model.header["targets"]
+        needed = [*(f"score:{name}" for name in targets["scores"]), "latent_0"]
+        needed += [column for role, column in _HEADS.items() if targets[role]]
+        return _from_table(read_table(path, "outputs", needed=needed), read_about(path, "outputs"), model)
     outputs = _compute(project, inputs, model, progress or Silent())
     axis = None if outputs.axis is None else outputs.axis.tolist()
     write_table(path, _to_table(outputs), "outputs", {**key, "axis": axis, "axis_name": outputs.axis_name})
