@@ -96,7 +96,7 @@ def test_init_and_train_speak_json_too(dpf, tmp_path):
     ("words", "code", "text"),
     [
         (["rank"], 2, "Missing argument"),
-        (["info", "PROJECT", "--format", "csv"], 2, "'csv' is not one of 'table', 'json'"),
+        (["info", "PROJECT", "--format", "csv"], 2, "this result is no table"),
         (["rank", "demo", "--no-such"], 2, "No such option"),
         (["rank", "PROJECT", "--sort", "nothing"], 2, "no such column to sort by"),
         (["latent", "PROJECT", "--colour", "nothing"], 2, "no such column to colour by"),

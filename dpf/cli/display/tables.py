@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-import polars as pl
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +18,9 @@ from dpf.errors import count
 from dpf.tables.schemas.column import Column, Schema, Type, Unit
 from dpf.tables.schemas.registry import SCHEMAS
 
+if TYPE_CHECKING:
+    import polars as pl
+
 _WIDEST, _NARROWEST = 24, 8  # of names, beside more columns and where even these are too many; numbers are never cut
 _GAP = 2
 _MOST_NAMED = 4
@@ -25,6 +28,7 @@ _MOST_NAMED = 4
 _ROUNDING = 1e-12
 #: ... and between these they have a fixed number of decimals.
 _SCIENTIFIC = (1e-3, 1e6)
+_FLAGS = {True: "yes", False: "no"}
 
 
 @dataclass
@@ -129,8 +133,7 @@ def _not_shown(names: list[str], schema: Schema) -> str:
 def _texts(series: pl.Series, unit: Unit) -> list[str]:
     if series.dtype.is_float():
         return _numbers(series.to_list(), unit)
-    texts = series.replace_strict({True: "yes", False: "no"}) if series.dtype == pl.Boolean else series.cast(pl.String)
-    return texts.fill_null("-").to_list()
+    return ["-" if value is None else _FLAGS[value] if isinstance(value, bool) else str(value) for value in series]
 
 
 def _numbers(values: list[float | None], unit: Unit) -> list[str]:
