@@ -29,7 +29,8 @@ ARCHITECTURE_PAGE = REPOSITORY / "docs" / "develop" / "architecture.md"
 ORDERS = {
     "dpf": "errors < files < config < project < tables < splits < regression < model < training, analysis, figures"
     " < simulate < workflows < cli < __main__",
-    "dpf/tables": "storage, screen < matrix < text < genes, formats < roles < validate, joining < importing, preparing",
+    "dpf/tables": "schemas < storage, screen < matrix < text < genes, formats < roles < validate, joining"
+    " < importing, preparing",
     "dpf/training": "parallel, schedule < compute < data < divergence, inference, pretraining < initial_regression"
     " < member < tuning, probe, resume",
     "dpf/analysis": "latent < ranking < design, evaluation, signatures < layout, attribution",

@@ -109,7 +109,8 @@ def command(
                 opened, model, resume=resume, tensorboard=tensorboard, progress=run.progress,
                 team=team,
             )  # fmt: skip
-        run.show(result.table, title="Validation at the best epoch (these wells chose it)", **result.metrics)
+        title = "Validation at the best epoch (these wells chose it)"
+        run.show(result.table, "training", title=title, **result.metrics)
         run.say(f"model: {result.folder.path}")
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dpf.analysis.ranking.compounds import descending_rank
 from dpf.analysis.signatures.enrichment import MIN_SIZE, MeasuredSets, over_representation, univariate_linear_model
 from dpf.errors import DataError, UsageError, listed
+from dpf.tables.schemas.registry import polars_schema
 from dpf.workflows.project.inputs import Inputs
 from dpf.workflows.rank.rows import CompoundRows
 
@@ -76,6 +77,13 @@ def _members(inputs: Inputs, rows: CompoundRows, column: str) -> tuple[dict[str,
             where="--group-column",
             found=column,
             expected=f"one of {listed(inputs.wells.columns, 30)}",
+        )
+    if column in polars_schema("classes"):
+        raise UsageError(
+            "the table of classes has a column of that name itself",
+            where="--group-column",
+            found=column,
+            hint="give the column of the wells table another name",
         )
     of_row: dict[int, set[str]] = defaultdict(set)
     for code, name in zip(rows.codes.tolist(), classes, strict=True):

@@ -18,6 +18,7 @@ from dpf.model.network import TargetLayout
 from dpf.project.directory import ModelFolder, Project
 from dpf.project.lock import writing
 from dpf.splits.parts import Part, Parts, describe_leaks, split_fingerprint, table_from_splits
+from dpf.tables.schemas.registry import polars_schema
 from dpf.tables.storage import write_table
 from dpf.training.compute.device import resolve_compute
 from dpf.training.divergence import DivergedError
@@ -256,7 +257,7 @@ def _write_model(run: TrainingRun, state: RunState) -> TrainResult:
     for path, members in ((folder.last, state.last), (folder.best, state.best)):
         save_model(path, trained_model(run, members, about))
     rows = table_from_splits(run.parts, ids)
-    splits = pl.DataFrame(rows, schema={"well_id": pl.String, "member": pl.Int64, "part": pl.String}, orient="row")
+    splits = pl.DataFrame(rows, schema=polars_schema("splits"), orient="row")
     write_table(folder.splits, splits, "splits", {"fingerprint": about["split_sha256"]})
     history = history_table(run.layout, state.history)
     write_table(folder.history, history, "history")

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from dpf.files import canonical_json
+from dpf.tables.schemas.registry import polars_schema
 from dpf.tables.storage import read_about, read_table, write_table
 from dpf.training.divergence import DivergedError
 from dpf.training.tuning import Trial, draw_trials, rungs, successive_halving
@@ -16,11 +17,6 @@ from dpf.workflows.train.members import PreparedMember
 from dpf.workflows.train.run import TrainingRun
 
 _KIND = "tuning"
-_SCHEMA = {
-    "member": pl.Int64, "rung": pl.Int64, "epochs": pl.Int64, "number": pl.Int64, "learning_rate": pl.Float64,
-    "schedule": pl.String, "weight_decay": pl.Float64, "dropout": pl.Float64, "batch_size": pl.Int64,
-    "validation_total": pl.Float64,
-}  # fmt: skip
 
 
 def interrupted_search(run: TrainingRun) -> bool:
@@ -74,7 +70,7 @@ class Tuning:
             f"validation {row['validation_total']:.3f}"
         )
         if run.team.leads:
-            _write(run, pl.DataFrame(self._rows, schema=_SCHEMA, orient="row"))
+            _write(run, pl.DataFrame(self._rows, schema=polars_schema(_KIND), orient="row"))
 
 
 def gather_searches(run: TrainingRun, parts: Sequence[TrainingRun]) -> None:

@@ -22,6 +22,7 @@ from dpf.tables.preparing.options import Preparation, read_preparation
 from dpf.tables.preparing.prepare import prepare
 from dpf.tables.preparing.vst import fit_vst
 from dpf.tables.screen import Screen, Targets
+from tests.support.stored import write_anything
 
 NAMES = [*(f"G{i}" for i in range(57)), "MT-CO1", "ERCC-00130", "EMPTY"]
 MITOCHONDRIAL, SPIKE_IN, EMPTY = 57, 58, 59
@@ -365,10 +366,8 @@ def test_a_normalisation_is_kept_as_a_file(tmp_path, method) -> None:
 
 
 def test_a_file_that_is_no_normalisation_is_refused(tmp_path) -> None:
-    from dpf.tables.storage import write_table
-
     path = tmp_path / "normalisation.parquet"
-    write_table(path, pl.DataFrame({"gene": ["a"]}), "genes")
+    write_anything(path, pl.DataFrame({"gene": ["a"]}), "genes")
     with pytest.raises(ProjectError, match="of another kind"):
         read_normalisation(path)
     for frame, about in [
@@ -380,7 +379,7 @@ def test_a_file_that_is_no_normalisation_is_refused(tmp_path) -> None:
         (pl.DataFrame({"gene": ["a"], "depth_share": [float("nan")]}), {"method": "log-cpm"}),
         (pl.DataFrame({"gene": ["a"], "depth_share": [-1.0]}), {"method": "log-cpm"}),
     ]:
-        write_table(path, frame, "normalisation", {"normalisation": about})
+        write_anything(path, frame, "normalisation", {"normalisation": about})
         with pytest.raises(DataError, match="normalisation"):
             read_normalisation(path)
     path.write_bytes(path.read_bytes()[:-20])
