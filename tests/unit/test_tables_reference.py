@@ -5,14 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from dpf.tables.schemas.registry import SCHEMAS
-from tests import options_reference, tables_reference
+from tests import tables_reference
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def test_the_readme_has_todays_options():
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    assert text == options_reference.replaced(text), "python -m tests.options_reference README.md"
 
 
 def test_the_reference_of_tables_is_of_today():
