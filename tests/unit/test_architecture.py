@@ -61,7 +61,7 @@ THIRD_PARTY = {
     "config": set(),
     "splits": {"numpy"},
     "simulate": {"numpy", "polars"},
-    "regression": {"numpy", "scipy", "threadpoolctl"},
+    "regression": {"numpy", "scipy", "sklearn", "threadpoolctl"},
     "model": {"torch", "safetensors", "numpy"},
     "training": {"torch", "safetensors", "numpy"},
     "analysis": {"numpy", "scipy", "sklearn"},

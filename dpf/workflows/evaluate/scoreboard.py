@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dpf.analysis.design.position import within_position
 from dpf.analysis.evaluation.bootstrap import draw_compounds, interval, resampled, verdict
-from dpf.analysis.evaluation.metrics import LABEL_METRICS, LOWER_IS_BETTER, SCORE_METRICS, auroc
+from dpf.analysis.evaluation.metrics import LABEL_METRICS, METRICS, SCORE_METRICS
 from dpf.tables.schemas.registry import polars_schema
 from dpf.workflows.evaluate.methods import ENSEMBLE, MEAN, MODEL, UNCALIBRATED, Method, Truth
 from dpf.workflows.evaluate.wells import EvaluatedWells
@@ -93,7 +93,7 @@ class _Bootstrap:
         if key not in self.kept:
             draws = draw_compounds(self.groups[compared.wells], np.random.default_rng(self.seed))
             said = _for_metric(metric, method, compared.said[place])
-            self.kept[key] = resampled(metric, draws, compared.measured, said, compared.stratum)
+            self.kept[key] = resampled(METRICS[metric], draws, compared.measured, said, compared.stratum)
         return self.kept[key]
 
 
@@ -180,7 +180,7 @@ def _compare(
         yield {
             "target": target.name, "metric": metric, "scope": scope.name, "reference": reference.name,
             "method": other.name, "reference_value": ours, "method_value": theirs, "difference": ours - theirs,
-            "lower": low, "upper": high, "verdict": verdict(low, high, metric in LOWER_IS_BETTER),
+            "lower": low, "upper": high, "verdict": verdict(low, high, METRICS[metric].lower_is_better),
             **_size(compared, bootstrap),
         }  # fmt: skip
 
@@ -202,9 +202,7 @@ def _compared(target: _Target, scope: _Scope, methods: Sequence[Method]) -> _Com
 
 def _value(metric: str, method: Method, compared: _Compared, place: int) -> float:
     said = _for_metric(metric, method, compared.said[place])
-    if compared.stratum is not None:
-        return auroc(compared.measured, said, compared.stratum)
-    return float((SCORE_METRICS | LABEL_METRICS)[metric](compared.measured, said))
+    return METRICS[metric](compared.measured, said, compared.stratum)
 
 
 def _for_metric(metric: str, method: Method, said: Floats) -> Floats:

@@ -63,7 +63,7 @@ def _tested(table: pl.DataFrame, names: list[str], member: NDArray[np.bool_]) ->
     verdict = table.get_column("verdict")
     if verdict.count():
         hit = verdict.str.ends_with("hit").fill_null(value=False).to_numpy()
-        enriched = over_representation(hit[None, :], MeasuredSets(tuple(names), member, member.sum(axis=1), 0))
+        enriched = over_representation(hit[None, :], MeasuredSets(tuple(names), member, 0))
         found |= {"hits": (member & hit).sum(axis=1), "hits_fold": enriched.score[0]}
         found |= {"hits_p": enriched.p[0], "hits_q": enriched.q[0]}
     return found

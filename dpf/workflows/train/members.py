@@ -15,7 +15,7 @@ from dpf.model.network import PerturbFormer, build_network
 from dpf.splits.grouping import group_wells
 from dpf.splits.parts import Part
 from dpf.training.data import MemberData
-from dpf.training.initial_regression import set_start
+from dpf.training.initial_regression import fit_initial_regression
 from dpf.training.member import MemberTraining
 from dpf.training.pretraining import embed_loadings, pretrain
 from dpf.training.resume import SavedRun
@@ -145,7 +145,7 @@ def _with_start(run: TrainingRun, network: PerturbFormer, data: MemberData, memb
     rule = "well" if run.settings.train.split == "well" else "compound"
     groups = group_wells(rule, run.inputs.texts("compound") or [], run.inputs.is_control, None)
     targets = TargetBatch(*(part.cpu() for part in data.targets))
-    start, parts = set_start(
+    start, parts = fit_initial_regression(
         network, data.expression.cpu(), targets, groups, np.flatnonzero(learned), run.settings.train.seed + member
     )
     if len(np.unique(groups[validation])) < 2:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dpf.config.settings import Settings
 from dpf.errors import listed
 from dpf.model.checkpoint import ControlWells, TrainedModel, gene_fingerprint, save_model
-from dpf.model.initial_regression import StartShape
+from dpf.model.initial_regression import RegressionShape
 from dpf.model.network import TargetLayout, empty_network
 from dpf.project.directory import ModelFolder
 from dpf.splits.parts import PART_NAMES, Part, Parts, split_fingerprint
@@ -93,7 +93,11 @@ def trained_model(run: TrainingRun, members: Sequence[Weights], about: dict[str,
     networks, latents = [], []
     for weights in members:
         network = empty_network(
-            len(run.inputs.genes), run.layout, run.settings.model, run.settings.train.zscore, StartShape.of(weights)
+            len(run.inputs.genes),
+            run.layout,
+            run.settings.model,
+            run.settings.train.zscore,
+            RegressionShape.of(weights),
         )
         network.load_state_dict(weights)
         networks.append(network)
