@@ -1,4 +1,4 @@
-"""From files of any known kind to a checked screen."""
+"""From files of any known kind to a screen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from dpf.tables.matrix import Matrix, Orientation, orient
 from dpf.tables.roles.assign import Identified, Roles, assign_roles
 from dpf.tables.screen import Note, Screen, SourceFile
 from dpf.tables.text.wells_table import Table
-from dpf.tables.validate import check_screen
 
 #: The column that well ids stand in while a file is its own wells table.
 OWN_IDS = "well_id_in_file"
@@ -31,24 +30,6 @@ _SUFFIX = re.compile(r"(?i)\.(gz|csv|tsv|txt|tab|parquet|feather|arrow|xlsx|xlsm
 
 
 def read_screen(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None = None) -> Screen:
-    """Read and check a screen; see `read_unchecked`.
-
-    Returns
-    -------
-    Screen
-        Checked (`dpf.tables.validate`), every oddity in its notes.
-
-    Raises
-    ------
-    UsageError, DataError
-        As `read_unchecked` and `dpf.tables.validate.check_screen`.
-    """
-    return check_screen(read_unchecked(sources, wells, roles, format_name))
-
-
-def read_unchecked(
-    sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None = None
-) -> Screen:
     """Read a screen as its files have it, for `dpf.tables.preparing.prepare` to judge.
 
     Parameters

@@ -17,7 +17,7 @@ from dpf.files import sha256_file
 from dpf.tables.formats.matrix_market import BANNER, Header, read_entries, read_header
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
-from dpf.tables.text.encodings import decode, open_unpacked, rounding_note
+from dpf.tables.text.encodings import open_unpacked, parse_text, rounding_note
 
 _BARCODES = ("barcodes.tsv", "barcodes.txt")
 _FEATURES = ("features.tsv", "genes.tsv", "genes.txt")
@@ -146,9 +146,8 @@ def _wells_in_rows(header: Header, files: MtxFolder, n_features: int, n_barcodes
 
 def _read_names(path: Path, names: list[str]) -> tuple[pl.DataFrame, tuple[Note, ...]]:
     """A headerless tab-separated table; columns beyond `names` are called ``column_4`` and so on."""
-    with open_unpacked(path) as stream:
-        text, notes = decode(stream.read(), path)
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")
+    text, notes = parse_text(path, lambda stream: stream.read())
+    lines = text.rstrip("\n").split("\n")
     fields = [[_unquoted(field) for field in line.split("\t")] for line in lines]
     width = max(map(len, fields))
     for number, line in enumerate(fields, start=1):

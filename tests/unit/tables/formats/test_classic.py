@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dpf.errors import DataError, UsageError
-from dpf.tables.importing import read_screen
 from dpf.tables.roles.assign import Roles
+from tests.support.reading import read_screen
 
 
 def vector(values, quoted=True):

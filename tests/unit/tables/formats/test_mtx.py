@@ -148,6 +148,12 @@ def test_latin_1_names_are_noted(folder: Callable[..., Path]) -> None:
         (_HEAD + _BODY.replace("3 3 7", "3 3 7.5"), "no entry of the matrix", "line 6"),
         (_HEAD + _BODY.replace("3 3 7", "3 3 NA"), "no entry of the matrix", "line 6"),
         (_HEAD + _BODY.replace("3 3 7", "3 3 7 9"), "no entry of the matrix", "line 6"),
+        (_HEAD + _BODY.replace("3 3 7", "3 3 7e1"), "no entry of the matrix", "line 6"),
+        (_HEAD + _BODY.replace("3 3 7", "3 3 1,234"), "no entry of the matrix", "line 6"),
+        (_HEAD + _BODY.replace("3 3 7", "3 3 99999999999999999999"), "no entry of the matrix", "line 6"),
+        (_HEAD.replace("integer", "real") + _BODY.replace("3 3 7", "3 3 1.5.2"), "no entry of the matrix", "line 6"),
+        (_HEAD.replace("integer", "real") + _BODY.replace("3 3 7", "3 3 1,5"), "no entry of the matrix", "line 6"),
+        (_HEAD.replace("4 3 6", f"4 3 {10**15}") + _BODY, "another number of entries", "matrix.mtx"),
         (_HEAD + _BODY.replace("4 3 16777216", "4 3"), "no entry of the matrix", "line 9"),
         (_HEAD + _BODY.replace("4 3 16777216\n", ""), "another number of entries", "matrix.mtx"),
         (_HEAD.replace("4 3 6", "4 3 5") + _BODY, "another number of entries", "matrix.mtx"),
@@ -224,4 +230,4 @@ def test_macpie(real_data: Path, name: str, shape: tuple[int, int], total: int) 
     matrix = read_mtx(real_data / "macpie-macseq" / name)
     assert matrix.values.shape == shape
     assert matrix.values.sum(dtype=np.float64) == total
-    assert matrix.notes == ()
+    assert {note.text.split(" is ")[1] for note in matrix.notes} <= {"plain text in spite of its name"}
