@@ -122,6 +122,7 @@ def _read_wide(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, for
         tables,
         _labels(sources, wells),
         well_column=roles.well_column if wells else OWN_IDS,
+        plate_column=roles.plate_column if wells else None,
         orientation=roles.orientation,
         duplicate_genes=roles.duplicate_genes,
     )

@@ -111,7 +111,7 @@ def assign_roles(table: Table, wells: Identified, roles: Roles) -> tuple[pl.Data
     compound_column, compound_notes = _compound_column(table, roles.compound_column, taken)
     compounds, spelling_notes = read_compounds(table, compound_column)
     is_control, control_notes, control_column = _controls(table, compounds, compound_column, roles)
-    canonical, sources, place_notes = _places(table, wells, roles, [*taken, compound_column])
+    canonical, sources, place_notes = _places(table, wells, roles, [*taken, compound_column], compounds)
     canonical |= {
         "well_id": pl.Series("well_id", wells.well_ids, dtype=pl.String),
         "compound": pl.Series("compound", compounds, dtype=pl.String),
@@ -177,13 +177,13 @@ def _controls(
 
 
 def _places(
-    table: Table, wells: Identified, roles: Roles, taken: Sequence[str]
+    table: Table, wells: Identified, roles: Roles, taken: Sequence[str], compounds: Sequence[str]
 ) -> tuple[dict[str, pl.Series], dict[str, str | None], list[Note]]:
     """Plate, row, column, concentration, cluster and batch, where known, and the columns they were read from."""
     canonical: dict[str, pl.Series] = {}
     sources: dict[str, str | None] = {}
     notes: list[Note] = []
-    positions = read_positions(table, wells.local_ids, wells.plates, roles.well_pattern, taken)
+    positions = read_positions(table, wells.local_ids, wells.plates, roles.well_pattern, taken, compounds)
     readings = {
         "plate": read_plates(table, roles.plate_column, taken),
         "concentration": read_concentrations(table, wells.well_ids, roles.concentration_column, taken),

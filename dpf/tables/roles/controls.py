@@ -18,7 +18,7 @@ DEFAULT_CONTROL = "DMSO"
 _LIKE_CONTROLS = ("dmso", "vehicle", "control", "untreated", "mock")
 
 
-def _key(name: str) -> str:
+def as_key(name: str) -> str:
     """The same for names that differ in case, surrounding space or the encoding of a letter only."""
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
@@ -61,7 +61,7 @@ def spelled_in_several_ways(compounds: Sequence[str]) -> list[str]:
     """Names that differ in case, surrounding space or the encoding of a letter only, with counts: ``A (2) / a (1)``."""
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for name in compounds:
-        spellings[_key(name)][name] += 1
+        spellings[as_key(name)][name] += 1
     return [_counted(counts.most_common()) for counts in spellings.values() if len(counts) > 1]
 
 
@@ -92,18 +92,18 @@ def find_controls(compounds: Sequence[str], controls: Sequence[str], where: str)
     DataError
         No well holds one of the controls.
     """
-    wanted = {_key(name): name for name in controls or (DEFAULT_CONTROL,)}
+    wanted = {as_key(name): name for name in controls or (DEFAULT_CONTROL,)}
     counts = Counter(compounds)
-    present = {_key(name) for name in counts}
+    present = {as_key(name) for name in counts}
     absent = [name for key, name in wanted.items() if key not in present]
     if absent:
         raise _no_control(absent, counts, where)
-    is_control = [_key(name) in wanted for name in compounds]
+    is_control = [as_key(name) in wanted for name in compounds]
     notes = []
     taken = [name for name, control in zip(compounds, is_control, strict=True) if control]
     if several := spelled_in_several_ways(taken):
         notes.append(Note("warning", f"spelled in several ways, all taken as controls: {listed(several)}"))
-    alike = [(name, n) for name, n in counts.most_common() if _key(name) not in wanted and _looks_like_control(name)]
+    alike = [(name, n) for name, n in counts.most_common() if as_key(name) not in wanted and _looks_like_control(name)]
     if alike:
         text = f"not taken as controls, though they look like it: {listed([f'{name} ({n})' for name, n in alike])}"
         notes.append(Note("warning", text))
@@ -113,7 +113,7 @@ def find_controls(compounds: Sequence[str], controls: Sequence[str], where: str)
 
 
 def _looks_like_control(name: str) -> bool:
-    return any(word in _key(name) for word in _LIKE_CONTROLS)
+    return any(word in as_key(name) for word in _LIKE_CONTROLS)
 
 
 def _no_control(absent: Sequence[str], counts: Counter[str], where: str) -> DataError:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from dpf.errors import DataError, count, listed
 from dpf.tables.roles.headings import find_column, guess_columns
+from dpf.tables.roles.controls import as_key
 from dpf.tables.roles.well_names import parse_well_names, row_letters
 from dpf.tables.screen import Note
 from dpf.tables.text.cells import as_numbers, commas, is_missing
 from dpf.tables.text.wells_table import Table
 
-_PLATE = (r"plate", r"plate[ _.]?(id|name|barcode|number|no)", r"(rna|det|assay|compound)[ _.]?plate")
+PLATE_HEADINGS = (r"plate", r"plate[ _.]?(id|name|barcode|number|no)", r"(rna|det|assay|compound)[ _.]?plate")
 _ROW = (r"row", r"(well|plate)[ _.]?row")
 _COLUMN = (r"col(umn)?", r"(well|plate)[ _.]?col(umn)?")
-_WELL = (r"well", r"well[ _.]?(id|name|pos|position)", r"position", r"(det|rna)[ _.]?well")
+WELL_HEADINGS = (r"well", r"well[ _.]?(id|name|pos|position)", r"position", r"(det|rna)[ _.]?well")
 _UNIT = r"[munp\u00b5\u03bc]m(ol(/l)?)?|[un\u00b5\u03bc]?g/ml"
 _CONCENTRATION = (
     rf"(final[ _.]?)?(concentration|conc|dose)([ _.([]*({_UNIT})[)\]]*)?(_1)?",
@@ -35,7 +36,7 @@ def read_plates(
     column = find_column(table, named, "--plate-column") if named is not None else None
     notes: tuple[Note, ...] = ()
     if column is None:
-        guesses = [name for name in guess_columns(table, _PLATE) if name not in taken]
+        guesses = [name for name in guess_columns(table, PLATE_HEADINGS) if name not in taken]
         if not guesses:
             return None, None, ()
         column = guesses[0]
@@ -80,7 +81,12 @@ class Positions:
 
 
 def read_positions(
-    table: Table, local_ids: Sequence[str], plates: Sequence[str] | None, pattern: str | None, taken: Sequence[str]
+    table: Table,
+    local_ids: Sequence[str],
+    plates: Sequence[str] | None,
+    pattern: str | None,
+    taken: Sequence[str],
+    compounds: Sequence[str],
 ) -> Positions:
     """Row and column of every well: from their columns, else from the wells' names, else from another column of names.
 
@@ -96,16 +102,47 @@ def read_positions(
         The user's ``--well-pattern``.
     taken
         Columns that have another role.
+    compounds
+        What is in each well: a name that begins with it (``Metformin_A01``) does not begin with a plate.
     """
     given = _from_columns(table, taken)
     texts = {"the well ids": list(local_ids)}
     if pattern is None:
-        texts |= {f"column {name}": table.texts(name) for name in guess_columns(table, _WELL) if name not in taken}
+        texts |= {
+            f"column {name}": table.texts(name) for name in guess_columns(table, WELL_HEADINGS) if name not in taken
+        }
     for source, names in texts.items():
         parsed = _parsed(names, plates, pattern)
         if parsed is not None:
-            return _with_names(given, parsed, source)
+            no_plates = () if pattern is not None or plates is not None else _no_plates(parsed, compounds, source)
+            found = _with_names(given, parsed.drop("plate") if no_plates else parsed, source)
+            return replace(found, notes=(*found.notes, *no_plates))
     return given
+
+
+def _no_plates(parsed: pl.DataFrame, compounds: Sequence[str], source: str) -> tuple[Note, ...]:
+    """A warning where what stands before the wells in their names does not behave as plates do."""
+    prefixes = parsed.get_column("plate")
+    different, wells = prefixes.n_unique(), parsed.height
+    if prefixes.null_count() or different == 1:
+        return ()
+    own = zip(prefixes, compounds, strict=True)
+    same = sum(_has_part(as_key(prefix), as_key(compound)) for prefix, compound in own)
+    if 2 * same > wells:
+        why = f"has the compound in it in {count(same, 'well')}"
+    elif different == wells:
+        why = "is another one in every well"
+    elif not parsed.select("row", "column").is_duplicated().any():
+        why = f"has {different:,} values, and no position is used by two of them"
+    else:
+        return ()
+    text = f"what stands before the well in {source} ({listed(prefixes.unique(maintain_order=True).to_list(), 3)})"
+    return (Note("warning", f"{text} {why}: not taken as plates; name them with --plate-column or --well-pattern"),)
+
+
+def _has_part(name: str, part: str) -> bool:
+    """Whether a name is `part`, or begins or ends with it at a separator."""
+    return name == part or re.fullmatch(rf"(.*[_:\-./| ])?{re.escape(part)}([_:\-./| ].*)?", name) is not None
 
 
 def _from_columns(table: Table, taken: Sequence[str]) -> Positions:
@@ -170,7 +207,7 @@ def _with_names(given: Positions, parsed: pl.DataFrame, source: str) -> Position
             notes.append(Note("warning", f"{text}: the column was taken"))
     if read:
         notes.append(Note("info", f"{' and '.join(read)} were read from {source}"))
-    if parsed.get_column("plate").null_count() == 0:
+    if "plate" in parsed.columns and parsed.get_column("plate").null_count() == 0:
         columns["plate"] = parsed.get_column("plate")
     return Positions(columns, given.sources, tuple(notes))
 

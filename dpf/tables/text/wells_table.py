@@ -62,6 +62,10 @@ class Table:
         """What a note calls it: its files without their folders."""
         return listed([Path(source.path).name for source in self.sources])
 
+    def at(self, row: int) -> str:
+        """Where a row stands in its file: ``line 17``."""
+        return self.places[row].rsplit(", ", 1)[-1]
+
     def take(self, rows: Sequence[int]) -> Table:
         """The same table with these rows, in this order."""
         return replace(self, frame=self.frame[list(rows)], places=[self.places[row] for row in rows])

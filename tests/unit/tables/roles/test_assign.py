@@ -266,3 +266,29 @@ def test_plates_from_files_and_positions_that_are_there_twice():
     assert not any("more than one well" in note.text for note in notes)
     read = table(Drug=DRUGS, score=SCORE, Row=["A"] * 4, Column=["1", "1", "2", "3"])
     assert "1 position with more than one well: A 1" in assign(read, ids=list("wxyz"))[2]
+
+
+@pytest.mark.parametrize(
+    ("ids", "why"),
+    [
+        (["DMSO_A01", "x_A02", "y_B01", "dmso_B01"], "has the compound in it in 4 wells"),
+        (["p1_DMSO_A01", "p1_x_A02", "p1_y_B01", "p2_dmso_B01"], "has the compound in it in 4 wells"),
+        (["DMSO_1_A01", "x_1_A02", "y_1_B01", "dmso_2_B01"], "has the compound in it in 4 wells"),
+        (["GSM1_A01", "GSM2_A02", "GSM3_B01", "GSM4_B02"], "is another one in every well"),
+        (["s1_A01", "s1_A02", "s2_B01", "s2_B02"], "has 2 values, and no position is used by two of them"),
+    ],
+)
+def test_what_stands_before_the_well_is_a_plate_only_if_it_behaves_so(ids, why):
+    frame, _, said = assign(table(Drug=DRUGS, score=SCORE), ids=ids)
+    assert "plate" not in frame.columns
+    assert frame.get_column("column").to_list() == [int(name[-1]) for name in ids]
+    assert f"{why}: not taken as plates" in said
+    pattern = r"(?P<plate>.+)_(?P<row>[A-P])(?P<column>\d+)"
+    assert "plate" in assign(table(Drug=DRUGS, score=SCORE), ids=ids, well_pattern=pattern)[0].columns
+
+
+@pytest.mark.parametrize("ids", [["p1_A01", "p1_A02", "p2_A01", "p2_B02"], ["p1_A01", "p1_A02", "p1_B01", "p1_B02"]])
+def test_prefixes_that_share_positions_are_plates(ids):
+    frame, _, said = assign(table(Drug=DRUGS, score=SCORE), ids=ids)
+    assert frame.get_column("plate").to_list() == [name[:2] for name in ids]
+    assert "not taken" not in said
