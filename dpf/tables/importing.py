@@ -15,6 +15,7 @@ from dpf.tables.formats.classic import ClassicScreen, read_classic, recognises_c
 from dpf.tables.formats.columnar import table_from_frame
 from dpf.tables.formats.reading import CLASSIC, read_matrix, read_table, refuse_absent
 from dpf.tables.genes.names import name_genes
+from dpf.tables.genes.not_genes import refuse_columns_about_wells, refuse_targets_among_genes
 from dpf.tables.genes.table import describe_genes
 from dpf.tables.joining.join import join_wells
 from dpf.tables.joining.well_tables import merge_tables
@@ -131,7 +132,7 @@ def _read_wide(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, for
     if not wells and OWN_IDS in frame.columns:
         frame = frame.drop(OWN_IDS)
     every = tuple(dict.fromkeys((*joined.notes, *unused, *notes)))
-    return Screen(frame, joined.genes, joined.expression, targets, every, joined.sources)
+    return _without_leaks(Screen(frame, joined.genes, joined.expression, targets, every, joined.sources))
 
 
 def _own_wells(matrix: Matrix, roles: Roles) -> Table:
@@ -197,12 +198,21 @@ def _from_classic(classic: ClassicScreen, roles: Roles) -> Screen:
         raise DataError(
             "a well id is there more than once", where=table.name, found=listed(twice), expected="one a well"
         )
+    refuse_columns_about_wells(matrix)
     values, genes, gene_notes = name_genes(matrix, roles.duplicate_genes)
     known = Identified(ids, ids, None, ("well_id",))
     frame, targets, notes = assign_roles(table, known, _classic_roles(classic, roles))
     every: tuple[Note, ...] = (*classic.notes, *gene_notes, *notes)
     sources: tuple[SourceFile, ...] = classic.sources
-    return Screen(frame, genes, values, targets, every, sources)
+    return _without_leaks(Screen(frame, genes, values, targets, every, sources))
+
+
+def _without_leaks(screen: Screen) -> Screen:
+    """The same screen, none of whose genes is a target."""
+    where = listed([source.path for source in screen.sources])
+    targets = screen.wells.select(screen.targets.columns)
+    refuse_targets_among_genes(targets, screen.gene_names, screen.expression, where)
+    return screen
 
 
 def _classic_roles(classic: ClassicScreen, roles: Roles) -> Roles:

@@ -113,7 +113,7 @@ def read_mtx(path: Path) -> Matrix:
         header = read_header(stream, files.matrix)
         wells_in_rows = _wells_in_rows(header, files, features.height, barcodes.height)
         by_wells, rounded = read_entries(stream, files.matrix, header, transpose=not wells_in_rows)
-    notes = [*barcode_notes, *feature_notes, *_type_notes(features), *rounding_note(rounded)]
+    notes = [*barcode_notes, *feature_notes, *rounding_note(rounded)]
     if wells_in_rows:
         notes.append(Note("info", f"{files.matrix.name} has wells in its rows and genes in its columns"))
     return Matrix(
@@ -166,14 +166,6 @@ def _read_names(path: Path, names: list[str]) -> tuple[pl.DataFrame, tuple[Note,
 def _unquoted(field: str) -> str:
     field = field.strip()
     return field[1:-1] if len(field) > 1 and field[0] == field[-1] == '"' else field
-
-
-def _type_notes(features: pl.DataFrame) -> tuple[Note, ...]:
-    if "feature_type" not in features.columns:
-        return ()
-    types = features.get_column("feature_type").value_counts(sort=True)
-    others = [f"{count:,} {name}" for name, count in types.iter_rows() if name not in ("Gene Expression", "")]
-    return (Note("warning", f"not every feature is gene expression: {listed(others)}"),) if others else ()
 
 
 MTX = MatrixFormat("mtx", recognises_mtx, read_mtx)

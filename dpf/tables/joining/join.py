@@ -243,14 +243,16 @@ def _columns_among_genes(joined: Joined) -> list[Note]:
 
     A plate column or a score left in the expression table would be learnt from as if it were a gene.
     """
-    both = [name for name in joined.genes.get_column("gene").to_list() if name in joined.table.frame.columns]
+    place = {name.casefold(): at for at, name in enumerate(joined.genes.get_column("gene").to_list())}
+    both = [name for name in joined.table.frame.columns if name.casefold() in place]
     if not both:
         return []
-    place = {name: at for at, name in enumerate(joined.genes.get_column("gene").to_list())}
     same = []
     for name in both:
         numbers = joined.table.frame.get_column(name).str.strip_chars().cast(pl.Float32, strict=False)
-        if numbers.null_count() == 0 and np.allclose(numbers.to_numpy(), joined.expression[:, place[name]], rtol=1e-4):
+        known = numbers.is_not_null().to_numpy()
+        own = joined.expression[known, place[name.casefold()]]
+        if known.any() and np.allclose(numbers.drop_nulls().to_numpy(), own, rtol=1e-4):
             same.append(name)
     if same:
         raise DataError(

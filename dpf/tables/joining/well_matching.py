@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dpf.errors import DataError, count, listed
 from dpf.tables.genes.names import DuplicateGenes, name_genes
+from dpf.tables.genes.not_genes import refuse_columns_about_wells
 from dpf.tables.joining.same_names import Matching, match_names, position
 from dpf.tables.matrix import Matrix, Orientation, orient
 from dpf.tables.roles.headings import find_column, guess_columns
@@ -296,6 +297,7 @@ def match_wells(
             hint="name another column with --well-column, or check --orientation",
         )
     file = Path(matrix.path).name
+    refuse_columns_about_wells(wells)
     values, genes, gene_notes = name_genes(wells, policy)
     notes = list(gene_notes)
     if rule is not None:

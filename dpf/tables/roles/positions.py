@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from dpf.errors import DataError, count, listed
-from dpf.tables.roles.headings import find_column, guess_columns
 from dpf.tables.roles.controls import as_key
+from dpf.tables.roles.headings import find_column, guess_columns
 from dpf.tables.roles.well_names import parse_well_names, row_letters
 from dpf.tables.screen import Note
 from dpf.tables.text.cells import as_numbers, commas, is_missing

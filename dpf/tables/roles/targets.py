@@ -11,9 +11,10 @@ from dpf.errors import DataError, DpfError, UsageError, listed
 from dpf.tables.roles.headings import find_column
 from dpf.tables.screen import Note, Targets
 from dpf.tables.text.cells import as_numbers, commas, is_missing, number
-from dpf.tables.text.wells_table import Table
+from dpf.tables.text.wells_table import Table, is_row_number
 
 _SHOWN = 10
+_COUNTED_ROWS = 8
 _POSITIVE = frozenset(
     ["1", "true", "t", "yes", "y", "positive", "pos", "+", "active", "activated", "activation", "stimulated", "hit"]
 )
@@ -117,6 +118,14 @@ def _score(table: Table, name: str) -> pl.Series:
             found=f"{raw.len():,} missing values",
             expected="a number in some of the wells at least",
             hint="leave it out of the targets",
+        )
+    if len(present) >= _COUNTED_ROWS and is_row_number(raw.to_list()):
+        raise DataError(
+            "a score counts the rows of its table",
+            where=f"{table.name}, column {name}",
+            found=f"{present[0]} to {present[-1]}, in order",
+            expected="a measured score",
+            hint="leave it out of the targets, and an index out of the table",
         )
     decimal_comma = not table.comma_separated and commas(present) == "decimal"
     numbers = as_numbers(raw, decimal_comma)

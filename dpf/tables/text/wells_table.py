@@ -15,10 +15,11 @@ import polars as pl
 from dpf.errors import DataError, count, listed
 from dpf.files import sha256_file
 from dpf.tables.screen import Note, SourceFile
-from dpf.tables.text.cells import is_missing
+from dpf.tables.text.cells import is_missing, number
 from dpf.tables.text.encodings import leading_comments, parse_text, sniff_delimiter
 
 _SAMPLE_CHARACTERS = 1 << 20
+_WELL = re.compile(r"[A-Za-z]{1,2}0?\d{1,2}")
 _UNNAMED = re.compile(r"(?i)|unnamed: ?\d+|\.\.\.\d+|__index_level_\d+__")
 
 #: The name of a first column without a heading that holds more than the numbers of the rows.
@@ -148,11 +149,29 @@ def table_from_rows(
         if empty:
             notes.append(Note("info", f"{path.name}: {count(len(empty), 'empty line')} left out: {listed(empty)}"))
     headings = _full_headings(headings, [cells for _, cells in body])
+    _refuse_data_as_headings(headings, body, path)
     columns = _columns(headings, body, path)
     names, columns = _named(headings, columns, path, notes)
     frame = pl.DataFrame(dict(zip(names, columns, strict=True)), schema=dict.fromkeys(names, pl.String))
     places = [f"{path}, line {line}" for line, _ in body]
     return Table(frame, places, (source,), comma_separated, tuple(notes))
+
+
+def _refuse_data_as_headings(headings: list[str], body: list[tuple[int, list[str]]], path: Path) -> None:
+    """Refuse headings that are a line of data: with a number in them, or with a well above wells."""
+    numbers = [heading for heading in headings if number(heading.replace(",", ".")) is not None]
+    in_order = numbers == [str(at) for at in range(1, len(numbers) + 1)] and len(numbers) > 1  # a plate's columns
+    first = [cells[0] for _, cells in body if cells]
+    wells = sum(_WELL.fullmatch(cell.strip()) is not None for cell in first)
+    is_well = _WELL.fullmatch(headings[0].strip()) is not None and 2 * wells > len(first)
+    if is_well or (numbers and not in_order and 3 * len(numbers) >= len(headings)):
+        raise DataError(
+            "the line of headings holds data",
+            where=path,
+            found=listed(headings, 8),
+            expected="names of columns in the first line",
+            hint="the line of headings is missing: write it above the table",
+        )
 
 
 def _full_headings(headings: list[str], body: list[list[str]]) -> list[str]:

@@ -14,6 +14,7 @@ import scipy.sparse
 
 from dpf.errors import DataError
 from dpf.tables.formats.mtx import MTX, mtx_files, read_mtx
+from dpf.tables.genes.names import name_genes
 
 _COUNTS = np.array([[0, 3, 0], [2, 0, 0], [0, 0, 7], [1, 1, 16_777_216]])  # genes × wells
 _BARCODES = "AACA\nAACC\nAACG\n"
@@ -117,9 +118,21 @@ def test_names_with_mark_quotes_crlf_and_more_columns(folder: Callable[..., Path
     assert matrix.column_table["column_2"].to_list() == ["A01", "A02", "A03"]
 
 
-def test_features_that_are_not_genes_are_noted(folder: Callable[..., Path]) -> None:
+def test_features_that_are_no_genes_are_left_out(folder: Callable[..., Path]) -> None:
     matrix = read_mtx(folder(features=_FEATURES.replace("GAPDH\tGene Expression", "CD3\tAntibody Capture")))
-    assert matrix.notes[0].text == "not every feature is gene expression: 1 Antibody Capture"
+    named = name_genes(matrix.transposed())
+    assert named.genes["gene"].to_list() == ["TP53", "MT-CO1", "ENSG3"]
+    np.testing.assert_array_equal(named.values, _COUNTS[:3].T)
+    assert "no gene expression, left out: 1 Antibody Capture" in named.notes[0].text
+
+
+def test_identifiers_in_the_column_of_symbols_are_identifiers(folder: Callable[..., Path]) -> None:
+    ids = [f"ENSG{at:011d}" for at in range(4)]
+    swapped = "".join(f"{name}\t{id_}\tGene Expression\n" for name, id_ in zip(("A", "B", "C", "D"), ids, strict=True))
+    named = name_genes(read_mtx(folder(features=swapped)).transposed())
+    assert named.genes["gene"].to_list() == ["A", "B", "C", "D"]
+    assert named.genes["gene_id"].to_list() == ids
+    assert "stand in the column of symbols" in named.notes[0].text
 
 
 def test_latin_1_names_are_noted(folder: Callable[..., Path]) -> None:

@@ -135,10 +135,10 @@ def test_files_that_do_not_go_together(tmp_path):
 
 
 def test_a_column_of_the_wells_table_among_the_genes_is_refused(tmp_path):
-    counts = "well,plate_column,CD3\nA01,1,5\nA02,2,6\n"
+    counts = "well,Purity,CD3\nA01,1,5\nA02,2,6\n"
     with pytest.raises(DataError, match="stand among the genes") as error:
-        join(tmp_path, counts, "well,plate_column\nA01,1\nA02,2\n")
-    assert error.value.found == "plate_column"
+        join(tmp_path, counts, "well,purity\nA01,1\nA02,NA\n")
+    assert error.value.found == "purity"
     joined = join(tmp_path, counts, "well,CD3\nA01,100\nA02,200\n")
     assert "genes and columns of the wells table, with other numbers: CD3" in said(joined)
 

@@ -292,3 +292,13 @@ def test_prefixes_that_share_positions_are_plates(ids):
     frame, _, said = assign(table(Drug=DRUGS, score=SCORE), ids=ids)
     assert frame.get_column("plate").to_list() == [name[:2] for name in ids]
     assert "not taken" not in said
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_score_that_counts_its_rows_is_refused(start):
+    wells = [f"A{at:02d}" for at in range(1, 11)]
+    counted = table(Well=wells, Drug=["DMSO", *"abcdefghi"], score=[str(at + start) for at in range(10)])
+    with pytest.raises(DataError, match="counts the rows"):
+        assign(counted, ids=wells)
+    shuffled = [str(at + start) for at in (3, 1, 2, 0, 4, 5, 6, 7, 8, 9)]
+    assert assign(table(Well=wells, Drug=["DMSO", *"abcdefghi"], score=shuffled), ids=wells)[1].scores == ("score",)
