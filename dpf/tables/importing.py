@@ -95,7 +95,7 @@ def read_expression(
     UsageError, DataError
         As `read_matrix`, `dpf.tables.matrix.orient` and `dpf.tables.genes.names.name_genes`.
     """
-    matrix = read_matrix(path, format_name, layer)
+    matrix = read_matrix(path, format_name, layer, orientation)
     known = set(genes)
     for names, about in ((matrix.row_names, matrix.row_table), (matrix.column_names, matrix.column_table)):
         if names is not None:
@@ -113,7 +113,7 @@ def read_expression(
 
 
 def _read_wide(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None) -> Screen:
-    matrices = [read_matrix(path, format_name, roles.layer) for path in sources]
+    matrices = [read_matrix(path, format_name, roles.layer, roles.orientation) for path in sources]
     tables = [read_table(path) for path in wells] or [_own_wells(matrix, roles) for matrix in matrices]
     if len(matrices) == 1 and len(tables) > 1:
         tables = [merge_tables(tables, matrices[0])]

@@ -19,6 +19,7 @@ from dpf.errors import DataError, UsageError, listed
 from dpf.files import sha256_file
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
+from dpf.tables.text.cells import as_numbers, commas
 from dpf.tables.text.expression import matrix_from_cells
 from dpf.tables.text.layout import NAME_HEADINGS
 from dpf.tables.text.wells_table import Table, is_unnamed, table_from_rows
@@ -247,7 +248,11 @@ def read_xlsx_table(path: Path) -> Table:
     """
     cells, notes = _first_sheet(path)
     source = SourceFile(str(path), sha256_file(path))
-    table = table_from_rows(list(enumerate(cells, 1)), path, source, comma_separated=False)
+    table = table_from_rows(list(enumerate(cells, 1)), path, source, comma_separated=True)
+    for name in table.frame.columns:  # numbers have points, whatever Excel shows; those kept as text may have commas
+        column = table.texts(name)
+        if commas(column) == "decimal" and as_numbers(pl.Series(column), decimal_comma=True) is not None:
+            table = table.with_column(name, [text.replace(",", ".") for text in column])
     return replace(table, notes=(*notes, *table.notes))
 
 

@@ -15,7 +15,7 @@ import polars as pl
 from dpf.errors import DataError, listed
 from dpf.files import sha256_file
 from dpf.tables.formats.matrix_market import BANNER, Header, read_entries, read_header
-from dpf.tables.matrix import Matrix, MatrixFormat
+from dpf.tables.matrix import Matrix, MatrixFormat, Orientation
 from dpf.tables.screen import Note, SourceFile
 from dpf.tables.text.encodings import open_unpacked, parse_text, rounding_note
 
@@ -86,13 +86,15 @@ def _only(folder: Path, found: list[Path], wanted: str) -> Path:
     )
 
 
-def read_mtx(path: Path) -> Matrix:
+def read_mtx(path: Path, orientation: Orientation | None = None) -> Matrix:
     """Read a 10x folder.
 
     Parameters
     ----------
     path
         The folder or its ``.mtx`` file.
+    orientation
+        Of the matrix, where there are as many wells as genes and its size does not tell.
 
     Returns
     -------
@@ -111,7 +113,7 @@ def read_mtx(path: Path) -> Matrix:
     features, feature_notes = _read_names(files.features, ["gene_id", "symbol", "feature_type"])
     with open_unpacked(files.matrix) as stream:
         header = read_header(stream, files.matrix)
-        wells_in_rows = _wells_in_rows(header, files, features.height, barcodes.height)
+        wells_in_rows = _wells_in_rows(header, files, features.height, barcodes.height, orientation)
         by_wells, rounded = read_entries(stream, files.matrix, header, transpose=not wells_in_rows)
     notes = [*barcode_notes, *feature_notes, *rounding_note(rounded)]
     if wells_in_rows:
@@ -128,7 +130,19 @@ def read_mtx(path: Path) -> Matrix:
     )
 
 
-def _wells_in_rows(header: Header, files: MtxFolder, n_features: int, n_barcodes: int) -> bool:
+def _wells_in_rows(
+    header: Header, files: MtxFolder, n_features: int, n_barcodes: int, orientation: Orientation | None
+) -> bool:
+    if (header.rows, header.columns) == (n_features, n_barcodes) == (n_barcodes, n_features):
+        if orientation is None:
+            raise DataError(
+                "cannot tell which side of the matrix holds the wells",
+                where=files.matrix,
+                found=f"{n_features:,} genes and {n_barcodes:,} wells",
+                expected="genes in the rows, as 10x writes them, or wells",
+                hint="say which it is with --orientation genes-by-wells or --orientation wells-by-genes",
+            )
+        return orientation == "wells-by-genes"
     if (header.rows, header.columns) == (n_features, n_barcodes):
         return False
     if (header.rows, header.columns) == (n_barcodes, n_features):

@@ -32,7 +32,8 @@ _ENSEMBL = r"^ENS[A-Z]*G\d{11}(\.\d+)?(_PAR_Y)?$"
 _VERSION = r"\.\d+(_PAR_Y)?$"
 _SPIKE_IN = r"(?i)^ERCC[-_.]\d{5}$"
 _MITOCHONDRIAL = r"(?i)^MT[-.]"
-_DATE = r"(?i)^(\d{1,2}-(mar|sep|sept|dec|oct|nov|apr|feb)|(mar|sep|sept|dec|oct|nov|apr|feb)-\d{1,2})$"
+_MONTH = "(feb|f[eé]vr?|mar|mär|mars|mrt|mrz|apr|avr|abr|sept?|set|oct|okt|out|ott|nov|dec|déc|dez|dic)"
+_DATE = rf"(?i)^(\d{{1,2}}[-. ]{{1,2}}{_MONTH}\.?|{_MONTH}\.?[-. ]\d{{1,2}}|\d{{4}}-\d{{2}}-\d{{2}}( 00:00:00)?)$"
 #: The human mitochondrial genes that are neither tRNA nor control region, for tables without symbols (Ensembl).
 _HUMAN_MITOCHONDRIAL = (
     *("ENSG00000198888", "ENSG00000198763", "ENSG00000198804", "ENSG00000198712", "ENSG00000228253"),

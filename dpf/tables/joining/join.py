@@ -183,7 +183,8 @@ def _stack(tables: Sequence[Table], notes: list[Note]) -> Table:
         frame,
         [place for table in tables for place in table.places],
         tuple(source for table in tables for source in table.sources),
-        all(table.comma_separated for table in tables),
+        any(table.decimal_comma for table in tables),
+        any(table.semicolons for table in tables),
     )
 
 

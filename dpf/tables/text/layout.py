@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpf.errors import DataError, listed
-from dpf.tables.text.cells import commas, is_missing, number
+from dpf.tables.text.cells import commas, is_missing, number, points_are_unclear
 from dpf.tables.text.encodings import leading_comments, sniff_delimiter, split_line
 from dpf.tables.text.wells_table import is_unnamed
 
@@ -90,6 +90,16 @@ def detect_layout(texts: list[str], path: Path) -> tuple[Layout, int]:
         cells = [cell for text in texts[at:] for cell in text.split(delimiter)[leading:] if "," in cell]
         meaning = commas(cell.strip('" ') for cell in cells)
         layout = replace(layout, decimal_comma=meaning == "decimal", unclear_commas=meaning == "unclear")
+    if delimiter == ";" and not layout.decimal_comma and any("." in text for text in texts[at:]):
+        cells = [cell.strip('" ') for text in texts[at:] for cell in text.split(delimiter)[leading:] if "." in cell]
+        if points_are_unclear(cells):
+            raise DataError(
+                "a point may be a decimal point or part thousands",
+                where=path,
+                found=listed(cells, 5),
+                expected="numbers without thousands separators",
+                hint="write 1020 for one thousand and twenty, 1.02 for the other",
+            )
     return layout, at
 
 

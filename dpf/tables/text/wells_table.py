@@ -15,7 +15,7 @@ import polars as pl
 from dpf.errors import DataError, count, listed
 from dpf.files import sha256_file
 from dpf.tables.screen import Note, SourceFile
-from dpf.tables.text.cells import is_missing, number
+from dpf.tables.text.cells import commas, is_missing, number, points_are_unclear
 from dpf.tables.text.encodings import leading_comments, parse_text, sniff_delimiter
 
 _SAMPLE_CHARACTERS = 1 << 20
@@ -40,8 +40,10 @@ class Table:
         The files it came from.
     title
         What errors call it: the folder, where it was put together from several files; None for its files.
-    comma_separated
-        Whether a comma separates cells, so that none can be a decimal comma.
+    decimal_comma
+        Whether numbers are written 1,5: one mark a table, whichever column shows it.
+    semicolons
+        Whether semicolons separate cells, as where a comma is the decimal mark and a point may part thousands.
     notes
         What was odd.
     """
@@ -49,7 +51,8 @@ class Table:
     frame: pl.DataFrame
     places: list[str]
     sources: tuple[SourceFile, ...]
-    comma_separated: bool = True
+    decimal_comma: bool = False
+    semicolons: bool = False
     notes: tuple[Note, ...] = ()
     title: str | None = None
 
@@ -115,7 +118,8 @@ def _parse(stream: TextIO, path: Path) -> Table:
     except csv.Error as error:
         raise DataError("cannot read a table", where=f"{path}, line {reader.line_num}", found=error) from error
     source = SourceFile(str(path), sha256_file(path))
-    return table_from_rows(rows[skipped:], path, source, comma_separated=delimiter == ",")
+    table = table_from_rows(rows[skipped:], path, source, comma_separated=delimiter == ",")
+    return replace(table, semicolons=delimiter == ";")
 
 
 def _lines(stream: TextIO, path: Path) -> Iterator[str]:
@@ -154,7 +158,28 @@ def table_from_rows(
     names, columns = _named(headings, columns, path, notes)
     frame = pl.DataFrame(dict(zip(names, columns, strict=True)), schema=dict.fromkeys(names, pl.String))
     places = [f"{path}, line {line}" for line, _ in body]
-    return Table(frame, places, (source,), comma_separated, tuple(notes))
+    cells = (cell for column in columns for cell in column if "," in cell)
+    decimal_comma = not comma_separated and commas(cells) == "decimal"
+    return Table(frame, places, (source,), decimal_comma, notes=tuple(notes))
+
+
+def refuse_unclear_points(table: Table, column: str) -> None:
+    """Refuse a column of numbers such as 1.020 throughout, in a table with semicolons: 1020, or 1.02?
+
+    Raises
+    ------
+    DataError
+        They could be either.
+    """
+    texts = table.texts(column)
+    if table.semicolons and points_are_unclear(texts):
+        raise DataError(
+            "a point may be a decimal point or part thousands",
+            where=f"{table.name}, column {column}",
+            found=listed([text for text in dict.fromkeys(texts) if "." in text], 5),
+            expected="numbers without thousands separators",
+            hint="write 1020 for one thousand and twenty, 1.02 for the other",
+        )
 
 
 def _refuse_data_as_headings(headings: list[str], body: list[tuple[int, list[str]]], path: Path) -> None:

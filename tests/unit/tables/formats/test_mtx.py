@@ -244,3 +244,15 @@ def test_macpie(real_data: Path, name: str, shape: tuple[int, int], total: int) 
     assert matrix.values.shape == shape
     assert matrix.values.sum(dtype=np.float64) == total
     assert {note.text.split(" is ")[1] for note in matrix.notes} <= {"plain text in spite of its name"}
+
+
+def test_a_square_matrix_whose_orientation_nothing_tells_is_asked_about(folder: Callable[..., Path]) -> None:
+    square = folder(_HEAD.replace("4 3 6", "3 3 4") + "1 2 3\n2 1 2\n3 3 7\n1 3 5\n", features="G1\nG2\nG3\n")
+    with pytest.raises(DataError, match="cannot tell which side") as caught:
+        read_mtx(square)
+    assert "--orientation genes-by-wells" in str(caught.value.hint)
+    genes = read_mtx(square, "genes-by-wells")
+    wells = read_mtx(square, "wells-by-genes")
+    np.testing.assert_array_equal(genes.values, [[0, 3, 5], [2, 0, 0], [0, 0, 7]])
+    np.testing.assert_array_equal(wells.values, genes.values.T)
+    assert genes.row_names == wells.row_names == ["G1", "G2", "G3"]

@@ -193,3 +193,16 @@ def test_a_line_of_data_is_no_line_of_headings(tmp_path, text, found):
 def test_ids_that_are_numbers_are_headings(tmp_path, headings):
     (tmp_path / "e.csv").write_text(f"{headings}\na,1,2\nb,3,4\n")
     assert read_text_matrix(tmp_path / "e.csv").column_names == headings.split(",")[1:]
+
+
+def test_points_that_may_part_thousands_are_asked_about(tmp_path):
+    path = tmp_path / "e.csv"
+    path.write_text("well;A;B\nx;805;2.080\ny;1.755;12\n")
+    with pytest.raises(DataError, match="a point may be a decimal point or part thousands") as error:
+        read_text_matrix(path)
+    assert error.value.found == "2.080, 1.755"
+    for text in ("well;A;B\nx;0.805;2.080\ny;1.755;12\n", "well;A;B\nx;8.5;2.080\ny;1.755;12\n"):
+        path.write_text(text)
+        assert read_text_matrix(path).values[0, 1] == np.float32(2.08)
+    path.write_text("well,A,B\nx,805,2.080\ny,1.755,12\n")
+    assert read_text_matrix(path).values[0, 1] == np.float32(2.08)

@@ -89,3 +89,10 @@ def test_a_line_of_data_is_no_line_of_headings(tmp_path, text):
     (tmp_path / "w.csv").write_text(text)
     with pytest.raises(DataError, match="the line of headings holds data"):
         read_text_table(tmp_path / "w.csv")
+
+
+def test_one_decimal_mark_a_table(tmp_path):
+    (tmp_path / "w.csv").write_text("well;a;b\nA01;1,234;0,5\nA02;2,345;1,5\n")
+    assert read_text_table(tmp_path / "w.csv").decimal_comma
+    (tmp_path / "w.csv").write_text("well;a;b\nA01;1,234;5\nA02;2,345;15\n")
+    assert not read_text_table(tmp_path / "w.csv").decimal_comma
