@@ -59,6 +59,7 @@ MOST_ENTRIES = 12
 THIRD_PARTY = {
     "tables": {"polars", "pyarrow", "numpy", "scipy", "anndata", "pydeseq2", "h5py", "pandas", "fastexcel"},
     "config": set(),
+    "project": {"safetensors"},
     "splits": {"numpy"},
     "simulate": {"numpy", "polars"},
     "regression": {"numpy", "scipy", "sklearn", "threadpoolctl"},

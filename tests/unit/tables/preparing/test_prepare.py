@@ -404,3 +404,41 @@ def test_selecting_in_place_is_selecting(wells: int, genes: int, order: str, blo
             np.testing.assert_array_equal(chosen, want)
     finally:
         in_place_module._BLOCK_CELLS = original
+
+
+def test_plates_of_counts_beside_plates_of_logarithms_are_refused() -> None:
+    mixed = screen()
+    plates = mixed.wells.get_column("plate").unique(maintain_order=True).to_list()
+    logged = (mixed.wells.get_column("plate") == plates[1]).to_numpy()
+    mixed.expression[logged] = np.log2(mixed.expression[logged] + 1)
+    for method in ("none", "log-cpm"):
+        with pytest.raises(DataError, match="some plates hold counts, others normalised values") as caught:
+            prepare(mixed, Preparation(normalize=method))
+        assert f"{plates[1]}: values have fractions" in str(caught.value.found)
+
+
+@pytest.mark.parametrize("name", ["empty", "Blank", "no cells", "EMPTY "])
+def test_wells_without_cells_are_left_out_and_named(name: str) -> None:
+    full = screen()
+    compounds = full.wells.get_column("compound").to_list()
+    treated = [at for at, control in enumerate(full.wells.get_column("is_control")) if not control]
+    for at in treated[:3]:
+        compounds[at] = name
+    odd = replace(full, wells=full.wells.with_columns(compound=pl.Series(compounds)))
+    prepared, _ = prepare(odd, Preparation(normalize="log-cpm"))
+    assert prepared.wells.height == full.wells.height - 3
+    assert name not in set(prepared.wells.get_column("compound"))
+    kept = [at for at in range(full.wells.height) if at not in treated[:3]]
+    np.testing.assert_allclose(
+        prepared.expression, prepare(full, Preparation(normalize="log-cpm"))[0].expression[kept], rtol=1e-6
+    )
+    assert f"3 wells without cells by their name, left out: {name} (3)" in said(prepared)
+    control = odd.wells.with_columns(is_control=pl.col("is_control") | (pl.col("compound") == name))
+    assert prepare(replace(odd, wells=control), Preparation(normalize="log-cpm"))[0].wells.height == full.wells.height
+
+
+def test_codes_for_missing_values_in_the_expression_are_told() -> None:
+    odd = screen()
+    odd.expression[:] = np.log2(odd.expression + 1)
+    odd.expression[2, 3] = -666
+    assert "the expression holds codes for missing values: -666 (1)" in said(prepare(odd, Preparation())[0])

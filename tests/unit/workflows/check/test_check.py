@@ -20,7 +20,6 @@ from dpf.errors import DataError, ProjectError, UsageError
 from dpf.project.directory import Project, open_project
 from dpf.simulate.design import SimulationDesign
 from dpf.simulate.screen import simulate
-from dpf.tables.importing import read_screen
 from dpf.tables.roles.assign import Roles
 from dpf.tables.screen import Screen, Targets
 from dpf.tables.storage import (
@@ -37,6 +36,7 @@ from dpf.workflows.check.stored import EXCHANGEABLE, design_lines, stored_check
 from dpf.workflows.project.initialise import create_demo, create_project
 from dpf.workflows.project.provenance import current
 from tests.support.listening import Listener
+from tests.support.reading import read_screen
 from tests.support.stored import spoil, write_anything
 
 PERMUTATIONS = 199
