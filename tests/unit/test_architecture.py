@@ -56,6 +56,7 @@ MOST_ENTRIES = 12
 THIRD_PARTY = {
     "tables": {"polars", "pyarrow", "numpy", "scipy", "anndata", "pydeseq2", "h5py", "pandas", "fastexcel"},
     "config": set(),
+    "project": {"filelock"},
     "splits": {"numpy"},
     "simulate": {"numpy", "polars"},
     "regression": {"numpy", "scipy", "threadpoolctl"},
