@@ -1,7 +1,7 @@
-"""Where a network begins that has a start: as a regression of each target, which the Transformer's part adds to.
+"""The initial regression: a network begins as a regression of each target, to which the Transformer's part is added.
 
 Published deep models of perturbation lost to linear baselines once somebody looked (Ahlmann-Eltze et al., Nature
-Methods 2025). A network that *starts* as the best of them can only be led away from it by what held-back wells reward.
+Methods 2025). A network that *begins* as the best of them can only be led away from it by what held-back wells reward.
 
 The wells a regression was fitted to have smaller residuals than any other well will have, so a Transformer trained on
 these would learn from what is not left to learn. While it trains, each of the member's wells therefore has the value
@@ -25,10 +25,10 @@ from dpf.splits.grouping import Index
 _FITS_AT_A_TIME = 8
 
 
-def set_start(
+def fit_initial_regression(
     network: PerturbFormer, expression: Tensor, targets: TargetBatch, groups: Index, learned: Index, seed: int
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Give the network its start and the heads that read it; the Transformer's own contribution begins at zero.
+    """Fit the network's initial regression and set the heads that read it; the Transformer's part begins at zero.
 
     Latent dimension t is the regression of target t (scores, then label as −1/+1, then activation); its head reads it
     off with weight 1, the label's with the slope and the intercept that make a probability of it (Platt 1999).
@@ -49,8 +49,8 @@ def set_start(
     Returns
     -------
     tuple
-        The start's part of the latent, (N, L) float32, out of fold for the wells in `learned`; and what the regression
-        of each target is made of.
+        The regression's part of the latent, (N, L) float32, out of fold for the wells in `learned`; and what the
+        regression of each target is made of.
     """
     columns, heads = _columns(network, targets)
     x = expression.double().numpy()
@@ -66,7 +66,7 @@ def set_start(
             slope, intercept = 1.0, 0.0
             if head is network.label:
                 slope, intercept = _probable(found, columns[learned, dimension], dimension)
-            # Other targets' dimensions start without influence; the free ones keep their random weights, so that the
+            # Other targets' dimensions begin without influence; the free ones keep their random weights, so that the
             # Transformer has somewhere to write.
             head.weight[row, : len(heads)] = 0.0
             head.weight[row, dimension] = slope

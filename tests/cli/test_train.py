@@ -129,7 +129,7 @@ def test_a_run_is_resumed_bit_for_bit(demo, copy, dpf, ok, monkeypatch, torn):
     running = pl.read_parquet(cut / "models/default/history.running.parquet")
     assert running["epoch"].to_list() == [1, 2, 3, 4, 1, 2]
     said = ok("info", cut).out
-    assert "run      default: not finished; member 1 of 0-1, epoch 2 of 4, validation total " in said
+    assert "run      default: interrupted; member 1 of 0-1, epoch 2 of 4, validation total " in said
     assert "--resume goes on" in said
     assert "none yet" not in said
     for words, text in (

@@ -25,6 +25,7 @@ from dpf.cli.options import (
 )
 from dpf.cli.session import session
 from dpf.config.toml import preset_overrides
+from dpf.errors import UsageError, listed
 from dpf.training.parallel.ranks import ranks_from_environment
 
 if TYPE_CHECKING:
@@ -67,9 +68,25 @@ def command(
     deterministic: Annotated[
         bool | None, setting_option("compute.deterministic", "--deterministic/--no-deterministic")
     ] = None,
-    share: Annotated[str | None, setting_option("compute.share", "--share")] = None,
+    member: Annotated[
+        int | None,
+        typer.Option(
+            "--member",
+            show_default=False,
+            help="Train this member alone, numbered from 0: several processes, on any machines, can each train one. "
+            "The last to finish assembles the model.",
+        ),
+    ] = None,
+    assemble: Annotated[
+        bool, typer.Option("--assemble", help="Assemble the model of its members, when --member has trained them all.")
+    ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run, given the command it was started with.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with an interrupted run, given the command it was started with. With --member: wherever the "
+            "member stands, also at its beginning or its end.",
+        ),
     ] = False,
     tensorboard: Annotated[
         bool,
@@ -80,12 +97,15 @@ def command(
 ) -> None:
     """Train the model; its weights, splits, history and loss curve go to models/NAME."""
     alone = ranks_from_environment(os.environ).alone
-    again = f"dpf train {project} --resume (and the same options)" if alone else "the same torchrun line and --resume"
+    own = "" if member is None else f" --member {member}"
+    again = f"dpf train {project}{own} --resume (and the same options)"
+    again = again if alone else "the same torchrun line and --resume"
     with session("train", output) as run:
         signal.signal(signal.SIGTERM, _as_interrupt)
         keep_freed_memory()
         from dpf.project.directory import open_project
         from dpf.training.parallel.team import joined
+        from dpf.workflows.train.assemble import assemble_project
         from dpf.workflows.train.train import train_project
 
         chosen = preset_overrides(preset) if preset else []
@@ -96,32 +116,53 @@ def command(
             train__zscore=zscore, train__folds=folds, train__repeats=repeats, train__split=split, train__seed=seed,
             compute__threads=threads, compute__device=device, compute__precision=precision,
             train__pretrain=pretrain, train__tune=tune,
-            compute__deterministic=deterministic, compute__share=share,
+            compute__deterministic=deterministic,
         )  # fmt: skip
-        with joined() as team:
-            run.speaks = _speaking(team)
-            opened = open_project(project, changed)
-            folder = opened.model(model)
-            run.after_interruption = lambda: (
-                f"go on with: {again}" if folder.interrupted else "nothing of it was saved yet: start it again"
-            )
-            result = train_project(
-                opened, model, resume=resume, tensorboard=tensorboard, progress=run.progress,
-                team=team,
-            )  # fmt: skip
-        run.show(result.table, title="Validation at the best epoch (these wells chose it)", **result.metrics)
-        run.say(f"model: {result.folder.path}")
+        if assemble:
+            given = {"--member": member is not None, "--resume": resume, "--tensorboard": tensorboard}
+            _require_nothing_else({**given, "torchrun": not alone})
+            result = assemble_project(open_project(project), model, changed, run.progress)
+        else:
+            with joined() as team:
+                run.speaks = _reporting(team)
+                opened = open_project(project, changed)
+                folder = opened.model(model)
+                run.after_interruption = lambda: (
+                    f"go on with: {again}"
+                    if folder.interrupted or member is not None
+                    else "nothing of it was saved yet: start it again"
+                )
+                result = train_project(
+                    opened, model, member=member, resume=resume, tensorboard=tensorboard, progress=run.progress,
+                    team=team,
+                )  # fmt: skip
+        data = result.metrics if member is None else {**result.metrics, "missing": result.missing}
+        run.show(result.table, title="Validation at the best epoch (these wells chose it)", **data)
+        if result.missing:
+            others = f"member {listed(result.missing)} still to come: the last to finish assembles the model"
+            run.say(f"member {member}: {result.folder.path}; {others}")
+        else:
+            run.say(f"model: {result.folder.path}")
 
 
-def _speaking(team: Team) -> Callable[[], bool]:
-    def speaks() -> bool:
+def _require_nothing_else(given: dict[str, bool]) -> None:
+    if any(given.values()):
+        raise UsageError(
+            "--assemble trains nothing, and runs in one process",
+            found=listed([name for name, there in given.items() if there]),
+            hint="leave that out: dpf train PROJECT --assemble",
+        )
+
+
+def _reporting(team: Team) -> Callable[[], bool]:
+    def may_report() -> bool:
         if not team.alone:
-            # torchrun signals the survivors of a loss, each perhaps more than once: what is to be said is said first.
+            # torchrun signals the survivors of a loss, each perhaps more than once: what is to be reported comes first.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return team.speaks()
+        return team.may_report()
 
-    return speaks
+    return may_report
 
 
 def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from dpf.files import canonical_json
+from dpf.project.directory import ModelFolder
 from dpf.tables.storage import read_about, read_table, write_table
 from dpf.training.divergence import DivergedError
 from dpf.training.tuning import Trial, draw_trials, rungs, successive_halving
@@ -23,10 +26,16 @@ _SCHEMA = {
 }  # fmt: skip
 
 
+def identity_of_search(folder: ModelFolder) -> dict[str, Any] | None:
+    """What the training of an interrupted search was begun with; None where there is no search."""
+    path = folder.running_tuning
+    text = read_about(path, _KIND).get("identity") if path.is_file() else None
+    return json.loads(text) if text else None
+
+
 def interrupted_search(run: TrainingRun) -> bool:
     """Whether there is a search of this very run to go on with."""
-    path = run.folder.running_tuning
-    return path.is_file() and read_about(path, _KIND).get("identity") == canonical_json(run.identity)
+    return identity_of_search(run.folder) == run.identity
 
 
 class Tuning:
@@ -40,7 +49,7 @@ class Tuning:
         self._rows: list[dict[str, Any]] = []
         if resume and interrupted_search(run):
             self._rows = read_table(run.folder.running_tuning, _KIND).to_dicts()
-        elif run.team.leads:
+        elif run.team.is_rank_0:
             run.folder.running_tuning.unlink(missing_ok=True)  # of another training
 
     def choose(self, prepared: PreparedMember) -> Trial:
@@ -73,18 +82,31 @@ class Tuning:
             f"{_in_words(Trial(**{name: row[name] for name in Trial._fields}))}: "
             f"validation {row['validation_total']:.3f}"
         )
-        if run.team.leads:
-            _write(run, pl.DataFrame(self._rows, schema=_SCHEMA, orient="row"))
+        if run.team.is_rank_0:
+            table = pl.DataFrame(self._rows, schema=_SCHEMA, orient="row")
+            _write(run.folder.running_tuning, table, run.identity)
 
 
-def gather_searches(run: TrainingRun, parts: Sequence[TrainingRun]) -> None:
-    """Put the searches of processes that train whole members together, as one process would have written them."""
-    tables = [read_table(part.folder.running_tuning, _KIND) for part in parts]
-    _write(run, pl.concat(tables).sort("member", maintain_order=True))
+def _write(path: Path, table: pl.DataFrame, identity: Mapping[str, Any]) -> None:
+    write_table(path, table, _KIND, {"identity": canonical_json(identity)})
 
 
-def _write(run: TrainingRun, table: pl.DataFrame) -> None:
-    write_table(run.folder.running_tuning, table, _KIND, {"identity": canonical_json(run.identity)})
+def keep_search(run: TrainingRun) -> None:
+    """Put the search of a training that has finished in the place of the search of the one before, if it had any."""
+    folder, train = run.folder, run.settings.train
+    if epochs_of_search(train.tune, train.epochs):
+        folder.running_tuning.replace(folder.tuning)
+    else:
+        folder.tuning.unlink(missing_ok=True)
+
+
+def join_searches(model: ModelFolder, members: Sequence[ModelFolder], identity: Mapping[str, Any]) -> None:
+    """Put the searches of members that were trained one by one together, as one run would have written them."""
+    tables = [read_table(member.tuning, _KIND) for member in members if member.tuning.is_file()]
+    if tables:
+        _write(model.tuning, pl.concat(tables), identity)
+    else:
+        model.tuning.unlink(missing_ok=True)
 
 
 def epochs_of_search(count: int, epochs: int) -> int:
@@ -94,8 +116,8 @@ def epochs_of_search(count: int, epochs: int) -> int:
 
 def _loss(prepared: PreparedMember, trial: Trial, epochs: int) -> float:
     training = prepared.training(trial, epochs)
-    if training.data.start is not None:
-        training.look_at_start()
+    if training.data.initial is not None:
+        training.evaluate_initial_regression()
     lowest = float("inf")
     try:
         while not training.finished:

@@ -17,7 +17,7 @@ from dpf.model.network import PerturbFormer, TargetLayout, build_network, empty_
 from dpf.regression.stacking import stack
 from dpf.training.compute.device import resolve_compute
 from dpf.training.data import MemberData
-from dpf.training.initial_regression import set_start
+from dpf.training.initial_regression import fit_initial_regression
 from dpf.training.member import MemberTraining
 from dpf.workflows.predict.outputs import activation_axes
 
@@ -41,7 +41,7 @@ def started(kind: str = "stacked") -> tuple[PerturbFormer, torch.Tensor, TargetB
     x, targets = screen()
     generator = torch.Generator().manual_seed(2)
     network = build_network(GENES, LAYOUT, replace(SETTINGS, start=kind), False, generator)
-    start, parts = set_start(network, x, targets, GROUPS, LEARNED, 5)
+    start, parts = fit_initial_regression(network, x, targets, GROUPS, LEARNED, 5)
     assert len(parts) == 4
     return network, x, targets, start
 
@@ -165,7 +165,7 @@ def test_a_gene_that_is_silent_in_training_is_silent_to_the_model() -> None:
         network.gene_std.copy_(heard[:50].std(0, correction=0))
         scaled = network.scale(heard)
         assert scaled.abs().max() < 100
-        set_start(network, scaled, targets, GROUPS, LEARNED, 5)
+        fit_initial_regression(network, scaled, targets, GROUPS, LEARNED, 5)
         networks.append(network.eval())
     first, second = (network.predict(x).scores for network in networks)
     torch.testing.assert_close(first, second)
@@ -192,11 +192,11 @@ def member(learning_rate: float, kind: str = "stacked") -> MemberTraining:
 
 def test_epoch_zero_is_the_start_alone() -> None:
     training = member(1e-3)
-    record = training.look_at_start()
+    record = training.evaluate_initial_regression()
     assert record.epoch == training.best_epoch == 0
     targets = training.data.targets.rows(training.data.validation)
     prediction = training.network.eval()(
-        training.data.expression[training.data.validation], start=training.data.start_of(training.data.validation)
+        training.data.expression[training.data.validation], start=training.data.initial_of(training.data.validation)
     )
     total = (sums_of(prediction, targets).means() * training.weights).sum().item()
     assert record.validation_total == pytest.approx(total, rel=1e-5)
@@ -204,7 +204,7 @@ def test_epoch_zero_is_the_start_alone() -> None:
 
 def test_an_epoch_that_does_not_help_does_not_replace_the_start() -> None:
     training = member(0.3)  # so high a rate that it only harms
-    start = training.look_at_start()
+    start = training.evaluate_initial_regression()
     begun = {name: value.clone() for name, value in training.best.items()}
     for _ in range(4):
         record = training.run_epoch()
@@ -215,15 +215,17 @@ def test_an_epoch_that_does_not_help_does_not_replace_the_start() -> None:
 
 def test_an_epoch_replaces_the_start_only_beyond_its_standard_error() -> None:
     training = member(1e-3)
-    training.look_at_start()
+    training.evaluate_initial_regression()
     wells = training.data.validation
     targets = training.data.targets.rows(wells)
-    assert training.data.start is not None
+    assert training.data.initial is not None
     with torch.no_grad():
-        said = training.network.read(training.data.start[wells])
+        said = training.network.read(training.data.initial[wells])
 
     def beats(moved: torch.Tensor) -> bool:
-        return training._beats_start(said._replace(scores=said.scores + moved * (targets.scores - said.scores)))
+        return training._beats_initial_regression(
+            said._replace(scores=said.scores + moved * (targets.scores - said.scores))
+        )
 
     everywhere = torch.full((10, 1), 0.5)
     one_compound = torch.zeros(10, 1)
