@@ -19,8 +19,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class ModelFolder:
     """The paths of one trained model, `models/<name>/`, or of a member of it, `models/<name>/members/<number>/`.
 
-    A member that is trained alone is a model of one member in a folder of its own until the model is assembled; its
-    folder knows its number (from 0), which is None for a model's.
+    A member that is trained alone has a folder of its own until the model is assembled; that knows its number (from 0),
+    which is None for a model's.
     """
 
     path: Path
@@ -40,6 +40,11 @@ class ModelFolder:
     def resume(self) -> Path:
         """Everything an interrupted run needs to go on; removed when training has finished."""
         return self.path / "resume.safetensors"
+
+    @property
+    def finished(self) -> Path:
+        """What a member that was trained alone has come to, as long as its model is not assembled."""
+        return self.path / "finished.safetensors"
 
     @property
     def tuning(self) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,17 @@ class RunState:
         self.best_epochs.append(training.best_epoch)
         self.tuned.append(training.tuned)
 
+    def extend(self, other: RunState) -> None:
+        """Add the finished members of another run, and its history."""
+        for entry in fields(self):
+            getattr(self, entry.name).extend(getattr(other, entry.name))
 
-def save_run(path: Path, state: RunState, current: MemberTraining, identity: dict[str, Any]) -> None:
+
+def save_run(path: Path, state: RunState, current: MemberTraining | None, identity: dict[str, Any]) -> None:
     """Write the run, with its current member after a finished epoch, atomically; the state before it is kept too.
 
-    `identity` is what must be the same for the run to go on: settings, inputs, splits, device, precision.
+    `identity` is what must be the same for the run to go on: settings, inputs, splits, device, precision. `current` is
+    None where no member is left to train.
     """
     tensors: Weights = {}
     for kind, members in (("best", state.best), ("last", state.last)):
@@ -83,13 +89,16 @@ def save_run(path: Path, state: RunState, current: MemberTraining, identity: dic
         "best_epochs": state.best_epochs,
         "history": [_without_nan(row) for row in state.history],
         "tuned": state.tuned,
-        "current_tuned": current.tuned,
-        "epoch": current.epoch,
-        "current_best_epoch": current.best_epoch,
-        "current_best_total": None if math.isinf(current.best_total) else current.best_total,
-        "scaler": current.scaler.state_dict(),
     }
-    tensors |= _current(current)
+    if current is not None:
+        header |= {
+            "current_tuned": current.tuned,
+            "epoch": current.epoch,
+            "current_best_epoch": current.best_epoch,
+            "current_best_total": None if math.isinf(current.best_total) else current.best_total,
+            "scaler": current.scaler.state_dict(),
+        }
+        tensors |= _current(current)
     tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
     header["sha256"] = _digest(header, tensors)
     with atomic_path(path) as part:

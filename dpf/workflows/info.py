@@ -126,7 +126,7 @@ def project_info(project: Project) -> ProjectInfo:
     runs, waiting, diverged = [], [], []
     for folder in project.training_folders():
         try:
-            if folder.running_history.is_file() or (folder.number is not None and folder.best.is_file()):
+            if folder.running_history.is_file():
                 runs.append(_run(folder))
             elif folder.interrupted and not folder.best.is_file():
                 waiting.append(_name(folder) if folder.number is None else f"{_name(folder)}, member {folder.number}")
@@ -180,8 +180,7 @@ def _model(project: Project, name: str, fingerprint: str) -> ModelInfo:
 
 
 def _run(folder: ModelFolder) -> RunInfo:
-    done = folder.number is not None and folder.best.is_file()
-    path = folder.history if done else folder.running_history
+    path = folder.running_history
     written = path.stat().st_mtime
     about, table = read_about(path, "history"), read_table(path, "history")
     last = table.row(-1, named=True)
@@ -195,7 +194,7 @@ def _run(folder: ModelFolder) -> RunInfo:
         last["validation_total"],
         time.time() - written,
         folder.resumable,
-        "done" if done else states[is_held(folder.path)],
+        "done" if folder.finished.is_file() else states[is_held(folder.path)],
     )
 
 

@@ -78,7 +78,8 @@ def command(
         ),
     ] = None,
     assemble: Annotated[
-        bool, typer.Option("--assemble", help="Assemble the model of its members, when --member has trained them all.")
+        bool,
+        typer.Option("--assemble", help="Train nothing: assemble the model of members that --member has trained."),
     ] = False,
     resume: Annotated[
         bool,
@@ -105,7 +106,6 @@ def command(
         keep_freed_memory()
         from dpf.project.directory import open_project
         from dpf.training.parallel.team import joined
-        from dpf.workflows.train.assemble import assemble_project
         from dpf.workflows.train.train import train_project
 
         chosen = preset_overrides(preset) if preset else []
@@ -118,24 +118,25 @@ def command(
             train__pretrain=pretrain, train__tune=tune,
             compute__deterministic=deterministic,
         )  # fmt: skip
-        if assemble:
-            given = {"--member": member is not None, "--resume": resume, "--tensorboard": tensorboard}
-            _require_nothing_else({**given, "torchrun": not alone})
-            result = assemble_project(open_project(project), model, changed, run.progress)
-        else:
-            with joined() as team:
-                run.speaks = _reporting(team)
-                opened = open_project(project, changed)
-                folder = opened.model(model)
-                run.after_interruption = lambda: (
-                    f"go on with: {again}"
-                    if folder.interrupted or member is not None
-                    else "nothing of it was saved yet: start it again"
-                )
-                result = train_project(
-                    opened, model, member=member, resume=resume, tensorboard=tensorboard, progress=run.progress,
-                    team=team,
-                )  # fmt: skip
+        if assemble and (member is not None or resume or tensorboard or not alone):
+            raise UsageError(
+                "--assemble trains nothing, and runs in one process",
+                found="--member, --resume, --tensorboard or torchrun with it",
+                hint="leave that out, and repeat the settings that the members were trained with",
+            )
+        with joined() as team:
+            run.speaks = _reporting(team)
+            opened = open_project(project, changed)
+            folder = opened.model(model)
+            run.after_interruption = lambda: (
+                f"go on with: {again}"
+                if folder.interrupted or member is not None
+                else "nothing of it was saved yet: start it again"
+            )
+            result = train_project(
+                opened, model, member=member, assemble=assemble, resume=resume, tensorboard=tensorboard,
+                progress=run.progress, team=team,
+            )  # fmt: skip
         data = result.metrics if member is None else {**result.metrics, "missing": result.missing}
         run.show(result.table, title="Validation at the best epoch (these wells chose it)", **data)
         if result.missing:
@@ -143,15 +144,6 @@ def command(
             run.say(f"member {member}: {result.folder.path}; {others}")
         else:
             run.say(f"model: {result.folder.path}")
-
-
-def _require_nothing_else(given: dict[str, bool]) -> None:
-    if any(given.values()):
-        raise UsageError(
-            "--assemble trains nothing, and runs in one process",
-            found=listed([name for name, there in given.items() if there]),
-            hint="leave that out: dpf train PROJECT --assemble",
-        )
 
 
 def _reporting(team: Team) -> Callable[[], bool]:

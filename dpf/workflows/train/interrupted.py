@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from dpf.errors import DataError
-from dpf.project.directory import ModelFolder, previous_state
-from dpf.project.model_header import DamagedModelError, read_model_header
+from dpf.project.directory import ModelFolder
 from dpf.training.resume import SavedRun, discard_run, load_run
 from dpf.workflows.progress import Progress
 from dpf.workflows.train.run import TrainingRun
-from dpf.workflows.train.tuning import identity_of_search, interrupted_search
+from dpf.workflows.train.tuning import interrupted_search
 
 
 def saved_run(run: TrainingRun, *, resume: bool) -> SavedRun | None:
@@ -45,22 +41,3 @@ def discard_interrupted(folder: ModelFolder, progress: Progress) -> None:
     discard_run(folder.resume)
     for path in (folder.running_tuning, folder.running_history):
         path.unlink(missing_ok=True)
-
-
-def identity_of(member: ModelFolder) -> dict[str, Any] | None:
-    """What a member that is trained alone was begun with (`dpf.training.resume.run_identity`); None if it is not known.
-
-    A damaged state is none: whoever goes on from it reports that.
-    """
-    for path in (member.best, member.resume, previous_state(member.resume)):
-        if path.is_file():
-            try:
-                about = read_model_header(path)
-                found: dict[str, Any] = about["member"]["identity"] if path == member.best else about["identity"]
-            except (DamagedModelError, KeyError):
-                continue
-            return found
-    try:
-        return identity_of_search(member)
-    except DataError:
-        return None

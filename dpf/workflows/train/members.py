@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,15 +24,10 @@ from dpf.workflows.train.run import TrainingRun
 from dpf.workflows.train.targets import TargetArrays, fit_scaling, scaled_targets
 
 
-class Search(Protocol):
-    """How a member chooses settings for itself."""
-
-    def choose(self, prepared: PreparedMember) -> Trial:
-        """The settings that do best on its validation wells; the network's weights are left as they were."""
-
-
-def begin_member(prepared: PreparedMember, search: Search, saved: SavedRun | None) -> MemberTraining:
-    """A member before its first epoch, or where it stood in a saved run."""
+def begin_member(
+    prepared: PreparedMember, choose: Callable[[PreparedMember], Trial], saved: SavedRun | None
+) -> MemberTraining:
+    """A member before its first epoch, or where it stood in a saved run; `choose` searches for its settings."""
     run = prepared.run
     if saved:
         tuned = saved.header["current_tuned"]
@@ -41,7 +36,7 @@ def begin_member(prepared: PreparedMember, search: Search, saved: SavedRun | Non
         return training
     if epochs := run.settings.train.pretrain:
         _pretrain(run, prepared, epochs)
-    return prepared.training(search.choose(prepared) if run.settings.train.tune else None)
+    return prepared.training(choose(prepared) if run.settings.train.tune else None)
 
 
 @dataclass(frozen=True)

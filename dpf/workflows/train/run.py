@@ -30,7 +30,7 @@ from dpf.training.resume import RunState, Weights, discard_run
 from dpf.workflows.progress import Progress
 from dpf.workflows.project.inputs import Inputs, Measured
 from dpf.workflows.project.papers import card_is_of_other_weights
-from dpf.workflows.train.history import draw_loss_curve
+from dpf.workflows.train.history import draw_loss_curve, history_table
 from dpf.workflows.train.tensorboard import TensorBoardEvents
 
 
@@ -141,45 +141,47 @@ def _control_wells(run: TrainingRun, controls: NDArray[np.intp], latents: list[t
     return ControlWells([ids[row] for row in controls], pick("plate"), pick("cluster"), parts, latents)
 
 
-def write_model(
-    folder: ModelFolder, best: TrainedModel, last: TrainedModel, parts: Parts, history: pl.DataFrame, progress: Progress
-) -> TrainResult:
+def write_model(run: TrainingRun, state: RunState) -> TrainResult:
     """Write the files of a model of which every member has been trained, and remove what is of no model any more."""
-    for path, model in ((folder.last, last), (folder.best, best)):
-        save_model(path, model)
-    rows = table_from_splits(parts, best.about["wells"])
+    folder, ids = run.folder, run.inputs.well_ids
+    about = about_model(run, state.best_epochs, state.tuned)
+    for path, members in ((folder.last, state.last), (folder.best, state.best)):
+        save_model(path, trained_model(run, members, about))
+    rows = table_from_splits(run.parts, ids)
     splits = pl.DataFrame(rows, schema={"well_id": pl.String, "member": pl.Int64, "part": pl.String}, orient="row")
-    write_table(folder.splits, splits, "splits", {"fingerprint": best.about["split_sha256"]})
+    write_table(folder.splits, splits, "splits", {"fingerprint": about["split_sha256"]})
+    history = history_table(run.layout, state.history)
     write_table(folder.history, history, "history")
-    metrics = validation_metrics(range(len(parts)), parts, best.about["best_epochs"], history)
+    metrics = validation_metrics(run, state)
     write_text(folder.metrics, canonical_json(metrics) + "\n")
-    draw_loss_curve(history, best.about["best_epochs"], folder.loss_curve)
+    draw_loss_curve(history, state.best_epochs, folder.loss_curve)
     discard_run(folder.resume)
-    for path in (folder.running_history, folder.diverged):
-        path.unlink(missing_ok=True)
+    folder.running_history.unlink(missing_ok=True)
+    if folder.running_tuning.is_file():
+        folder.running_tuning.replace(folder.tuning)
+    else:
+        folder.tuning.unlink(missing_ok=True)
+    folder.diverged.unlink(missing_ok=True)
     # The calibration stays: predict does not use it with these weights, and reports why it gives no intervals.
     if card_is_of_other_weights(folder):
         folder.card.unlink()
-        progress.log(f"removed {folder.card.name} of the model that this one replaces; dpf evaluate writes a new one")
+        run.progress.log(
+            f"removed {folder.card.name} of the model that this one replaces; dpf evaluate writes a new one"
+        )
     return TrainResult(folder, metrics)
 
 
-def validation_metrics(
-    members: Sequence[int], parts: Parts, best_epochs: Sequence[int], history: pl.DataFrame
-) -> dict[str, Any]:
-    """What `metrics.json` holds: of each member its best epoch, what it did with the wells, and that epoch's metrics.
-
-    `parts` and `best_epochs` are those of `members`.
-    """
-    rows = []
-    for member, part, best in zip(members, parts, best_epochs, strict=True):
+def validation_metrics(run: TrainingRun, state: RunState) -> dict[str, Any]:
+    """What `metrics.json` holds of each member that is trained: its best epoch, its wells, and that epoch's metrics."""
+    members, history = [], history_table(run.layout, state.history)
+    for member, best in zip(run.members, state.best_epochs, strict=True):
         row = history.row(by_predicate=(pl.col("member") == member) & (pl.col("epoch") == best), named=True)
         numbers = {key: value if np.isfinite(value) else None for key, value in row.items() if "validation" in key}
-        wells = {one.text: int((part == one).sum()) for one in Part}
-        rows.append({"member": member, "best_epoch": best, "wells": wells, **numbers})
+        wells = {part.text: int((run.parts[member] == part).sum()) for part in Part}
+        members.append({"member": member, "best_epoch": best, "wells": wells, **numbers})
     return {
         "note": "validation wells chose the epoch: these figures are selected on them, not held out",
-        "members": rows,
+        "members": members,
     }
 
 

@@ -25,30 +25,22 @@ from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import Inputs, project_normalisation, read_inputs, read_measured
 from dpf.workflows.project.splitting import split_wells
 from dpf.workflows.train.assemble import (
+    assemble_by_hand,
+    assemble_if_complete,
     assembled,
-    discard_member,
     finish_member,
     is_assembled,
-    require_alike,
+    prepare_folder,
     require_whole,
-    write_member,
 )
-from dpf.workflows.train.history import history_row, history_table
+from dpf.workflows.train.history import history_row
 from dpf.workflows.train.interrupted import saved_run
 from dpf.workflows.train.log import RunLog
 from dpf.workflows.train.members import begin_member, prepare_member
-from dpf.workflows.train.run import (
-    TrainingRun,
-    TrainResult,
-    about_model,
-    keep_best,
-    trained_model,
-    validation_metrics,
-    write_model,
-)
+from dpf.workflows.train.run import TrainingRun, TrainResult, keep_best, validation_metrics, write_model
 from dpf.workflows.train.tensorboard import TensorBoardEvents
 from dpf.workflows.train.time_left import duration
-from dpf.workflows.train.tuning import Tuning, epochs_of_search, keep_search
+from dpf.workflows.train.tuning import Tuning, epochs_of_search
 
 
 def warn_before_training(inputs: Inputs, parts: Parts, train: TrainSettings, progress: Progress) -> None:
@@ -85,20 +77,22 @@ def train_project(
     model: str = "default",
     *,
     member: int | None = None,
+    assemble: bool = False,
     resume: bool = False,
     tensorboard: bool = False,
     progress: Progress | None = None,
     team: Team | None = None,
 ) -> TrainResult:
-    """Train every member of a model, or `member` alone (numbered from 0), and write what comes of it into the project.
+    """Train every member of a model, or `member` alone (numbered from 0), and write it into the project.
 
     The model's files are replaced only when the whole training has finished. An interrupted run goes on with
     `resume=True` and ends, on the same device in the same precision, with the same weights bit for bit. With
     `tensorboard` the numbers of every epoch are written as TensorBoard events too.
 
     A member that is trained alone has a folder and a lock of its own, so that several processes can each train one; its
-    weights are those that it has in a run of all members. The process that finishes the last one assembles the model.
-    With `resume=True` it goes on wherever it stands, so that one command serves its first start, and any other.
+    weights are those that it has in a run of all members. The process that finishes the last one assembles the model;
+    with `assemble=True` nothing is trained, but the model assembled by hand. With `resume=True` a member goes on
+    wherever it stands, so that one command serves its first start, and any other.
 
     `team` are the processes that train together, those that `torchrun` started if None. Every one of them calls this,
     and they share out each batch; rank 0 writes the files and reports the progress.
@@ -113,8 +107,9 @@ def train_project(
     if team is None:
         with joined() as team:
             return train_project(
-                project, model, member=member, resume=resume, tensorboard=tensorboard, progress=progress, team=team
-            )
+                project, model, member=member, assemble=assemble, resume=resume, tensorboard=tensorboard,
+                progress=progress, team=team,
+            )  # fmt: skip
     progress = progress if progress and team.is_rank_0 else Silent()
     settings = project.settings
     inputs = read_inputs(project)
@@ -141,6 +136,8 @@ def train_project(
         settings, inputs, measured, parts, compute, layout, folder, identity, time.monotonic(), progress,
         project_normalisation(project), team, events, range(len(parts)),
     )  # fmt: skip
+    if assemble:
+        return assemble_by_hand(run)
     warn_before_training(inputs, parts, settings.train, progress)
     team.connect(compute.device)
     team.agree("settings and inputs", identity)
@@ -153,41 +150,32 @@ def _train_whole(run: TrainingRun, resume: bool) -> TrainResult:
             require_whole(run.folder)
         state = _train_members(run, resume)
         run.team.disconnect()
-        history = history_table(run.layout, state.history)
-        if not run.team.is_rank_0:
-            metrics = validation_metrics(run.members, run.parts, state.best_epochs, history)
-            return TrainResult(run.folder, metrics)
-        about = about_model(run, state.best_epochs, state.tuned)
-        last, best = (trained_model(run, weights, about) for weights in (state.last, state.best))
-        result = write_model(run.folder, best, last, run.parts, history, run.progress)
-        keep_search(run)
-        return result
+        if run.team.is_rank_0:
+            return write_model(run, state)
+        return TrainResult(run.folder, validation_metrics(run, state))
 
 
-def _train_alone(run: TrainingRun, member: int, resume: bool) -> TrainResult:
-    model, team, whole = run.folder, run.team, False
-    run = replace(run, folder=model.member(member), members=[member])
-    with ExitStack() as lock:
+def _train_alone(run: TrainingRun, number: int, resume: bool) -> TrainResult:
+    team, whole, state = run.team, False, None
+    own = replace(run, folder=run.folder.member(number), members=[number])
+    with ExitStack() as held:
         if team.is_rank_0:
-            with writing(model.path, _PATIENCE_TO_BEGIN):
-                whole = resume and is_assembled(run, model)
+            with writing(run.folder.path, _PATIENCE_TO_BEGIN):
+                whole = resume and is_assembled(run)
                 if not whole:
-                    require_alike(run, model, resume=resume)
-                    lock.enter_context(writing(run.folder.path))
-                if not resume:
-                    discard_member(run)
+                    prepare_folder(run, own.folder, resume=resume, held=held)
         whole = team.from_rank_0(whole)
-        if not whole and not team.from_rank_0(resume and run.folder.best.is_file()):
-            state = _train_members(run, team.from_rank_0(resume and run.folder.interrupted))
-            if team.is_rank_0:
-                write_member(run, state)
-    team.disconnect()
+        if not whole and not team.from_rank_0(own.folder.finished.is_file()):
+            state = _train_members(own, team.from_rank_0(resume and own.folder.interrupted))
+        team.disconnect()
+        if state and team.is_rank_0:
+            finish_member(own, state)
     if not team.is_rank_0:
-        return TrainResult(run.folder, {"members": []})
+        return TrainResult(own.folder, {"members": []})
     if whole:
         run.progress.log("the model has all its members: there is nothing to resume")
-        return assembled(model)
-    return finish_member(run, model)
+        return assembled(run)
+    return assemble_if_complete(run, number)
 
 
 def _train_members(run: TrainingRun, resume: bool) -> RunState:
@@ -206,7 +194,7 @@ def _train_members(run: TrainingRun, resume: bool) -> RunState:
                 probed = prepared.training()
                 _plan(run, probed)
                 log.begin(member)
-            training = begin_member(prepared, search, saved if first else None)
+            training = begin_member(prepared, search.choose, saved if first else None)
             training.memory = probed.memory
             if first and saved:
                 epochs = run.settings.train.epochs

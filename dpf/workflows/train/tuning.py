@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +25,10 @@ _SCHEMA = {
 }  # fmt: skip
 
 
-def identity_of_search(folder: ModelFolder) -> dict[str, Any] | None:
-    """What the training of an interrupted search was begun with; None where there is no search."""
-    path = folder.running_tuning
-    text = read_about(path, _KIND).get("identity") if path.is_file() else None
-    return json.loads(text) if text else None
-
-
 def interrupted_search(run: TrainingRun) -> bool:
     """Whether there is a search of this very run to go on with."""
-    return identity_of_search(run.folder) == run.identity
+    path = run.folder.running_tuning
+    return path.is_file() and read_about(path, _KIND).get("identity") == canonical_json(run.identity)
 
 
 class Tuning:
@@ -53,7 +46,7 @@ class Tuning:
             run.folder.running_tuning.unlink(missing_ok=True)  # of another training
 
     def choose(self, prepared: PreparedMember) -> Trial:
-        """As `dpf.workflows.train.members.Search.choose`."""
+        """The settings that do best on a member's validation wells; the network's weights are left as they were."""
         train, member = self._run.settings.train, prepared.member
         rng = np.random.default_rng([train.seed, member, train.tune])
         trials = draw_trials(train.tune, train, self._run.settings.model.dropout, rng)
@@ -83,30 +76,18 @@ class Tuning:
             f"validation {row['validation_total']:.3f}"
         )
         if run.team.is_rank_0:
-            table = pl.DataFrame(self._rows, schema=_SCHEMA, orient="row")
-            _write(run.folder.running_tuning, table, run.identity)
+            _write(run, run.folder.running_tuning, pl.DataFrame(self._rows, schema=_SCHEMA, orient="row"))
 
 
-def _write(path: Path, table: pl.DataFrame, identity: Mapping[str, Any]) -> None:
-    write_table(path, table, _KIND, {"identity": canonical_json(identity)})
-
-
-def keep_search(run: TrainingRun) -> None:
-    """Put the search of a training that has finished in the place of the search of the one before, if it had any."""
-    folder, train = run.folder, run.settings.train
-    if epochs_of_search(train.tune, train.epochs):
-        folder.running_tuning.replace(folder.tuning)
-    else:
-        folder.tuning.unlink(missing_ok=True)
-
-
-def join_searches(model: ModelFolder, members: Sequence[ModelFolder], identity: Mapping[str, Any]) -> None:
+def join_searches(run: TrainingRun, members: Sequence[ModelFolder]) -> None:
     """Put the searches of members that were trained one by one together, as one run would have written them."""
-    tables = [read_table(member.tuning, _KIND) for member in members if member.tuning.is_file()]
+    tables = [read_table(one.running_tuning, _KIND) for one in members if one.running_tuning.is_file()]
     if tables:
-        _write(model.tuning, pl.concat(tables), identity)
-    else:
-        model.tuning.unlink(missing_ok=True)
+        _write(run, run.folder.tuning, pl.concat(tables))
+
+
+def _write(run: TrainingRun, path: Path, table: pl.DataFrame) -> None:
+    write_table(path, table, _KIND, {"identity": canonical_json(run.identity)})
 
 
 def epochs_of_search(count: int, epochs: int) -> int:

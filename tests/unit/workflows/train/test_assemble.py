@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from safetensors.torch import load_file, save_file
 
-from dpf.errors import DpfError, ModelError, ProjectError, UsageError
+from dpf.errors import ModelError, ProjectError
 from dpf.project.directory import open_project
 from dpf.project.lock import writing
 from dpf.project.model_header import read_model_header
@@ -26,7 +26,6 @@ from dpf.workflows.info import project_info
 from dpf.workflows.predict.predict import predict_project
 from dpf.workflows.project.initialise import create_demo
 from dpf.workflows.train import assemble, train, tuning
-from dpf.workflows.train.assemble import assemble_project
 from dpf.workflows.train.train import train_project
 from tests.support.listening import Listener
 
@@ -40,7 +39,7 @@ MODEL = ("model.safetensors", "last.safetensors", "splits.parquet", "metrics.jso
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Save after every epoch; and draw nothing but what is drawn, which is most of a tiny run's time."""
+    """Save after every epoch; and draw nothing, which is most of a tiny run's time, but keep what would be drawn."""
     monkeypatch.setattr(train, "_SECONDS_BETWEEN_SAVES", 0.0)
     monkeypatch.setattr(train, "_PATIENCE_TO_BEGIN", 1.0)
     monkeypatch.setattr(
@@ -61,33 +60,30 @@ def project(demo, tmp_path):
     return Path(shutil.copytree(demo, tmp_path / "p"))
 
 
+def run(project, settings=(), **options):
+    return train_project(open_project(project, settings), **options)
+
+
 @pytest.fixture
-def whole(demo, tmp_path):
-    """What one run trains."""
+def require_same(demo, project, tmp_path):
+    """Make sure that the project has what one run trains, and nothing else."""
 
-    def run(settings=(), **options):
-        path = Path(shutil.copytree(demo, tmp_path / "whole"))
-        train_project(open_project(path, settings), **options)
-        return path
+    def check(settings=(), **options):
+        whole = Path(shutil.copytree(demo, tmp_path / "whole"))
+        run(whole, settings, **options)
+        for name in MODEL:
+            here, there = (path / "models/default" / name for path in (project, whole))
+            assert here.read_bytes() == there.read_bytes(), name
+        history, expected = (pl.read_parquet(one / "models/default/history.parquet") for one in (project, whole))
+        assert history.drop("seconds").equals(expected.drop("seconds"))
+        assert files(project) == files(whole)
+        return whole
 
-    return run
-
-
-def one(project, member, settings=(), **options):
-    return train_project(open_project(project, settings), member=member, **options)
+    return check
 
 
 def files(project):
-    return sorted(path.relative_to(project).as_posix() for path in (project / "models/default").glob("**/*"))
-
-
-def require_same(project, other):
-    for name in MODEL:
-        here, there = (path / "models/default" / name for path in (project, other))
-        assert here.read_bytes() == there.read_bytes(), name
-    histories = [pl.read_parquet(path / "models/default/history.parquet").drop("seconds") for path in (project, other)]
-    assert histories[0].equals(histories[1])
-    assert files(project) == files(other)
+    return sorted(path.relative_to(project / "models/default").as_posix() for path in (project / "models").rglob("*.*"))
 
 
 @pytest.mark.parametrize(
@@ -100,27 +96,33 @@ def require_same(project, other):
     ],
     ids=["folds", "repeats", "tune-pretrain", "one-member"],
 )
-def test_members_in_any_order_are_the_model_of_one_run(project, whole, settings, order):
-    listener = Listener()
-    expected = whole(settings, progress=listener)
+def test_members_in_any_order_are_the_model_of_one_run(project, require_same, settings, order):
+    lines = set()
     for place, member in enumerate(order):
-        alone = Listener()
-        result = one(project, member, settings, progress=alone)
-        assert alone.done == alone.total
+        told = Listener()
+        result = run(project, settings, member=member, progress=told)
         assert result.missing == sorted(order[place + 1 :])
-        assert [row["member"] for row in result.metrics["members"]] == (
-            sorted(order) if not result.missing else [member]
-        )
-        own = [line[:20] for line in listener.lines if line.startswith(f"member {member} ") and " epoch " in line]
-        assert [line[:20] for line in alone.lines if " epoch " in line][-len(own) :] == own or len(order) == 1
-    require_same(project, expected)
+        assert [row["member"] for row in result.metrics["members"]] == ([member] if result.missing else sorted(order))
+        assert told.done == told.total
+        lines |= {line.partition("R²")[0] for line in told.lines if "R²" in line}
+    together = Listener()
+    whole = require_same(settings, progress=together)
+    assert lines == {line.partition("R²")[0] for line in together.lines if "R²" in line}
     if "train.tune=3" in settings:
-        tables = [(path / "models/default/tuning.parquet").read_bytes() for path in (project, expected)]
+        tables = [(path / "models/default/tuning.parquet").read_bytes() for path in (project, whole)]
         assert tables[0] == tables[1]
 
 
-def stopping(monkeypatch, epoch):
-    """Stop the process at the beginning of an epoch, as Ctrl-C does."""
+def test_events_of_members_stand_apart(project):
+    pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
+    for member in range(3):
+        run(project, member=member, tensorboard=True)
+    events = (project / "models/default/tensorboard").glob("*/*/events*")
+    assert sorted(path.parent.name for path in events) == ["member-0", "member-1", "member-2"]
+
+
+def stopped(project, monkeypatch, epoch=2, **options):
+    """Train, and be stopped at the beginning of an epoch as by Ctrl-C."""
     real = MemberTraining.run_epoch
 
     def run_epoch(self, progress=None):
@@ -128,34 +130,30 @@ def stopping(monkeypatch, epoch):
             raise KeyboardInterrupt
         return real(self, progress)
 
-    monkeypatch.setattr(MemberTraining, "run_epoch", run_epoch)
-
-
-def stopped(project, monkeypatch, member, epoch=2, **options):
     with monkeypatch.context() as patch:
-        stopping(patch, epoch)
+        patch.setattr(MemberTraining, "run_epoch", run_epoch)
         with pytest.raises(KeyboardInterrupt):
-            one(project, member, **options)
-    return project / "models/default/members" / str(member)
+            run(project, **options)
 
 
 @pytest.mark.parametrize("epoch", [0, 2])
-def test_a_stopped_member_goes_on_where_it_stood(project, whole, monkeypatch, epoch):
-    one(project, 0)
-    assert (stopped(project, monkeypatch, 1, epoch) / "resume.safetensors").is_file()
+def test_one_command_serves_every_start(project, require_same, monkeypatch, epoch):
+    """Done, interrupted or not begun yet; and again, when the model has long been assembled."""
+    run(project, member=0)
+    stopped(project, monkeypatch, epoch, member=1)
     told = Listener()
-    for member in range(3):  # the one line that serves every start: done, interrupted, not begun
-        one(project, member, resume=True, progress=told)
+    for member in range(3):
+        run(project, member=member, resume=True, progress=told)
     assert [line for line in told.lines if "resuming" in line] == [f"resuming after epoch {epoch} of 3, member 1"]
-    assert sum(line.startswith("member 0  epoch") for line in told.lines) == 0
-    require_same(project, whole())
+    assert not [line for line in told.lines if line.startswith("member 0  epoch")]
     before = files(project)
-    assert one(project, 1, resume=True, progress=told).metrics["members"][2]["member"] == 2
+    assert len(run(project, member=1, resume=True, progress=told).metrics["members"]) == 3
     assert told.lines[-1] == "the model has all its members: there is nothing to resume"
     assert files(project) == before
+    require_same()
 
 
-def test_a_stopped_search_goes_on(project, whole, monkeypatch):
+def test_a_stopped_search_goes_on(project, require_same, monkeypatch):
     settings = ["train.tune=3", "train.folds=2"]
     real, trials = tuning._loss, []
 
@@ -168,100 +166,78 @@ def test_a_stopped_search_goes_on(project, whole, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(tuning, "_loss", loss)
         with pytest.raises(KeyboardInterrupt):
-            one(project, 1, settings)
+            run(project, settings, member=1)
     assert project_info(open_project(project)).waiting == ["default, member 1"]
-    with pytest.raises(ModelError, match=r"train\.tune was 3, is 4"):
-        one(project, 0, ["train.tune=4", "train.folds=2"])
     trials.clear()
     monkeypatch.setattr(tuning, "_loss", lambda *words: trials.append(words[1].number) or real(*words))
-    one(project, 1, settings, resume=True)
+    run(project, settings, member=1, resume=True)
     assert 0 not in trials  # it had been kept
-    one(project, 0, settings)
-    require_same(project, whole(settings))
+    run(project, settings, member=0)
+    require_same(settings)
 
 
-def test_a_member_begins_anew_without_resume_and_says_what_is_discarded(project, whole, monkeypatch):
-    folder = stopped(project, monkeypatch, 1)
+def test_what_is_trained_anew_is_discarded_with_a_warning(project, require_same, monkeypatch):
+    stopped(project, monkeypatch, member=1)
     told = Listener()
-    one(project, 1, progress=told)
-    assert [text for text in told.warnings if f"is discarded: {folder}/resume.safetensors" in text]
-    told = Listener()
-    stamp = (folder / "model.safetensors").stat().st_mtime_ns
-    one(project, 1, progress=told)
-    assert [text for text in told.warnings if text.startswith("member 1, trained before, is discarded")]
-    assert (folder / "model.safetensors").stat().st_mtime_ns != stamp
+    for _ in range(2):
+        run(project, member=1, progress=told)
+    folder = project / "models/default/members/1"
+    assert told.warnings == [
+        f"an interrupted run of this model is discarded: {folder}/resume.safetensors (--resume continues one)",
+        f"member 1 is trained anew: {folder}/finished.safetensors is discarded (--resume keeps it)",
+    ]
     for member in (0, 2):
-        one(project, member)
-    require_same(project, whole())
+        run(project, member=member)
+    require_same()
 
 
-def test_who_finishes_at_the_same_moment_assembles_once(project, whole, monkeypatch):
-    """Both have written their member before either looks whether all are there."""
-    one(project, 2)
+def test_who_finishes_at_the_same_moment_assembles_once(project, require_same, monkeypatch):
+    """Both have kept their member before either looks whether all are there."""
+    run(project, member=2)
     meeting, calls = threading.Barrier(2, timeout=60), []
-    finish, write = train.finish_member, assemble.write_model
-
-    def together(run, model):
-        meeting.wait()
-        return finish(run, model)
-
-    monkeypatch.setattr(train, "finish_member", together)
-    monkeypatch.setattr(assemble, "write_model", lambda *words: calls.append(words) or write(*words))
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda member: one(project, member), (0, 1)))
+    finish, write = train.assemble_if_complete, assemble.write_model
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "assemble_if_complete", lambda *words: meeting.wait() + 1 and finish(*words))
+        patch.setattr(assemble, "write_model", lambda *words: calls.append(words) or write(*words))
+        with ThreadPoolExecutor(2) as pool:
+            results = list(pool.map(lambda member: run(project, member=member), (0, 1)))
     assert len(calls) == 1
-    assert results[0].metrics == results[1].metrics
-    assert results[0].folder == results[1].folder == open_project(project).model()
-    require_same(project, whole())
+    assert results[0] == results[1]
+    assert results[0].table.columns == results[1].table.columns  # one of them comes from the file
+    assert results[0].folder == open_project(project).model()
+    require_same()
 
 
-def test_an_assembly_that_was_cut_short_is_done_again(project, whole, monkeypatch):
+def test_an_assembly_that_was_cut_short_is_done_again(project, require_same, monkeypatch):
+    settings = ["train.tune=3"]
     for member in (0, 1):
-        one(project, member)
+        run(project, settings, member=member)
 
     def stop(*_words):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(assemble, "join_searches", stop)  # the model is written, its members are still there
-        with pytest.raises(KeyboardInterrupt):
-            one(project, 2)
-    assert len(list((project / "models/default/members").iterdir())) == 3
+    # The model is written, or a part of it; its members are still there.
+    for place in ("run.draw_loss_curve", "run.card_is_of_other_weights", "assemble.join_searches"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"dpf.workflows.train.{place}", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run(project, settings, member=2, resume=True)
     told = Listener()
-    assemble_project(open_project(project), progress=told)
+    run(project, settings, assemble=True, progress=told)
     assert told.lines == ["the 3 members are there: the model is assembled"]
-    require_same(project, whole())
-    with pytest.raises(ModelError, match="no member of this model has been trained alone"):
-        assemble_project(open_project(project))
+    require_same(settings)
 
 
 def test_missing_members_are_named(project):
-    with pytest.raises(ModelError, match=r"no member .*has been trained alone[\s\S]*--folds 5 --member 0"):
-        assemble_project(open_project(project), "other")
+    with pytest.raises(ModelError, match="no member of this model has been trained alone"):
+        run(project, assemble=True, model="other")
     assert not (project / "models").exists()
-    one(project, 1)
+    run(project, member=1)
     with pytest.raises(ModelError) as caught:
-        assemble_project(open_project(project))
-    assert (caught.value.found, caught.value.expected) == ("trained: member 1 of 0-2", "member 0, 2 as well")
-    assert f"dpf train {project} --member 0" in caught.value.hint
+        run(project, assemble=True)
+    assert (caught.value.found, caught.value.expected) == ("1 of 3 members have finished", "member 0, 2 as well")
     with pytest.raises(ProjectError, match="members trained one by one"):
         predict_project(open_project(project))
-
-
-@pytest.mark.parametrize("member", [3, 9, -1])
-def test_a_member_that_is_not_there_names_the_range(project, member):
-    with pytest.raises(UsageError) as caught:
-        one(project, member)
-    assert (caught.value.found, caught.value.expected) == (f"--member {member}", "0 to 2")
-    assert not (project / "models").exists()
-
-
-def elsewhere(demo, project, tmp_path, member, settings=(), change=lambda path: None):
-    """A member trained in another copy of the project, brought here."""
-    other = Path(shutil.copytree(demo, tmp_path / "elsewhere"))
-    change(other)
-    one(other, member, settings)
-    shutil.copytree(other / f"models/default/members/{member}", project / f"models/default/members/{member}")
 
 
 def other_inputs(path):
@@ -269,111 +245,79 @@ def other_inputs(path):
     write_table(wells, read_table(wells, "wells").with_columns(note=pl.lit("new")), "wells", read_about(wells, "wells"))
 
 
+def other_torch(path):
+    finished = path / "models/default/members/1/finished.safetensors"
+    header = read_model_header(finished)
+    header["identity"]["torch"] = "2.0.0"
+    save_file(load_file(finished), finished, {"dpf": json.dumps(header)})
+
+
 @pytest.mark.parametrize(
-    ("settings", "change", "text"),
+    ("settings", "before", "after", "text"),
     [
-        (["train.epochs=2"], lambda path: None, "train.epochs: 3 in member 0, 2 in member 1"),
-        (["model.width=16", "train.seed=1"], lambda path: None, "model.width: 8 in member 0, 16 in member 1"),
-        (["train.seed=1"], lambda path: None, "split: "),
-        (["compute.tokens_at_once=40"], lambda path: None, "tokens_at_once: 20480 in member 0, 40 in member 1"),
-        ([], other_inputs, "inputs: "),
+        (["train.epochs=2"], None, None, "train.epochs was 2, is 3"),
+        (["train.seed=1"], None, None, 'split was "'),
+        (["compute.tokens_at_once=40"], None, None, "tokens_at_once was 40, is 20480"),
+        ([], other_inputs, None, 'inputs was "'),
+        ([], None, other_torch, 'torch was "2.0.0"'),
     ],
-    ids=["epochs", "width", "split", "numerics", "inputs"],
+    ids=["settings", "split", "numerics", "inputs", "versions"],
 )
-def test_members_that_are_not_alike_are_refused(demo, project, tmp_path, settings, change, text):
-    one(project, 0)
-    elsewhere(demo, project, tmp_path, 1, settings, change)
-    with pytest.raises(ModelError) as caught:  # at the beginning of the next
-        one(project, 2)
-    assert caught.value.what == "another member of this model was trained differently"
-    assert text.split(":")[0] in caught.value.found
-    shutil.rmtree(project / "models/default/members/1")
-    one(project, 2)
-    shutil.copytree(
-        tmp_path / "elsewhere/models/default/members/1", project / "models/default/members/1"
-    )  # and at the latest before the assembly
-    before = files(project)
-    with pytest.raises(ModelError) as caught:
-        assemble_project(open_project(project))
-    assert caught.value.what == "the members of this model were not trained alike"
-    assert text in caught.value.found
-    assert files(project) == before
+def test_members_that_are_not_alike_are_refused(demo, project, tmp_path, settings, before, after, text):
+    other = Path(shutil.copytree(demo, tmp_path / "other"))
+    if before:
+        before(other)
+    run(other, settings, member=1)
+    if after:
+        after(other)
+    odd = project / "models/default/members/1"
+    for member in (0, 2):  # begun at the same time: nothing is to be seen of the others yet
+        run(project, member=member)
+    shutil.copytree(other / "models/default/members/1", odd)
+    kept = {path: path.read_bytes() for path in (project / "models").rglob("*.*")}
+    for options in ({"assemble": True}, {"member": 0}, {"member": 2, "resume": True}, {"member": 1, "resume": True}):
+        with pytest.raises(ModelError) as caught:
+            run(project, **options)
+        assert caught.value.what == "member 1 of this model was begun differently"
+        assert text in caught.value.found
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert run(project, member=1).missing == []  # begun anew
 
 
-@pytest.fixture
-def complete(project, monkeypatch):
-    """All members are there, not assembled yet."""
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "finish_member", lambda run, model: None)
-        for member in range(3):
-            one(project, member)
-    return project
-
-
-def test_what_they_were_trained_with_must_be_here_still(complete, whole):
-    told = Listener()
-    with pytest.raises(ModelError, match=r"train\.epochs: 3 in member 0, 4 here and now"):
-        assemble_project(open_project(complete), overrides=["train.epochs=4"])
-    other_inputs(complete)
-    with pytest.raises(ModelError, match=r"inputs: .* here and now"):
-        assemble_project(open_project(complete))
-    shutil.copy(whole() / "inputs/wells.parquet", complete / "inputs/wells.parquet")
-    about = "model.safetensors"
-    path = complete / "models/default/members/2" / about
-    header = read_model_header(path)
-    header["member"]["identity"]["torch"] = "2.0.0"
-    save_file(load_file(path), path, {"dpf": json.dumps(header)})
-    with pytest.raises(ModelError, match=r'torch: ".*" in member 0, "2\.0\.0" in member 2'):
-        assemble_project(open_project(complete), progress=told)
-    assert told.lines == []
-
-
-def test_their_settings_count_and_not_those_of_the_file(complete, whole):
-    settings = complete / "dpf.toml"
-    settings.write_text(settings.read_text(encoding="utf-8").replace("epochs = 3", "epochs = 50"), encoding="utf-8")
-    assemble_project(open_project(complete), overrides=["train.folds=3"])
-    require_same(complete, whole())
-
-
-def test_a_model_is_trained_as_a_whole_or_member_by_member(project, whole, monkeypatch):
-    one(project, 1)
+def test_a_model_is_trained_as_a_whole_or_member_by_member(project, monkeypatch):
+    run(project, member=1)
     before = files(project)
     for resume in (False, True):
-        with pytest.raises(
-            ProjectError, match=r"members of this model are trained one by one[\s\S]*member 1, finished"
-        ):
-            train_project(open_project(project), resume=resume)
+        with pytest.raises(ProjectError, match=r"members of this model are trained one by one[\s\S]*found: member 1,"):
+            run(project, resume=resume)
     assert files(project) == before
     shutil.rmtree(project / "models")
-    with monkeypatch.context() as patch:
-        stopping(patch, 2)
-        with pytest.raises(KeyboardInterrupt):
-            train_project(open_project(project))
+    stopped(project, monkeypatch)
     with pytest.raises(ModelError, match=r"one of the whole model[\s\S]*--resume without --member"):
-        one(project, 1, resume=True)
+        run(project, member=1, resume=True)
     told = Listener()
-    one(project, 1, progress=told)
+    run(project, member=1, progress=told)
     assert [text.count("an interrupted run of this model is discarded") for text in told.warnings] == [1]
-    assert files(project)[:3] == ["models/default/.lock", "models/default/members", "models/default/members/1"]
+    assert {path.partition("/")[0] for path in files(project)} == {".lock", "members"}
 
 
 def test_one_writer_a_member(project):
     with writing(project / "models/default/members/1"):
         with pytest.raises(ProjectError, match=r"another dpf process is writing there[\s\S]*members/1"):
-            one(project, 1)
-        assert one(project, 0).missing == [1, 2]
+            run(project, member=1)
+        assert run(project, member=0).missing == [1, 2]
     with writing(project / "models/default"), pytest.raises(ProjectError, match="another dpf process is writing"):
-        one(project, 1)
+        run(project, member=1)
 
 
 def test_info_lists_members_that_are_done_at_work_and_interrupted(project, monkeypatch):
-    one(project, 0)
-    stopped(project, monkeypatch, 1)
-    stopped(project, monkeypatch, 2)
+    run(project, member=0)
+    for member in (1, 2):
+        stopped(project, monkeypatch, member=member)
 
     def runs():
         found = project_info(open_project(project)).runs
-        return [(run.model, run.member, run.members, run.epoch, run.epochs, run.resumable, run.state) for run in found]
+        return [(one.model, one.member, one.members, one.epoch, one.epochs, one.resumable, one.state) for one in found]
 
     with writing(project / "models/default/members/2"):
         assert runs() == [
@@ -382,52 +326,32 @@ def test_info_lists_members_that_are_done_at_work_and_interrupted(project, monke
             ("default", 2, 3, 2, 3, True, "at work"),
         ]
     monkeypatch.setattr("dpf.workflows.info.is_held", lambda folder: None)
-    assert [run[-1] for run in runs()] == ["done", "not finished", "not finished"]
+    assert [one[-1] for one in runs()] == ["done", "not finished", "not finished"]
 
 
-def test_a_member_that_diverges_leaves_the_others_alone(project, whole, monkeypatch):
-    one(project, 0)
+def test_a_member_that_diverges_leaves_the_others_alone(project, require_same, monkeypatch):
+    run(project, member=0)
+    real = MemberTraining.run_epoch
+
+    def run_epoch(self, progress=None):
+        if self.epoch == 2:
+            self.data.expression[self.data.train[0]] = float("nan")
+        return real(self, progress)
+
     with monkeypatch.context() as patch:
-        real = MemberTraining.run_epoch
-
-        def run_epoch(self, progress=None):
-            if self.epoch == 2:
-                self.data.expression[self.data.train[0]] = float("nan")
-            return real(self, progress)
-
         patch.setattr(MemberTraining, "run_epoch", run_epoch)
         with pytest.raises(DivergedError) as caught:
-            one(project, 2)
+            run(project, member=2)
     kept = project / "models/default/members/2/diverged.safetensors"
     assert caught.value.where == "epoch 3 of 3, member 2"
     assert str(kept) in caught.value.hint
-    splits = read_model_header(kept)["parts"]
     (info,) = project_info(open_project(project)).diverged
     assert (info.path, info.where) == ("models/default/members/2/diverged.safetensors", "epoch 3 of 3, member 2")
+    parts = read_model_header(kept)["parts"]
     for member in (2, 1):
-        one(project, member, resume=True)
-    require_same(project, whole())
-    assert splits == read_model_header(project / "models/default/model.safetensors")["parts"][2:]
-
-
-def test_a_trained_member_predicts_as_the_model_does(project, whole):
-    """It is a model of one member: its wells are predicted as by the whole model's member."""
-    one(project, 1)
-    alone = predict_project(open_project(project), str(project / "models/default/members/1/model.safetensors")).table
-    whole_model = predict_project(open_project(whole())).table
-    held_out = pl.col("part") == "held_out"
-    columns = ["well_id", "Tscore_predicted", "activated_logit"]
-    theirs = whole_model.filter(held_out & (pl.col("members").cast(pl.String) == "1")).select(columns)
-    assert theirs.height > 5
-    assert alone.filter(held_out).select(columns).equals(theirs)
-
-
-def test_a_damaged_member_is_named(complete):
-    path = complete / "models/default/members/1/model.safetensors"
-    path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(DpfError, match=str(path)):
-        assemble_project(open_project(complete))
-    assert len(files(complete)) > 12
+        run(project, member=member, resume=True)
+    assert parts == read_model_header(project / "models/default/model.safetensors")["parts"][2:]
+    require_same()
 
 
 def test_a_member_alone_has_all_the_time(project):
@@ -436,8 +360,8 @@ def test_a_member_alone_has_all_the_time(project):
     settings = open_project(project, ["train.max_minutes=10"]).settings
 
     def is_up(members, member, minutes):
-        run = SimpleNamespace(settings=settings, members=members, started=now - 60 * minutes, team=Team())
-        return train._time_is_up(run, member)
+        one = SimpleNamespace(settings=settings, members=members, started=now - 60 * minutes, team=Team())
+        return train._time_is_up(one, member)
 
     assert [is_up([2], 2, minutes) for minutes in (9.9, 10.1)] == [False, True]
     assert [is_up(range(2), 0, minutes) for minutes in (4.9, 5.1)] == [False, True]
