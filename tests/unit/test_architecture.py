@@ -42,8 +42,8 @@ ORDERS = {
     "dpf/workflows": "progress < project < predict, check, train < explain, rank, evaluate < info, export",
     "dpf/workflows/rank": "choices, rows < wells, classes < significance, replicates, dose, figures, signatures"
     " < table < rank",
-    "dpf/workflows/train": "history, targets, tensorboard, time_left < run < log, members < tuning < interrupted"
-    " < side_by_side < train",
+    "dpf/workflows/train": "history, targets, tensorboard, time_left < run, log < members < tuning < interrupted"
+    " < assemble < train",
     "dpf/cli": "memory, display < session < options < commands < app",
 }
 LEFT_TO_RIGHT = {
@@ -59,7 +59,7 @@ MOST_ENTRIES = 12
 THIRD_PARTY = {
     "tables": {"polars", "pyarrow", "numpy", "scipy", "anndata", "pydeseq2", "h5py", "pandas", "fastexcel"},
     "config": set(),
-    "project": {"safetensors"},
+    "project": {"safetensors", "filelock"},
     "splits": {"numpy"},
     "simulate": {"numpy", "polars"},
     "regression": {"numpy", "scipy", "sklearn", "threadpoolctl"},
@@ -303,5 +303,5 @@ def test_shared_options_say_the_same_everywhere():
     by_help = {flag: {text.split(": ", 1)[1] for text in texts} for flag, texts in meanings.items()}
     different = {flag for flag, texts in by_help.items() if len(texts) > 1}
     # --model is also a file where a model is only read; --format and --output are of what the command writes;
-    # --genes and --seed of the simulation are not those of a figure and of a training.
-    assert different <= {"--model", "--format", "--output", "--genes", "--seed"}
+    # --genes and --seed of the simulation are not those of a figure and of a training; --member is trained or drawn.
+    assert different <= {"--model", "--format", "--output", "--genes", "--seed", "--member"}

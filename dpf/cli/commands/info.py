@@ -100,14 +100,12 @@ def _lines(found: ProjectInfo, design: list[str]) -> list[str]:
 
 
 def _run_line(run: RunInfo) -> str:
-    text = f"run      {run.model}: not finished; "
-    if run.at:
-        text += f"members 0-{run.members - 1} side by side, at epochs {listed(run.at, 20)} of {run.epochs}, "
-    else:
-        text += f"member {run.member} of 0-{run.members - 1}, " if run.members > 1 else ""
-        text += f"epoch {run.epoch} of {run.epochs}, validation total {run.validation_total:.3f}, "
-    text += _ago(run.seconds_ago)
-    return text + ("; if it was interrupted, --resume goes on" if run.resumable else "")
+    text = f"run      {run.model}: {run.state}; "
+    text += f"member {run.member} of 0-{run.members - 1}, " if run.members > 1 else ""
+    text += f"epoch {run.epoch} of {run.epochs}, validation total {run.validation_total:.3f}, {_ago(run.seconds_ago)}"
+    if run.state == "done":
+        return f"{text}; it waits for the other members"
+    return text + ("; --resume goes on" if run.resumable and run.state != "at work" else "")
 
 
 def _diverged_line(found: DivergedInfo) -> str:

@@ -94,8 +94,7 @@ class Compute:
 def resolve_compute(settings: ComputeSettings, ranks: Ranks = ALONE) -> Compute:
     """Turn settings into a device and a precision; set threads, matrix-product precision and determinism.
 
-    Of several processes on one machine each takes a GPU of its own, or its share of the CPU's cores. Processes that
-    train whole members (`settings.share`) need not have a GPU each: they are dealt out over those there are.
+    Of several processes on one machine each takes a GPU of its own, or its share of the CPU's cores.
 
     Raises
     ------
@@ -106,8 +105,7 @@ def resolve_compute(settings: ComputeSettings, ranks: Ranks = ALONE) -> Compute:
         torch.set_num_threads(settings.threads)
     elif "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.local_world))
-    one_each = settings.share == "wells"
-    device = _device(settings.device) if ranks.alone else _own_device(settings.device, ranks, one_each)
+    device = _device(settings.device) if ranks.alone else _own_device(settings.device, ranks)
     precision = _precision(settings.precision, device)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     set_determinism(settings.deterministic, device)
@@ -168,31 +166,24 @@ def _device(name: str) -> torch.device:
     return torch.device(full)
 
 
-def _own_device(name: str, ranks: Ranks, one_each: bool) -> torch.device:
-    """The device of one of several processes: for auto and cuda, the GPU of its number on its machine.
-
-    Unless each must have one of its own, those that are left over begin with the first GPU again.
-    """
+def _own_device(name: str, ranks: Ranks) -> torch.device:
+    """The device of one of several processes: for auto and cuda, the GPU of its number on its machine."""
     gpus = torch.cuda.device_count()
     if name == "cuda" or (name == "auto" and gpus):
-        if gpus and not one_each:
-            return torch.device(f"cuda:{ranks.local_rank % gpus}")
         if ranks.local_rank >= gpus:
             raise DeviceError(
                 "there are more processes on this machine than GPUs",
                 found=f"{ranks.local_world} processes, {gpus} GPU{'' if gpus == 1 else 's'}",
-                hint=f"torchrun --nproc-per-node {gpus}, --device cpu, or --share members, which lets them share one"
-                if gpus
-                else "use --device cpu",
+                hint=f"torchrun --nproc-per-node {gpus}, or --device cpu" if gpus else "use --device cpu",
             )
         return torch.device(f"cuda:{ranks.local_rank}")
     device = torch.device("cpu") if name == "auto" else _device(name)
-    if device.type == "mps" or (device.type == "cuda" and ranks.local_world > 1 and one_each):
+    if device.type == "mps" or (device.type == "cuda" and ranks.local_world > 1):
         raise DeviceError(
             f"{ranks.local_world} processes of this machine would share one GPU",
             found=f"--device {name}",
             expected="a GPU for each process",
-            hint="use --device cuda, which gives each its own, or --device cpu" if one_each else "use --device cpu",
+            hint="use --device cuda, which gives each its own, or --device cpu",
         )
     return device
 

@@ -160,7 +160,7 @@ def run_members(
     (`dpf.workflows.predict.gene_order.filling`), its own.
     """
     from dpf.training.compute.device import resolve_compute
-    from dpf.training.inference import predict_starts, predict_wells
+    from dpf.training.inference import predict_initial_regression, predict_wells
 
     compute = resolve_compute(project.settings.compute)
     progress.plan(
@@ -173,7 +173,7 @@ def run_members(
             expression = expression.copy()
             expression[:, missing] = network.gene_mean.numpy()[missing]
         passes.append(predict_wells(network, expression, compute, progress.advance))
-        starts.append(predict_starts(network, expression, compute))
+        starts.append(predict_initial_regression(network, expression, compute))
         network.cpu()
     axis, axis_name = activation_axes(trained)
     said, latent = _said(passes), _stacked([prediction.latent for prediction in passes])
