@@ -217,7 +217,7 @@ def test_an_assembly_that_was_cut_short_is_done_again(project, require_same, mon
         raise KeyboardInterrupt
 
     # The model is written, or a part of it; its members are still there.
-    for place in ("run.draw_loss_curve", "run.card_is_of_other_weights", "assemble.join_searches"):
+    for place in ("run.draw_loss_curve", "run.discard_run", "assemble.join_searches"):
         with monkeypatch.context() as patch:
             patch.setattr(f"dpf.workflows.train.{place}", stop)
             with pytest.raises(KeyboardInterrupt):
