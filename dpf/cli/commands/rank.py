@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -33,35 +33,28 @@ def command(
         bool, typer.Option("--by-dose", help="One row a compound and concentration instead of a compound.")
     ] = False,
     adjust: Annotated[
-        str, typer.Option("--adjust", help="Take position effects off latents and signatures: none, plate or position.")
+        Literal["none", "plate", "position"],
+        typer.Option("--adjust", help="Take the effects of these off latents and signatures."),
     ] = "none",
     fdr: Annotated[
         float,
         typer.Option("--fdr", help="The false discovery rate that hits will be called at.", rich_help_panel=_TESTS),
     ] = 0.05,
     null: Annotated[
-        str,
+        Literal["exchange", "none"],
         typer.Option(
             "--null", rich_help_panel=_TESTS,
-            help="Sets a compound is compared with: exchange (its wells and controls change places, exact), "
-            "pseudo (controls only, too small for replicates) or none (no p-values).",
+            help="exchange: p-values by sets in which its wells and controls change places; none: no p-values.",
         ),
     ] = "exchange",
     match: Annotated[
-        str,
+        Literal["auto", "plate", "screen"],
         typer.Option(
             "--match", rich_help_panel=_TESTS,
             help="Wells change places within their plate, within the screen, or auto: plate if the design can call "
             "anything that way.",
         ),
     ] = "auto",
-    tail: Annotated[
-        str,
-        typer.Option(
-            "--tail", rich_help_panel=_TESTS,
-            help="none, or gpd: p_tail orders compounds that tie at the smallest p by a Pareto tail; it calls none.",
-        ),
-    ] = "none",
     in_sample: Annotated[
         bool,
         typer.Option(
@@ -119,9 +112,8 @@ def command(
 
         changed = overrides(set_, compute__threads=threads, compute__device=device, compute__precision=precision)
         choices = RankChoices(
-            sort=sort, by_dose=by_dose, fdr=fdr, null=null, match=match, tail=tail, adjust=adjust,  # type: ignore[arg-type]
-            in_sample=in_sample, group_column=group_column, signatures=signatures, trend=trend, gene_sets=gene_sets,
-            query=query,
+            sort=sort, by_dose=by_dose, fdr=fdr, null=null, match=match, adjust=adjust, in_sample=in_sample,
+            group_column=group_column, signatures=signatures, trend=trend, gene_sets=gene_sets, query=query,
         )  # fmt: skip
         result = rank_project(open_project(project, changed), model, choices, progress=run.progress)
         lines = [*design_lines(result.design, project), *result.statements]

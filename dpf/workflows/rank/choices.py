@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from dpf.errors import UsageError
 
-NullChoice = Literal["exchange", "pseudo", "none"]
+NullChoice = Literal["exchange", "none"]
 MatchChoice = Literal["auto", "plate", "screen"]
 Adjustment = Literal["none", "plate", "position"]
 
@@ -16,10 +16,9 @@ Adjustment = Literal["none", "plate", "position"]
 VERDICT_RULE = "activation pattern"
 
 _CHOICES = {
-    "null": ("exchange", "pseudo", "none"),
+    "null": ("exchange", "none"),
     "match": ("auto", "plate", "screen"),
     "adjust": ("none", "plate", "position"),
-    "tail": ("none", "gpd"),
 }
 
 
@@ -36,14 +35,11 @@ class RankChoices:
     fdr
         The false discovery rate at which compounds are called.
     null
-        The sets of wells a compound is compared with (`dpf.analysis.ranking.p_values.compound_p_values`); "none": no
-        p-values.
+        "exchange": a compound's wells and controls change places (`dpf.analysis.ranking.p_values.compound_p_values`);
+        "none": no p-values.
     match
         "plate": wells change places within their plate only; "screen": within the screen; "auto": plate by plate
         where every plate has controls enough to call anything, which the design alone decides.
-    tail
-        "gpd": p-values below what the sets can resolve are extrapolated by a generalised Pareto tail, to order what
-        ties; q and verdicts never rest on them.
     adjust
         Take plate, or plate, row and column effects off the latents first, and make them covariates of the signatures.
     in_sample
@@ -63,7 +59,6 @@ class RankChoices:
     fdr: float = 0.05
     null: NullChoice = "exchange"
     match: MatchChoice = "auto"
-    tail: Literal["none", "gpd"] = "none"
     adjust: Adjustment = "none"
     in_sample: bool = False
     group_column: str | None = None
@@ -84,8 +79,6 @@ class RankChoices:
                 raise UsageError(f"no such --{name}", found=getattr(self, name), expected=" or ".join(allowed))
         if not 0 < self.fdr < 1:
             raise UsageError("a false discovery rate lies between 0 and 1", found=f"{self.fdr:g}", expected="e.g. 0.05")
-        if self.tail != "none" and self.null == "none":
-            raise UsageError("a tail is fitted to p-values, and none are asked for", found="--tail gpd --null none")
         if self.by_dose and self.group_column is not None:
             raise UsageError(
                 "a class is of compounds, and these rows are doses, which do not count as many compounds",

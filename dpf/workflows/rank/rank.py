@@ -32,7 +32,7 @@ from dpf.workflows.rank.table import ranking_table
 from dpf.workflows.rank.wells import RankedWells, rank_wells
 
 #: Columns in which the first row should be the smallest value.
-_ASCENDING = {"rank", "rank_low", "rank_high", "p", "q", "p_tail"}
+_ASCENDING = {"rank", "rank_low", "rank_high", "p", "q"}
 _ASCENDING |= {"compound", "verdict", "direction", "smallest_p", "activation_p", "activation_q", "energy_p"}
 _ASCENDING |= {"replicate_cosine_p", "replicate_map_p", "replicate_map_q"}
 

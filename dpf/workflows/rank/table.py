@@ -83,8 +83,6 @@ def ranking_table(
     intervals = bootstrap_intervals(wells.t.value, codes, count, rng=rng)
     columns |= {name: getattr(intervals, name) for name in ("t_low", "t_high", "rank_low", "rank_high")}
     columns |= {"p": tests.p, "q": tests.q}
-    if tests.p_tail is not None:
-        columns |= {"p_tail": tests.p_tail, "p_extrapolated": tests.extrapolated}
     if tests.activation_p is not None:
         columns |= {"activation_p": tests.activation_p, "activation_q": tests.activation_q}
     columns |= {
