@@ -37,8 +37,8 @@ ORDERS = {
     "dpf/figures": "drawing < ranking, volcano, latent_map, plates, genes, heatmap, reliability, scoreboard, loss_curve"
     " < dose",
     "dpf/workflows": "progress < project < predict, check, train < explain, rank, evaluate < info, export",
-    "dpf/workflows/rank": "choices, rows < wells, classes < significance, replicates, dose, figures, signatures"
-    " < table < rank",
+    "dpf/workflows/rank": "choices, rows, verdicts < wells, classes < significance, replicates, dose, figures,"
+    " signatures < table < rank",
     "dpf/workflows/train": "history, targets, tensorboard, time_left < run < log, members < tuning < interrupted"
     " < side_by_side < train",
     "dpf/cli": "memory, display < session < options < commands < app",

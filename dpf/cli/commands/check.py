@@ -85,6 +85,8 @@ def command(
 ) -> None:
     """Is the project whole, and has its plate layout already decided the answer? Or: suggest the next layout."""
     with session("check", output) as run:
+        from dpf.analysis.design.item import Verdict
+
         asked = {"replicates": replicates, "controls": controls_per_plate, "plates": plates}
         asked |= {"plate_format": int(plate_format) if plate_format else None}
         if suggest_layout is None:
@@ -95,7 +97,7 @@ def command(
 
             wish = LayoutWish(**asked, edge_free=edge_free, seed=seed)  # type: ignore[arg-type]
             items = _suggest(run, suggest_layout, project, set_ or [], compound_list, wish, fdr)
-        failing = sum(item.verdict == "fail" for item in items)
+        failing = sum(item.verdict == Verdict.FAIL for item in items)
         if strict and failing:
             run.say(f"--strict: {failing} of {len(items)} checks fail")
             raise typer.Exit(DataError.exit_code)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from dpf.analysis.design.item import CheckItem
+from dpf.analysis.design.item import CheckItem, Verdict
 
-_STYLES = {"good": "green", "warn": "yellow bold", "fail": "red bold", "not applicable": "dim"}
-_SHORT = {"not applicable": "-"}
+_STYLES = {Verdict.GOOD: "green", Verdict.WARN: "yellow bold", Verdict.FAIL: "red bold", Verdict.NOT_APPLICABLE: "dim"}
+_SHORT = {Verdict.NOT_APPLICABLE: "-"}
 
 
 def print_items(items: Sequence[CheckItem]) -> None:
@@ -30,7 +28,7 @@ def print_items(items: Sequence[CheckItem]) -> None:
         table.add_row(Text(group, style="bold"))
         for item in members:
             style = _STYLES[item.verdict]
-            calm = item.verdict in ("good", "not applicable")
+            calm = item.verdict in (Verdict.GOOD, Verdict.NOT_APPLICABLE)
             table.add_row(
                 Text(_SHORT.get(item.verdict, item.verdict), style=style),
                 Text(item.name),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from dpf.analysis.design.item import CheckItem
+from dpf.analysis.design.item import CheckItem, Verdict
 from dpf.analysis.design.wells import smallest_format
 from dpf.analysis.layout.search import PlateMap
 from dpf.analysis.layout.suggest import Layout, suggest_layout
@@ -186,7 +186,7 @@ def _lay_out(treatments: Treatments, wish: LayoutWish) -> tuple[Layout, int, int
 def _check(layout: Layout, table: pl.DataFrame, fdr: float) -> tuple[CheckItem, ...]:
     """The items of `Layout.check` that a layout can have, by compound: concentrations of one are tested together."""
     items = replace(layout, compound=tuple(table.get_column("compound"))).check(fdr)
-    return tuple(item for item in items if item.verdict != "not applicable" or item.group in _OF_LAYOUTS)
+    return tuple(item for item in items if item.verdict != Verdict.NOT_APPLICABLE or item.group in _OF_LAYOUTS)
 
 
 def _table(layout: Layout, treatments: Treatments) -> pl.DataFrame:

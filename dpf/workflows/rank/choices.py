@@ -12,7 +12,7 @@ NullChoice = Literal["exchange", "none"]
 MatchChoice = Literal["auto", "plate", "screen"]
 Adjustment = Literal["none", "plate", "position"]
 
-#: What verdicts go by (`dpf.workflows.rank.table.verdicts`), kept with a ranking: one by an earlier rule is stale.
+#: What verdicts go by (`dpf.workflows.rank.verdicts.Verdict`), kept with a ranking: one by an earlier rule is stale.
 VERDICT_RULE = "activation pattern"
 
 _CHOICES = {

@@ -88,7 +88,7 @@ def rank_project(
     Every well's distance is measured by members that held it out, from the centre of those members' *training*
     controls, in the spread of the held-out controls (`dpf.analysis.ranking.standardise`). P-values come from exchanging
     a compound's wells with control wells (`dpf.analysis.ranking.p_values`); where nothing was held out there are none.
-    The verdict in words is `dpf.workflows.rank.table.verdicts`.
+    The verdict in words is `dpf.workflows.rank.verdicts.Verdict`.
 
     Raises
     ------

@@ -34,10 +34,10 @@ def _power_item(name: str, shared: Context, fdr: float, matched: bool) -> CheckI
     assert power is not None
     compounds = power.floors.size
     if power.hits_needed is None:
-        verdict: Verdict = "fail"
+        verdict = Verdict.FAIL
         needed = f"none passes, even with all {compounds} compounds at their floors"
     else:
-        verdict = "warn" if power.hits_needed > max(1.0, HITS_WARN * compounds) else "good"
+        verdict = Verdict.WARN if power.hits_needed > max(1.0, HITS_WARN * compounds) else Verdict.GOOD
         needed = f"{power.hits_needed} of {compounds} compounds must be at their floor before any passes"
     text = (
         f"The smallest p-value a typical compound can get is 1/{1 / power.typical:,.0f};"
@@ -46,8 +46,8 @@ def _power_item(name: str, shared: Context, fdr: float, matched: bool) -> CheckI
     untested = int((power.floors == 1).sum())
     if untested:
         text += f" {untested} have no control to change places with{' on their plates' * matched}: their p-value is 1."
-        verdict = "warn" if verdict == "good" else verdict
-    advice = "" if verdict == "good" else "more controls (on every plate), more replicates, or fewer compounds"
+        verdict = Verdict.WARN if verdict == Verdict.GOOD else verdict
+    advice = "" if verdict == Verdict.GOOD else "more controls (on every plate), more replicates, or fewer compounds"
     rule = (
         "the smallest p-value of the compound in the middle, controls and compounds changing places; warns where more"
         f" than {HITS_WARN:.0%} of the compounds must be at their floor for Benjamini–Hochberg at {fdr:.0%} (one is"

@@ -163,6 +163,15 @@ def test_a_damaged_stored_check_is_an_error_and_can_be_made_again(project):
     assert stored_check(project, fingerprint(project)) is not None
 
 
+def test_a_stored_verdict_that_does_not_exist_is_named(project):
+    checked(project)
+    path = project.check.table("check")
+    about = read_about(path, "check")
+    write_table(path, read_table(path, "check").with_columns(verdict=pl.lit("splendid")), "check", about)
+    with pytest.raises(DataError, match=r"'splendid'(.|\n)*not applicable, good, warn, fail"):
+        stored_check(project, fingerprint(project))
+
+
 def test_settings_that_name_no_column_fail_and_the_rest_is_checked(project):
     other = replace(project, settings=with_overrides(project.settings, ['targets.scores=["Tscor", "CytoTRACE"]']))
     items = by_name(checked(other))

@@ -17,7 +17,7 @@ from dpf.figures import ranking, volcano
 from dpf.tables.storage import read_about, read_table
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.rank import rank_project
-from dpf.workflows.rank.table import verdicts
+from dpf.workflows.rank.verdicts import HITS, Verdict, verdicts
 from tests.support.ranked_screens import Planted, make_screen, pretend_model, single_run, stored_project
 
 ACTING = Planted(compounds=30, on={0: 9.0, 1: -9.0}, across={2: 9.0})
@@ -102,6 +102,7 @@ def test_the_verdict_rule():
     q, activation, p, cosine, expected = map(list, zip(*rows, strict=True))
     assert verdicts(*map(np.array, (q, activation, p, cosine)), 0.05) == expected
     assert verdicts(np.array(q[:1]), None, None, None, 0.05) == ["hit"]
+    assert set(HITS) == set(Verdict) - {Verdict.NOT_DISTINGUISHABLE}
 
 
 def a_dimension_a_target(inputs, outputs):
