@@ -49,7 +49,7 @@ def test_signatures_classes_and_their_files(folded, copy, ok, tmp_path):
 
 def test_what_is_refused(folded, dpf):
     for words, code, text in (
-        (["--fdr", "0"], 2, "lies between 0 and 1"),
+        (["--fdr", "0"], 2, "wrong value for --fdr found: 0.0 expected: more than 0"),
         (["--null", "bootstrap"], 2, "is not one of 'exchange', 'none'"),
         (["--null", "pseudo"], 2, "is not one of 'exchange', 'none'"),
         (["--tail", "gpd"], 2, "No such option"),

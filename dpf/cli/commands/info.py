@@ -8,45 +8,38 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpf.cli.display.summaries import summary_lines
-from dpf.cli.options import ProjectArgument, SetOption, TextFormat, TextFormatOption
-from dpf.cli.session import OutputFormat, Session, session
+from dpf.cli.options import ProjectArgument, TextSession
+from dpf.config.options import overrides
 from dpf.errors import listed
+from dpf.workflows.options import SettingOptions
 
 if TYPE_CHECKING:
-    from dpf.config.settings import Settings
     from dpf.workflows.info import DivergedInfo, ProjectInfo, RunInfo
 
 
 def command(
+    run: TextSession,
     project: ProjectArgument,
+    changed: SettingOptions,
     settings: Annotated[bool, typer.Option("--settings", help="Show every setting with its meaning instead.")] = False,
-    set_: SetOption = None,
-    output: TextFormatOption = TextFormat.table,
 ) -> None:
     """What is in a project: wells, targets, models with their metrics, results and whether they are stale."""
-    with session("info", OutputFormat(output.value)) as run:
-        from dpf.config.toml import template
-        from dpf.project.directory import open_project
-        from dpf.workflows.info import project_info
+    from dpf.config.toml import template
+    from dpf.project.directory import open_project
+    from dpf.workflows.info import project_info
 
-        opened = open_project(project, set_ or [])
-        if settings:
-            _show_settings(run, opened.settings, template(opened.settings))
-            return
-        found = project_info(opened)
-        if run.format is OutputFormat.json:
-            run.envelope(asdict(found))
-        else:
-            from dpf.workflows.check.stored import design_lines
-
-            typer.echo("\n".join(_lines(found, design_lines(found.design, project))))
-
-
-def _show_settings(run: Session, settings: Settings, text: str) -> None:
-    if run.format is OutputFormat.json:
-        run.envelope(settings.as_dict())
+    opened = open_project(project, overrides(changed))
+    if settings and run.format == "json":
+        run.envelope(opened.settings.as_dict())
+    elif settings:
+        run.print(template(opened.settings))
+    elif run.format == "json":
+        run.envelope(asdict(project_info(opened)))
     else:
-        typer.echo(text)
+        from dpf.workflows.check.stored import design_lines
+
+        found = project_info(opened)
+        run.print("\n".join(_lines(found, design_lines(found.design, project))))
 
 
 def _lines(found: ProjectInfo, design: list[str]) -> list[str]:

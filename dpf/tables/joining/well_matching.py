@@ -12,8 +12,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, count, listed
-from dpf.tables.genes.names import DuplicateGenes, name_genes
-from dpf.tables.matrix import Matrix, Orientation, orient
+from dpf.tables.genes.names import name_genes
+from dpf.tables.matrix import Matrix, orient
+from dpf.tables.options import DuplicateGenes, Orientation
 from dpf.tables.roles.headings import find_column
 from dpf.tables.screen import Note
 from dpf.tables.text.cells import is_missing_name

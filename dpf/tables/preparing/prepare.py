@@ -31,8 +31,9 @@ from dpf.errors import DataError, UsageError, count, listed
 from dpf.tables.genes.filters import detected_in, listed_genes, most_perturbed, most_variable
 from dpf.tables.genes.set_scores import Signature, gene_set_score, signature_members
 from dpf.tables.matrix import select_columns, select_rows
+from dpf.tables.options import Method
 from dpf.tables.preparing.counts import check_counts, looks_like_counts, scale_of
-from dpf.tables.preparing.normalise import Method, Normalisation, fit_log_cpm, normalise
+from dpf.tables.preparing.normalise import Normalisation, fit_log_cpm, normalise
 from dpf.tables.preparing.options import Preparation
 from dpf.tables.preparing.vst import fit_vst
 from dpf.tables.preparing.well_quality import well_quality

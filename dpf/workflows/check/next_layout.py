@@ -22,6 +22,7 @@ from dpf.tables.roles.headings import guess_columns
 from dpf.tables.roles.well_names import PLATE_SHAPES, PlateFormat, row_number
 from dpf.tables.storage import read_table as read_stored
 from dpf.tables.text.encodings import parse_text
+from dpf.workflows.options import LayoutWish
 
 REPLICATES = 2
 FORMAT: PlateFormat = 384
@@ -29,32 +30,6 @@ CONTROL = "DMSO"
 #: What can be said of a layout before anything was measured on it.
 _OF_LAYOUTS = ("controls", "replicates", "power")
 _TABLES = {".csv", ".tsv", ".xlsx", ".xlsm", ".parquet", ".feather", ".arrow"}
-
-
-@dataclass(frozen=True)
-class LayoutWish:
-    """What a user says about the next layout; what is None follows from the project, or from the rest.
-
-    Attributes
-    ----------
-    replicates
-        Wells of each compound (of each of its concentrations, where the project has several).
-    controls
-        Control wells on each plate.
-    plates, plate_format
-        Number of plates, and their wells: 96, 384 or 1536.
-    edge_free
-        Leave the outermost rows and columns empty.
-    seed
-        The same seed gives the same layout.
-    """
-
-    replicates: int | None = None
-    controls: int | None = None
-    plates: int | None = None
-    plate_format: PlateFormat | None = None
-    edge_free: bool = False
-    seed: int = 614
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,11 @@ from dpf.workflows.evaluate.notes import notes
 from dpf.workflows.evaluate.scoreboard import Scoreboard, scoreboard
 from dpf.workflows.evaluate.scoreboard_text import summary_table, verdict_lines
 from dpf.workflows.evaluate.wells import EvaluatedWells, evaluated_wells
+from dpf.workflows.options import EvaluateOptions
 from dpf.workflows.predict.outputs import ModelFile, Outputs, find_model, project_outputs
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import Inputs, Measured, read_inputs, read_measured
 from dpf.workflows.project.papers import Calibration, calibration_path, write_calibration
-
-#: What the intervals of the scores aim to hold.
-LEVEL = 0.9
 
 
 @dataclass(frozen=True)
@@ -66,11 +64,8 @@ class EvaluateResult:
 def evaluate_project(
     project: Project,
     model: str = "default",
+    options: EvaluateOptions | None = None,
     *,
-    baselines_only: bool = False,
-    in_sample: bool = False,
-    level: float = LEVEL,
-    classes: str = "",
     progress: Progress | None = None,
 ) -> EvaluateResult:
     """Measure a model beside simple methods on wells that it has not trained on.
@@ -78,31 +73,20 @@ def evaluate_project(
     Tables go to `results/<model>/` (of baselines alone: `baselines/`); the card and the calibration, which `predict`
     uses from then on, to `models/<model>/`. A model from a path elsewhere gets a card in `results/` and no calibration.
 
-    Parameters
-    ----------
-    baselines_only
-        Use no model: what do the data hold? In the folds that the settings ask for, or 5.
-    in_sample
-        Also measure the model on the wells it was trained on, marked as such.
-    level
-        The coverage that the intervals of the scores aim at.
-    classes
-        Column of the wells table with the class (mechanism, target) of each compound, for the latent's quality.
+    Baselines alone are fitted in the folds that the settings ask for, or 5.
 
     Raises
     ------
     UsageError
-        Options that exclude each other, no such column, or a model that has trained on every well.
+        No such column, or a model that has trained on every well.
     DpfError
         The model or the inputs cannot be used, or the wells do not allow the split.
     """
-    progress = progress or Silent()
-    if baselines_only and in_sample:
-        raise UsageError("baselines are never measured on wells they were fitted on", found="--in-sample")
-    subject = _read(project, None if baselines_only else model, classes, progress)
+    options, progress = options or EvaluateOptions(), progress or Silent()
+    subject = _read(project, None if options.baselines_only else model, options.classes, progress)
     parts = None if subject.outputs is None else subject.outputs.parts
-    wells = evaluated_wells(project, subject.inputs, subject.measured, parts, in_sample=in_sample)
-    calibration, methods = _methods(subject, wells, in_sample, level, progress)
+    wells = evaluated_wells(project, subject.inputs, subject.measured, parts, in_sample=options.in_sample)
+    calibration, methods = _methods(subject, wells, options, progress)
     progress.start("comparing methods", 1, "scoreboard")
     board = scoreboard(subject.truth, methods, wells, seed=project.settings.train.seed)
     result = EvaluateResult(
@@ -110,7 +94,7 @@ def evaluate_project(
         board,
         _latent(subject, wells),
         calibration,
-        notes(wells, subject.truth, subject.inputs, subject.outputs, in_sample=in_sample),
+        notes(wells, subject.truth, subject.inputs, subject.outputs, in_sample=options.in_sample),
         tuple(verdict_lines(board)),
         subject.design,
     )
@@ -159,7 +143,7 @@ def _read(project: Project, model: str | None, classes: str, progress: Progress)
 
 
 def _methods(
-    subject: _Subject, wells: EvaluatedWells, in_sample: bool, level: float, progress: Progress
+    subject: _Subject, wells: EvaluatedWells, options: EvaluateOptions, progress: Progress
 ) -> tuple[Calibration | None, list[Method]]:
     """The calibration, and all methods: the model's (with calibrated probabilities), then the baselines."""
     truth, outputs = subject.truth, subject.outputs
@@ -169,9 +153,9 @@ def _methods(
         if measurable:
             as_trained = model_methods(outputs, truth, wells, None, in_sample=False)[0]
             calibration, probability = fit_calibration(
-                outputs, truth, wells, as_trained, subject.inputs.is_control, level
+                outputs, truth, wells, as_trained, subject.inputs.is_control, options.level
             )
-        ours = model_methods(outputs, truth, wells, probability, in_sample=in_sample)
+        ours = model_methods(outputs, truth, wells, probability, in_sample=options.in_sample)
     theirs = baseline_methods(subject.project, subject.inputs, truth, wells, progress) if measurable else []
     return calibration, [*ours, *theirs]
 

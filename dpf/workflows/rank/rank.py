@@ -93,11 +93,10 @@ def rank_project(
     Raises
     ------
     DpfError
-        The model, the inputs or a column are not there; choices do not go together; there are too few controls (how
+        The model, the inputs or a column are not there; there are too few controls (how
         many would do is said).
     """
     choices, progress = choices or RankChoices(), progress or Silent()
-    choices.require_sense()
     file = find_model(project, model)
     inputs = read_inputs(project)
     rows = compound_rows(inputs, choices.by_dose)

@@ -8,7 +8,7 @@ import pytest
 
 from dpf.errors import DataError, UsageError
 from dpf.tables.importing import read_screen
-from dpf.tables.roles.assign import Roles
+from dpf.tables.options import Roles
 
 
 def vector(values, quoted=True):

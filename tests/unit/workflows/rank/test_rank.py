@@ -244,9 +244,9 @@ def test_adjusting_for_what_is_not_known_is_refused(rank):
 @pytest.mark.parametrize(
     ("choices", "text"),
     [
-        ({"null": "permute"}, "no such --null(.|\n)*exchange or none"),
-        ({"match": "row"}, "no such --match"),
-        ({"fdr": 1.5}, "lies between 0 and 1"),
+        ({"null": "permute"}, "wrong value for --null(.|\n)*one of exchange, none"),
+        ({"match": "scren"}, "wrong value for --match(.|\n)*did you mean screen"),
+        ({"fdr": 1.5}, "wrong value for --fdr(.|\n)*less than 1"),
         ({"by_dose": True, "group_column": "pathway"}, "do not count as many compounds"),
         ({"sort": "nothing"}, "no such column to sort by"),
         ({"group_column": "nothing"}, "no such column of the wells table"),
