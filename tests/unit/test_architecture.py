@@ -29,7 +29,7 @@ ARCHITECTURE_PAGE = REPOSITORY / "docs" / "develop" / "architecture.md"
 ORDERS = {
     "dpf": "errors < files < config < project < tables < splits < regression < model < training, analysis, figures"
     " < simulate < workflows < cli < __main__",
-    "dpf/tables": "schemas < storage, screen < matrix < text < genes, formats < roles < validate, joining"
+    "dpf/tables": "options, schemas < storage, screen < matrix < text < genes, formats < roles < joining"
     " < importing, preparing",
     "dpf/training": "parallel, schedule < compute < data < divergence, inference, pretraining < initial_regression"
     " < member < tuning, probe, resume",
@@ -39,12 +39,12 @@ ORDERS = {
     "dpf/model": "dropout, initial_regression < encoder < induced, native < network < losses, compiled < checkpoint",
     "dpf/figures": "drawing < ranking, volcano, latent_map, plates, genes, heatmap, reliability, scoreboard, loss_curve"
     " < dose",
-    "dpf/workflows": "progress < project < predict, check, train < explain, rank, evaluate < info, export",
-    "dpf/workflows/rank": "choices, rows < wells, classes < significance, replicates, dose, figures, signatures"
-    " < table < rank",
+    "dpf/workflows": "options, progress < project < predict, check, train < explain, rank, evaluate < info, export",
+    "dpf/workflows/rank": "choices, rows, verdicts < wells, classes < significance, replicates, dose, figures,"
+    " signatures < table < rank",
     "dpf/workflows/train": "history, targets, tensorboard, time_left < run, log < members < tuning < interrupted"
     " < assemble < train",
-    "dpf/cli": "memory, display < session < options < commands < app",
+    "dpf/cli": "memory, streams, display < session < options < commands < app",
 }
 LEFT_TO_RIGHT = {
     folder: {name.strip(): rank for rank, names in enumerate(text.split("<")) for name in names.split(",")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from dpf.analysis.design.item import CheckItem, columns_of
+from dpf.analysis.design.item import CheckItem, Verdict, columns_of
 from dpf.tables.roles.controls import find_controls, spelled_in_several_ways
 
 _AGAIN = "run dpf init again with --control for each name of a control, and one spelling for each compound"
@@ -36,7 +36,7 @@ def names_item(wells: pl.DataFrame) -> CheckItem:
     return CheckItem(
         name="names",
         group="integrity",
-        verdict="warn" if said else "good",
+        verdict=Verdict.WARN if said else Verdict.GOOD,
         value=float(len(said)),
         text=text or "No name is spelled in two ways, and no compound is named like a control.",
         advice=_AGAIN if said else "",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from dpf.analysis.design.item import CheckItem
+from dpf.analysis.design.item import CheckItem, Verdict
 from dpf.analysis.design.wells import smallest_format
 from dpf.analysis.layout.search import PlateMap
 from dpf.analysis.layout.suggest import Layout, suggest_layout
@@ -22,6 +22,7 @@ from dpf.tables.roles.headings import guess_columns
 from dpf.tables.roles.well_names import PLATE_SHAPES, PlateFormat, row_number
 from dpf.tables.storage import read_table as read_stored
 from dpf.tables.text.encodings import parse_text
+from dpf.workflows.options import LayoutWish
 
 REPLICATES = 2
 FORMAT: PlateFormat = 384
@@ -29,32 +30,6 @@ CONTROL = "DMSO"
 #: What can be said of a layout before anything was measured on it.
 _OF_LAYOUTS = ("controls", "replicates", "power")
 _TABLES = {".csv", ".tsv", ".xlsx", ".xlsm", ".parquet", ".feather", ".arrow"}
-
-
-@dataclass(frozen=True)
-class LayoutWish:
-    """What a user says about the next layout; what is None follows from the project, or from the rest.
-
-    Attributes
-    ----------
-    replicates
-        Wells of each compound (of each of its concentrations, where the project has several).
-    controls
-        Control wells on each plate.
-    plates, plate_format
-        Number of plates, and their wells: 96, 384 or 1536.
-    edge_free
-        Leave the outermost rows and columns empty.
-    seed
-        The same seed gives the same layout.
-    """
-
-    replicates: int | None = None
-    controls: int | None = None
-    plates: int | None = None
-    plate_format: PlateFormat | None = None
-    edge_free: bool = False
-    seed: int = 614
 
 
 @dataclass(frozen=True)
@@ -186,7 +161,7 @@ def _lay_out(treatments: Treatments, wish: LayoutWish) -> tuple[Layout, int, int
 def _check(layout: Layout, table: pl.DataFrame, fdr: float) -> tuple[CheckItem, ...]:
     """The items of `Layout.check` that a layout can have, by compound: concentrations of one are tested together."""
     items = replace(layout, compound=tuple(table.get_column("compound"))).check(fdr)
-    return tuple(item for item in items if item.verdict != "not applicable" or item.group in _OF_LAYOUTS)
+    return tuple(item for item in items if item.verdict != Verdict.NOT_APPLICABLE or item.group in _OF_LAYOUTS)
 
 
 def _table(layout: Layout, treatments: Treatments) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from dpf.analysis.latent.pca import latent_pca
 from dpf.errors import UsageError, listed
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
+from dpf.workflows.options import LatentOptions
 from dpf.workflows.predict.outputs import Outputs, project_outputs
 from dpf.workflows.predict.predict import latent_columns, warn_no_axis, warn_not_held_out
 from dpf.workflows.predict.well_members import center_wells, choose_speakers, well_geometry
@@ -41,30 +42,22 @@ class LatentResult:
 def latent_project(
     project: Project,
     model: str = "default",
+    options: LatentOptions | None = None,
     *,
-    colour: str | None = None,
-    member: int = 0,
-    umap: bool = False,
     progress: Progress | None = None,
 ) -> LatentResult:
     """Distances to the controls, place on the activation axis, and a map of the latent space.
 
-    Parameters
-    ----------
-    colour
-        A column of the wells table to colour the map by; None: the label, else the first score, else the compounds.
-    member
-        Whose latent space is drawn. A table row comes from the member that speaks for its well; a map cannot mix
-        members, whose bases differ.
-    umap
-        Lay the map out by UMAP (extra `umap`) instead of PCA.
+    A table row comes from the member that speaks for its well; a map cannot mix members, whose bases differ. It is
+    coloured by the column asked for, else by the label, else by the first score, else by the compounds.
 
     Raises
     ------
     DpfError
         The model, the inputs, the column or the member are not there.
     """
-    progress = progress or Silent()
+    options, progress = options or LatentOptions(), progress or Silent()
+    member, umap = options.member, options.umap
     file = find_model(project, model)
     inputs = read_inputs(project)
     outputs = project_outputs(project, inputs, file, progress)
@@ -93,7 +86,7 @@ def latent_project(
     arrow = None if umap else _direction(outputs, member, pca.axes, progress)
     explained = None if umap else pca.explained
     figure = results.figure("latent_umap" if umap else "latent_pca")
-    figures = _draw(figure, places, explained, inputs, measured, colour, arrow)
+    figures = _draw(figure, places, explained, inputs, measured, options.colour, arrow)
     warn_not_held_out(speakers, progress)
     warn_no_axis(outputs, progress)
     return LatentResult(table, correlations, results.table("latent"), figures)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,17 @@ from dpf.analysis.latent.distances import latent_geometry
 from dpf.errors import DataError, ModelError, listed
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
+from dpf.workflows.options import PredictOptions
 from dpf.workflows.predict.gene_order import filling
-from dpf.workflows.predict.new_wells import InputScale, NewWells, on_model_scale
+from dpf.workflows.predict.new_wells import NewWells, on_model_scale, read_new_wells
 from dpf.workflows.predict.outputs import Outputs, known_parts, run_members
-from dpf.workflows.predict.predict import PredictResult, latent_columns, model_calibration, predicted_columns
+from dpf.workflows.predict.predict import (
+    PredictResult,
+    latent_columns,
+    model_calibration,
+    predict_project,
+    predicted_columns,
+)
 from dpf.workflows.predict.well_members import Speakers, choose_speakers, geometry_columns
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.model_file import find_model
@@ -25,14 +31,22 @@ from dpf.workflows.project.provenance import Now, made_of
 Floats = NDArray[np.float64]
 
 
+def predict_wells(
+    project: Project, model: str, options: PredictOptions, *, progress: Progress | None = None
+) -> PredictResult:
+    """Predict the project's own wells (`predict_project`) or, where the options name a table, those in it."""
+    if options.input is None:
+        return predict_project(project, model, progress=progress)
+    wells = read_new_wells(project, model, options.input, progress or Silent(), options.source_format, options.layer)
+    return predict_new(project, wells, model, options, progress=progress)
+
+
 def predict_new(
     project: Project,
     wells: NewWells,
-    output: Path | None = None,
     model: str = "default",
+    options: PredictOptions | None = None,
     *,
-    impute_missing: bool = False,
-    scale: InputScale = "auto",
     progress: Progress | None = None,
 ) -> PredictResult:
     """Predict new wells; genes are matched by name. Calibrated, once `dpf evaluate` has calibrated the model.
@@ -40,30 +54,23 @@ def predict_new(
     Predictions are means over the members, none of which has seen a new well. Latents and distances (to the centre of
     the control wells that the model was trained with) are those of the first member: members have different bases.
 
-    Parameters
-    ----------
-    output
-        Where the table goes; None: `results/<model>/predictions_<table's name>.parquet`.
-    impute_missing
-        Fill genes the table lacks with what each member centres them on (`dpf.workflows.predict.gene_order.filling`),
-        instead of refusing.
-    scale
-        Whether the values are counts, which the model's own normalisation is applied to, or normalised already.
+    The table goes to `results/<model>/predictions_<table's name>.parquet` if nothing else is asked for; genes that are
+    imputed get what each member centres them on (`dpf.workflows.predict.gene_order.filling`).
 
     Raises
     ------
     ModelError
-        The table lacks genes of the model and `impute_missing` is off.
+        The table lacks genes of the model, which are not to be imputed.
     DataError
         The wells cannot be used.
     """
     from dpf.model.checkpoint import load_model
 
-    progress = progress or Silent()
+    options, progress = options or PredictOptions(), progress or Silent()
     file = find_model(project, model)
     trained = load_model(file.path)
-    wells = on_model_scale(wells, trained.normalisation, trained.genes, scale, progress)
-    expression, missing = _aligned(file.header, wells, impute_missing)
+    wells = on_model_scale(wells, trained.normalisation, trained.genes, options.input_scale, progress)
+    expression, missing = _aligned(file.header, wells, options.missing_genes == "impute")
     if missing.any():
         progress.warn(
             f"{missing.sum():,} of the model's {len(missing):,} genes are not in {wells.where.name}; filled with "
@@ -87,7 +94,7 @@ def predict_new(
         | _new_distances(outputs, controls, speakers)
         | latent_columns(outputs, speakers)
     )  # fmt: skip
-    path = output or project.results(file.name).table(f"predictions_{wells.where.name.split('.')[0]}")
+    path = options.output or project.results(file.name).table(f"predictions_{wells.where.name.split('.')[0]}")
     about = made_of(Now(project, file), "predictions of new wells")
     write_table(path, table, "predictions", about | {"input": wells.where.name})
     return PredictResult(table, path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,9 @@ from dpf.project.directory import Project
 from dpf.tables.importing import read_expression
 from dpf.tables.preparing.counts import scale_of
 from dpf.tables.preparing.normalise import Normalisation, normalise
+from dpf.workflows.options import InputScale
 from dpf.workflows.progress import Progress
 from dpf.workflows.project.model_file import find_model
-
-#: What the values of a new table are; ``auto`` lets them say it themselves.
-InputScale = Literal["auto", "normalised", "counts"]
 
 
 @dataclass(frozen=True)

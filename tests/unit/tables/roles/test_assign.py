@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from dpf.errors import DataError, UsageError
-from dpf.tables.roles.assign import Identified, Roles, assign_roles
+from dpf.tables.options import Roles
+from dpf.tables.roles.assign import Identified, assign_roles
 from dpf.tables.screen import SourceFile
 from dpf.tables.text.wells_table import Table
 
