@@ -219,7 +219,13 @@ def test_a_model_of_values_taken_as_they_were_has_no_normalisation(made: Made, t
 def test_every_option_reaches_its_step(tmp_path: Path) -> None:
     (tmp_path / "genes.txt").write_text("".join(f"G{i}\n" for i in range(20)))
     (tmp_path / "sets.gmt").write_text(GMT)
-    words = [*write_plate(tmp_path, "P", counts(4), viability=range(24)), "--scores", "viability", "--normalize", "vst"]
+    words = [
+        *write_plate(tmp_path, "P", counts(4), viability=range(24, 0, -1)),
+        "--scores",
+        "viability",
+        "--normalize",
+        "vst",
+    ]
     words += ["--genes-file", tmp_path / "genes.txt", "--min-wells", 20, "--top-perturbed", 6, "--format", "json"]
     words += ["--signature", tmp_path / "sets.gmt", "--keep-signature-genes"]
     envelope = json.loads(ok("init", tmp_path / "project", *words).out)
@@ -272,7 +278,7 @@ def test_what_cannot_be_made_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty.gmt").write_text("\n")
-    ran = dpf("init", "project", *write_plate(tmp_path, "P", counts(4), viability=range(24)), *words)
+    ran = dpf("init", "project", *write_plate(tmp_path, "P", counts(4), viability=range(24, 0, -1)), *words)
     assert ran.code == code
     assert text in ran.err
     assert not Path("project").exists()
