@@ -43,7 +43,7 @@ def root(
     command = context.invoked_subcommand or ""
     with session(command):
         ranks = ranks_from_environment(os.environ)
-        if not ranks.leads and not debug:
+        if not ranks.is_rank_0 and not debug:
             be_silent()
         if not ranks.alone and command != "train":
             raise UsageError(

@@ -83,10 +83,14 @@ class Session:
         self.close()
         typer.echo(text, err=True)
 
-    def show(self, table: pl.DataFrame, *, top: int | None = None, title: str = "", **data: Any) -> None:
-        """The result, on stdout: a table (its first `top` rows; all of them in a file or a pipe), CSV or JSON.
+    def show(
+        self, table: pl.DataFrame, kind: str, *, top: int | None = None, title: str = "", sorted_by: str = "",
+        **data: Any,
+    ) -> None:  # fmt: skip
+        """The result, its first `top` rows, on stdout: a table of chosen columns, or all of it as CSV or JSON.
 
-        `data` are further parts of the JSON envelope's data, beside `rows`.
+        Its schema is that of `kind` (`dpf.tables.schemas`). `data` are further parts of the JSON envelope's data,
+        beside `rows`.
         """
         self.close()
         shown = table if top is None else table.head(top)
@@ -97,7 +101,7 @@ class Session:
         else:
             from dpf.cli.display.tables import print_table
 
-            print_table(shown, title)
+            print_table(shown, kind, title, sorted_by)
 
     def envelope(self, data: Mapping[str, Any]) -> None:
         """The JSON envelope of a result."""

@@ -177,12 +177,6 @@ class ComputeSettings:
     compile: bool = setting(
         False, "train through torch.compile, with PyTorch's attention: for GPUs; compiling takes a minute or more"
     )
-    share: str = setting(
-        "wells",
-        "what several processes (torchrun) share out: wells = those of each batch; members = whole members, each"
-        " trained by one process alone, to the weights that one process would give; one process trains them all",
-        choices=("wells", "members"),
-    )
     threads: int = setting(0, "CPU threads; 0 = OMP_NUM_THREADS, else all cores this process may use", minimum=0)
     tokens_at_once: int = setting(
         0,
@@ -239,6 +233,16 @@ def current_names(model: Mapping[str, Any]) -> dict[str, Any]:
         del renamed["linear_path"]
         renamed.setdefault("start", "ridge" if linear else "none")
     return renamed
+
+
+#: Settings that are no more: the value that says what dpf does now, and what to do instead of any other.
+GONE: dict[str, tuple[Any, str]] = {
+    "compute.share": (
+        "wells",
+        "several processes (torchrun) share out wells; to train members side by side, start one process a member: "
+        "dpf train PROJECT --member 0, --member 1, ... (docs/how-to/cluster.md)",
+    ),
+}
 
 
 def sections() -> dict[str, type]:

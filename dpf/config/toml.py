@@ -11,7 +11,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from dpf.config.settings import FORMAT, PRESETS, Settings, current_names, sections, setting_names
+from dpf.config.settings import FORMAT, GONE, PRESETS, Settings, current_names, sections, setting_names
 from dpf.errors import ProjectError
 
 
@@ -74,6 +74,10 @@ def _parse_section(section: str, cls: type, values: Mapping[str, Any]) -> tuple[
     parsed: dict[str, Any] = {}
     problems: list[str] = []
     for key, value in values.items():
+        if gone := GONE.get(f"{section}.{key}"):
+            if value != gone[0]:
+                problems.append(f"{section}.{key} = {_shown(value)} is no longer a setting: {gone[1]}")
+            continue
         if key not in known:
             problems.append(f"{section}.{key} is not a setting{_nearest(key, known, section)}")
             continue

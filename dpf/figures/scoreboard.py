@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from dpf.figures.drawing.arrays import at_least_one, numbers, same_length
 from dpf.figures.drawing.style import (
@@ -25,8 +25,6 @@ from dpf.figures.drawing.style import (
 )
 
 _PANELS_A_ROW = 4
-
-_Array = NDArray[np.float64]
 
 
 class Metric(NamedTuple):

@@ -16,7 +16,7 @@ from dpf import __version__
 from dpf.config.settings import FORMAT, ModelSettings, current_names
 from dpf.errors import DataError, ModelError
 from dpf.files import canonical_json, sha256_text, write_bytes
-from dpf.model.initial_regression import Start, StartShape
+from dpf.model.initial_regression import InitialRegression, RegressionShape
 from dpf.model.network import PerturbFormer, TargetLayout, empty_network
 from dpf.project.model_header import KEY, read_model_header
 from dpf.tables.preparing.normalise import Normalisation
@@ -137,22 +137,26 @@ def _assemble(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Traine
     members, latents = [], []
     for number in range(about["members"]):
         prefix = f"members.{number}."
-        own = _with_start({n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)})
+        own = _with_initial_regression(
+            {n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)}
+        )
         latents.append(own.pop("control_latent"))
-        network = empty_network(len(about["genes"]), layout, settings, zscore, StartShape.of(own))
+        network = empty_network(len(about["genes"]), layout, settings, zscore, RegressionShape.of(own))
         network.load_state_dict(own)
         members.append(network.eval())
     controls = ControlWells(**about["controls"], latents=latents)
     return TrainedModel(members, about["genes"], layout, controls, about, _normalisation(about, tensors))
 
 
-def _with_start(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def _with_initial_regression(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The first models had a ridge regression as a matrix of its own, without a bias."""
     if "linear.weight" not in weights:
         return weights
     matrix = weights.pop("linear.weight")
-    start = Start(StartShape(*matrix.shape)).state_dict(prefix="start.") | {"start.weight": matrix}
-    return weights | start
+    regression = InitialRegression(RegressionShape(*matrix.shape)).state_dict(prefix="start.") | {
+        "start.weight": matrix
+    }
+    return weights | regression
 
 
 def _normalisation(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Normalisation:

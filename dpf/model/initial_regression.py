@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from dpf.regression.stacking import Stacked
 
 
-class StartShape(NamedTuple):
-    """What decides the sizes of a start's tensors: T targets, G genes, R components, n landmarks, J kernels."""
+class RegressionShape(NamedTuple):
+    """The sizes of an initial regression: T targets, G genes, R components, n landmarks, J kernels."""
 
     targets: int
     genes: int
@@ -22,8 +22,8 @@ class StartShape(NamedTuple):
     kernels: int = 0
 
     @classmethod
-    def of(cls, weights: Mapping[str, Tensor]) -> StartShape | None:
-        """The shape of the start among a network's weights, or None where it has none."""
+    def of(cls, weights: Mapping[str, Tensor]) -> RegressionShape | None:
+        """The shape of the initial regression among a network's weights, or None where it has none."""
         if "start.weight" not in weights:
             return None
         targets, genes = weights["start.weight"].shape
@@ -31,11 +31,11 @@ class StartShape(NamedTuple):
         return cls(targets, genes, weights["start.projection"].shape[1], landmarks, kernels)
 
 
-class Start(nn.Module):
+class InitialRegression(nn.Module):
     """``s_t(x) = weight_t·x + bias_t + Σ_j Σ_i alpha[j, i, t]·exp(−width_j·|p − landmarks_i|²)``.
 
-    Here ``p = x·projection − offset``, and kernel j looks at its first `components[j]` entries. Nothing is trained: it
-    is what `dpf.regression.stacking` found in the member's wells. It is differentiable in x.
+    Here ``p = x·projection − offset``, and kernel j uses its first `components[j]` entries. Fitted by
+    `dpf.regression.stacking` to the member's wells, it is not trained any further, and it is differentiable in x.
     """
 
     weight: Tensor
@@ -47,7 +47,7 @@ class Start(nn.Module):
     width: Tensor
     alpha: Tensor
 
-    def __init__(self, shape: StartShape) -> None:
+    def __init__(self, shape: RegressionShape) -> None:
         super().__init__()
         targets, genes, components, landmarks, kernels = shape
         sizes = {
@@ -59,15 +59,15 @@ class Start(nn.Module):
         self.register_buffer("components", torch.zeros(kernels, dtype=torch.int64))
 
     @classmethod
-    def from_stacked(cls, found: Stacked) -> Start:
+    def from_stacked(cls, found: Stacked) -> InitialRegression:
         """The module of a fitted regression."""
         kernels, landmarks, targets = found.alpha.shape
-        start = cls(StartShape(targets, found.weight.shape[1], found.projection.shape[1], landmarks, kernels))
+        module = cls(RegressionShape(targets, found.weight.shape[1], found.projection.shape[1], landmarks, kernels))
         for name in ("weight", "bias", "projection", "offset", "landmarks", "alpha"):
-            getattr(start, name).copy_(torch.from_numpy(getattr(found, name)))
-        start.width.copy_(torch.tensor([kernel.width for kernel in found.kernels]))
-        start.components.copy_(torch.tensor([kernel.components for kernel in found.kernels], dtype=torch.int64))
-        return start
+            getattr(module, name).copy_(torch.from_numpy(getattr(found, name)))
+        module.width.copy_(torch.tensor([kernel.width for kernel in found.kernels]))
+        module.components.copy_(torch.tensor([kernel.components for kernel in found.kernels], dtype=torch.int64))
+        return module
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T) of scaled expression (B, G), in float32."""

@@ -14,7 +14,7 @@ from dpf.config.settings import ModelSettings
 from dpf.model.dropout import Noise, drop
 from dpf.model.encoder import Attention, reset_parameters, torch_attention
 from dpf.model.induced import build_encoder
-from dpf.model.initial_regression import Start, StartShape
+from dpf.model.initial_regression import InitialRegression, RegressionShape
 
 #: What calls the encoder: of its forward's arguments, its result (`dpf.model.compiled`).
 Encode = Callable[[Tensor, torch.dtype, Noise | None, Attention], Tensor]
@@ -53,8 +53,9 @@ class PerturbFormer(nn.Module):
 
     ``h = mean over genes of Encoder(x)``, ``z = MLP(h)`` (D to D, ReLU, dropout, D to L), and every head is linear in
     z: scores ``W z + b``, label logit ``w·z + b``, activation ``w_a·z + b``. So the losses train the latent itself, and
-    ``w_a`` is the activation axis of the latent space. With a `start`, ``z = MLP(h) + s(x)``: a regression of each
-    target on expression (`dpf.model.initial_regression`), which is fitted before the training and stays as it is.
+    ``w_a`` is the activation axis of the latent space. With an initial regression
+    (`dpf.model.initial_regression`), ``z = MLP(h) + s(x)``: s, of each target on expression, is fitted before the
+    training and stays as it is. Its module is called `start`, as in the files of models.
 
     The scaler is part of the model: `gene_mean` and `gene_std` (population standard deviation) of the member's
     training wells are buffers; with `zscore` every input goes through ``(x - mean)/(std + 1e-8)`` first.
@@ -71,7 +72,7 @@ class PerturbFormer(nn.Module):
         layout: TargetLayout,
         settings: ModelSettings,
         zscore: bool,
-        start: StartShape | None = None,
+        regression: RegressionShape | None = None,
     ) -> None:
         super().__init__()
         self.layout, self.settings, self.zscore = layout, settings, zscore
@@ -80,7 +81,7 @@ class PerturbFormer(nn.Module):
         self.encoder = build_encoder(genes, settings)
         self.latent_in = nn.Linear(width, width)
         self.latent_out = nn.Linear(width, latent)
-        self.start = None if start is None else Start(start)
+        self.start = None if regression is None else InitialRegression(regression)
         self.scores = nn.Linear(latent, len(layout.scores)) if layout.scores else None
         self.label = nn.Linear(latent, 1) if layout.label else None
         self.activation = nn.Linear(latent, 1) if layout.activation else None
@@ -94,7 +95,7 @@ class PerturbFormer(nn.Module):
         """Expression on the scale the encoder sees; (B, G) float32.
 
         With `zscore`, a gene that does not vary in the member's training wells is 0 in every well: divided by 1e-8, the
-        first well in which it is heard would be a hundred million deviations away.
+        first well that expresses it would be a hundred million deviations away.
         """
         if not self.zscore:
             return x
@@ -111,7 +112,7 @@ class PerturbFormer(nn.Module):
     ) -> Prediction:
         """Prediction from *scaled* expression `x` of shape (B, G); the encoder runs in `dtype`, the rest in float32.
 
-        `start`, of shape (B, L), is added to the latent in the place of what the network's own start says of `x`.
+        `start`, of shape (B, L), is added to the latent in the place of the initial regression's values for `x`.
         """
         pooled = (self.encode or self.encoder)(x, dtype, noise, attention)  # (B, D)
         hidden = drop(F.relu(self.latent_in(pooled)), noise)  # (B, D)
@@ -123,7 +124,7 @@ class PerturbFormer(nn.Module):
         return self.read(latent)
 
     def in_latent(self, values: Tensor) -> Tensor:
-        """The start's values (B, T) as the first T dimensions of a latent (B, L) that is 0 elsewhere."""
+        """The initial regression's values (B, T) as the first T dimensions of a latent (B, L) that is 0 elsewhere."""
         return F.pad(values, (0, self.settings.latent - values.shape[1]))
 
     def read(self, latent: Tensor) -> Prediction:
@@ -139,7 +140,8 @@ class PerturbFormer(nn.Module):
     def moving(self) -> Tensor:
         """Which dimensions of the latent differ between wells at all, (L,) bool: 0 elsewhere, whatever the well.
 
-        Of a network that stays at its start these are the start's; what a head says of the others is never heard.
+        In a network whose Transformer adds nothing these are the dimensions of the initial regression: a head's weights
+        for the others have no effect.
         """
         moves = self.latent_out.weight.any(dim=1)
         if self.start is not None:
@@ -153,7 +155,7 @@ class PerturbFormer(nn.Module):
         return self._on_table_scale(self(self.scale(x), dtype, attention=attention))
 
     def predict_start(self, x: Tensor) -> Prediction:
-        """As `predict`, of a network with a start: what it would say without its Transformer."""
+        """As `predict`, by the initial regression alone, without the Transformer."""
         assert self.start is not None
         return self._on_table_scale(self.read(self.in_latent(self.start(self.scale(x)))))
 
@@ -175,12 +177,12 @@ def build_network(
 
 
 def empty_network(
-    genes: int, layout: TargetLayout, settings: ModelSettings, zscore: bool, start: StartShape | None = None
+    genes: int, layout: TargetLayout, settings: ModelSettings, zscore: bool, regression: RegressionShape | None = None
 ) -> PerturbFormer:
     """A network on the CPU whose weights are yet to be filled in; its buffers are those of an identity scaler."""
     # Constructing nn.Linear draws from the global generator; on the meta device it draws nothing.
     with torch.device("meta"):
-        network = PerturbFormer(genes, layout, settings, zscore, start)
+        network = PerturbFormer(genes, layout, settings, zscore, regression)
     network = network.to_empty(device="cpu")
     for name, buffer in network.named_buffers():
         buffer.fill_(1.0 if name.endswith("std") else 0.0)

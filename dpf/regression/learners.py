@@ -1,9 +1,9 @@
-"""What a stack is made of: ridge, PLS and kernel ridge of one target on wells in their principal coordinates."""
+"""Ridge, PLS, kernel ridge and logistic ridge of targets on wells in coordinates F, each at a list of settings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -18,10 +18,12 @@ KERNEL_PENALTIES: Floats = PENALTIES[PENALTIES >= 1e-3]
 PLS_COMPONENTS = 15
 #: Up to so many wells a kernel ridge has a weight for each; beyond, for those that choose its settings (Nyström).
 EXACT_WELLS = 2000
+_NEWTON_COORDINATES = 3000
 #: Directions of the landmarks' kernel with less than this share of the largest are rounding.
 _LEAST_DIRECTION = 1e-10
 #: Widths γ of the kernel exp(−γ d²), as multiples of 1 / median d²; 0.02 is nearly a straight line.
 WIDTHS = (0.02, 0.1, 0.4)
+LOGISTIC_PENALTIES: Floats = np.logspace(2, -4, 7)
 
 
 class Kernel(NamedTuple):
@@ -37,34 +39,50 @@ class Solution(NamedTuple):
     bias: float
     slope: Floats | None  # (r,)
     kernel: Kernel | None = None
-    alpha: Floats | None = None  # (n,), 0 for wells it has not seen
+    alpha: Floats | None = None  # (n,), 0 for wells it was not fitted to
+
+    def predict(self, F: Floats, wells: Index) -> Floats:
+        """The values of some of the n wells, shape (wells,)."""
+        if self.slope is not None:
+            return np.asarray(self.bias + F[wells] @ self.slope)
+        assert self.kernel is not None
+        assert self.alpha is not None
+        (landmarks,) = np.nonzero(self.alpha)
+        return np.asarray(self.bias + gaussian(F[wells], F[landmarks], self.kernel) @ self.alpha[landmarks])
 
 
-class Learner(Protocol):
-    """A family of regressions, one a setting, on wells in principal coordinates F of shape (n, r)."""
+class Learner:
+    """A family of regressions, one a setting, on wells in coordinates F of shape (n, r).
 
-    @property
-    def settings(self) -> int:
-        """How many settings there are, the safest first."""
+    Attributes
+    ----------
+    settings
+        How many settings there are, the safest first.
+    """
 
-    def short(self, setting: int) -> str:
-        """The setting in a word."""
+    settings: int
+
+    def short(self, setting: int) -> str:  # noqa: ARG002
+        """The setting in a word, such as `ridge`."""
+        return type(self).__name__.lower()
+
+    def loss(self, y: Floats, predicted: Floats) -> Floats:
+        """What a setting is chosen by, of targets (wells, T) and predictions (settings, wells, T); as the latter."""
+        return np.asarray(np.square(predicted - y))
 
     def path(self, F: Floats, fit: Index, wells: Index, y: Floats) -> Floats:
-        """What every setting, fitted to wells `fit` with targets y (fit, T), says of `wells`; (settings, wells, T)."""
+        """Every setting fitted to the wells `fit` with targets y (fit, T): values of `wells`, (settings, wells, T)."""
+        raise NotImplementedError
 
     def solve(self, F: Floats, fit: Index, y: Floats, setting: int) -> Solution:
         """One setting fitted to the wells `fit` with the target y, shape (fit,)."""
+        raise NotImplementedError
 
 
-class Ridge:
+class Ridge(Learner):
     """``min |y − b − Fw|² + λ|w|²``, a setting for each λ."""
 
     settings = len(PENALTIES)
-
-    def short(self, setting: int) -> str:  # noqa: ARG002
-        """`ridge`."""
-        return "ridge"
 
     def path(self, F: Floats, fit: Index, wells: Index, y: Floats) -> Floats:
         """As `Learner.path`."""
@@ -83,7 +101,7 @@ class Ridge:
         return Solution(float(y.mean() - centre @ slope), slope)
 
 
-class Pls:
+class Pls(Learner):
     """PLS1 regression (Wold 1975), a setting for each number of components."""
 
     settings = PLS_COMPONENTS
@@ -101,51 +119,57 @@ class Pls:
     def solve(self, F: Floats, fit: Index, y: Floats, setting: int) -> Solution:
         """As `Learner.solve`."""
         centre = F[fit].mean(axis=0)
-        # PLS is linear: what it says of the unit vectors is its slope.
+        # PLS is linear: its values of the unit vectors are its slope.
         slope = pls_path(F[fit] - centre, np.eye(F.shape[1]), y, setting + 1)[-1] - y.mean()
         return Solution(float(y.mean() - centre @ slope), slope)
 
 
-class KernelRidge:
-    """Ridge regression with Gaussian kernels on leading principal components, a setting for each kernel and λ.
+class KernelRidge(Learner):
+    """Ridge regression with Gaussian kernels on leading coordinates, a setting for each kernel and λ.
 
     Widths are chosen by the median distance between the wells of `selection`. Fitted to more than `EXACT_WELLS` wells,
     the function is a sum of kernels at the wells of `selection` among them, with the same objective over all of them:
     ``min |y − b − K_nm α|² + λ αᵀ K_mm α`` (Williams & Seeger 2001; Rudi, Camoriano & Rosasco 2015).
     """
 
-    def __init__(self, F: Floats, components: Sequence[int], selection: Index) -> None:
-        self.selection = selection
+    def __init__(
+        self,
+        F: Floats,
+        components: Sequence[int],
+        selection: Index,
+        widths: Sequence[float] = WIDTHS,
+        penalties: Floats = KERNEL_PENALTIES,
+    ) -> None:
+        self.selection, self.penalties = selection, penalties
         self.kernels: list[Kernel] = []
         for k in dict.fromkeys(min(k, F.shape[1]) for k in components):
             distances = squared_distances(F[selection, :k], F[selection, :k])
             median = float(np.median(distances[np.triu_indices(len(distances), 1)])) or 1.0
-            self.kernels += [Kernel(k, width / median) for width in WIDTHS]
-
-        self.settings = len(self.kernels) * len(KERNEL_PENALTIES)
+            self.kernels += [Kernel(k, width / median) for width in widths]
+        self.settings = len(self.kernels) * len(penalties)
 
     def short(self, setting: int) -> str:
         """Such as `kernel(8)`: its components."""
-        return f"kernel({self.kernels[setting // len(KERNEL_PENALTIES)].components})"
+        return f"kernel({self.kernels[setting // len(self.penalties)].components})"
 
     def path(self, F: Floats, fit: Index, wells: Index, y: Floats) -> Floats:
         """As `Learner.path`."""
         paths = []
         for kernel in self.kernels:
             train, cross = centre_kernel(gaussian(F[fit], F[fit], kernel), gaussian(F[wells], F[fit], kernel))
-            paths.append(ridge_path(Spectrum.of(train), cross, y, KERNEL_PENALTIES * mean_diagonal(train)))
+            paths.append(ridge_path(Spectrum.of(train), cross, y, self.penalties * mean_diagonal(train)))
         return np.concatenate(paths)
 
     def solve(self, F: Floats, fit: Index, y: Floats, setting: int) -> Solution:
         """As `Learner.solve`."""
-        which, penalty = divmod(setting, len(KERNEL_PENALTIES))
+        which, penalty = divmod(setting, len(self.penalties))
         kernel = self.kernels[which]
         if len(fit) > EXACT_WELLS:
-            return self._at_landmarks(F, fit, y, kernel, KERNEL_PENALTIES[penalty])
+            return self._at_landmarks(F, fit, y, kernel, self.penalties[penalty])
         raw = gaussian(F[fit], F[fit], kernel)
         train, _ = centre_kernel(raw, raw[:0])
         alpha = np.zeros(len(F))
-        alpha[fit] = _dual(train, y, KERNEL_PENALTIES[penalty])
+        alpha[fit] = _dual(train, y, self.penalties[penalty])
         # The alphas of a centred kernel sum to 0, so of its centring only the columns' means remain.
         return Solution(float(y.mean() - raw.mean(axis=0) @ alpha[fit]), None, kernel, alpha)
 
@@ -156,6 +180,45 @@ class KernelRidge:
         alpha = np.zeros(len(F))
         alpha[landmarks] = weights
         return Solution(bias, None, kernel, alpha)
+
+
+class Logistic(Learner):
+    """Logistic ridge regression of a label, 0 or 1: ``min Σ log(1 + exp(−s·f)) + λ/2 |w|²``, f = Fw + b, s = ±1.
+
+    A setting for each λ; values are logits.
+    """
+
+    settings = len(LOGISTIC_PENALTIES)
+
+    def loss(self, y: Floats, predicted: Floats) -> Floats:
+        """The log loss."""
+        return np.asarray(np.logaddexp(0.0, np.where(y == 1, -predicted, predicted)))
+
+    def path(self, F: Floats, fit: Index, wells: Index, y: Floats) -> Floats:
+        """As `Learner.path`, of one target. Where the label does not vary, its odds with one more well of each."""
+        if np.ptp(y) == 0:
+            return np.full((self.settings, len(wells), 1), np.log((y.sum() + 1) / (len(y) - y.sum() + 1)))
+        found = self._fit(F[fit], y[:, 0], LOGISTIC_PENALTIES)
+        return np.stack([bias + F[wells] @ slope for bias, slope in found])[:, :, None]
+
+    def solve(self, F: Floats, fit: Index, y: Floats, setting: int) -> Solution:
+        """As `Learner.solve`; the label varies."""
+        return Solution(*self._fit(F[fit], y, LOGISTIC_PENALTIES[[setting]])[0])
+
+    def _fit(self, F: Floats, y: Floats, penalties: Floats) -> list[tuple[float, Floats]]:
+        from sklearn.linear_model import LogisticRegression  # imported here: training needs none of it
+
+        # Newton's steps solve a system of as many equations as coordinates.
+        solver = "newton-cholesky" if F.shape[1] <= _NEWTON_COORDINATES else "lbfgs"
+        model = LogisticRegression(solver=solver, tol=1e-8, max_iter=10_000, warm_start=True)
+        centre = F.mean(axis=0)
+        centred = F - centre
+        found = []
+        for penalty in penalties * (float(np.square(centred).sum()) / len(F) or 1.0):
+            model.set_params(C=1 / penalty).fit(centred, y)
+            (slope,) = model.coef_
+            found.append((float(model.intercept_[0] - centre @ slope), slope.copy()))
+        return found
 
 
 def landmark_ridge(among: Floats, across: Floats, y: Floats, penalty: float) -> tuple[float, Floats]:

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from dpf.regression.learners import Kernel, KernelRidge, Learner, Pls, Ridge, Solution, gaussian
 from dpf.regression.linear_models import Floats, Spectrum
-from dpf.regression.selection import choosing_wells, patterns
+from dpf.regression.selection import choose, choosing_wells, patterns
 from dpf.splits.grouping import Index, deal
 
 #: Leading components that a smooth function is sought of; few of them find what few programs do together.
@@ -36,7 +36,7 @@ _THREADS_FROM = 2_000
 
 @dataclass(frozen=True)
 class Stacked:
-    """One function of a well's G genes for each of T targets, and what it said of the wells it was made from.
+    """One function of a well's G genes for each of T targets, and its out-of-fold values of the wells it was fitted to.
 
     With ``p = x @ projection − offset`` it is ``f_t(x) = weight_t·x + bias_t + Σ_j Σ_i alpha[j, i, t]·k_j(p,
     landmarks_i)``.
@@ -54,8 +54,8 @@ class Stacked:
     alpha
         Shape (J, m, T).
     out_of_fold
-        Shape (n, T): what parts that were fitted without the well's own compound say of it, in the mixture and at the
-        settings that all wells chose; where the target is missing, the fit.
+        Shape (n, T): the mixture of parts that were fitted without the well's own compound, at the settings that all
+        wells chose; where the target is missing, the fit.
     parts
         One text a target: what it is made of.
     """
@@ -151,7 +151,7 @@ class _Fitting:
         inner = np.zeros(targets.shape)
         texts = ["nothing: it is constant, or measured in a single group"] * width
         for wells, columns in patterns(targets):
-            choices = self._choose(wells, targets[:, columns]) if self._can_choose(wells) else None
+            choices = self._choose(wells, targets[:, columns])
             for place, column in enumerate(columns):
                 y = targets[:, column]
                 mean = float(y[wells].mean())
@@ -160,27 +160,12 @@ class _Fitting:
                     mixed[column], inner[:, column], texts[column] = self._mix(wells, y, choices[:, place])
         return self._assemble(mixed, inner, tuple(texts))
 
-    def _can_choose(self, wells: Index) -> bool:
-        return len(np.unique(self.folds[np.intersect1d(wells, self.selection)])) > 1
-
-    def _choose(self, wells: Index, targets: Floats) -> Index:
-        """The best setting of every learner for every target, by cross-validation; shape (learners, T)."""
+    def _choose(self, wells: Index, targets: Floats) -> Index | None:
+        """The best setting of every learner for every target, (learners, T); None where the wells have one fold."""
         chooses = np.intersect1d(wells, self.selection)
-
-        def errors(learner: Learner, fold: int) -> Floats:
-            fit, out = chooses[self.folds[chooses] != fold], chooses[self.folds[chooses] == fold]
-            return np.asarray(np.square(learner.path(self.F, fit, out, targets[fit]) - targets[out]).sum(axis=1))
-
-        tasks = [(learner, fold) for learner in self.learners for fold in np.unique(self.folds[chooses])]
-        found = list(self.pool.map(errors, *zip(*tasks, strict=True)))
-        return np.array(
-            [
-                np.sum([error for (one, _), error in zip(tasks, found, strict=True) if one is learner], axis=0).argmin(
-                    0
-                )
-                for learner in self.learners
-            ]
-        )
+        if len(np.unique(self.folds[chooses])) < 2:
+            return None
+        return choose(self.learners, self.F, chooses, targets, self.folds, self.pool.map)
 
     def _mix(self, wells: Index, y: Floats, settings: Index) -> tuple[_Mixture, Floats, str]:
         """The mixture for one target, its out-of-fold values (n,), and in words."""
@@ -192,7 +177,7 @@ class _Fitting:
         def left_out(fold: int, place: int) -> None:
             fit, out = wells[self.folds[wells] != fold], wells[self.folds[wells] == fold]
             if len(fit):
-                inner[out, place] = self._predict(solve(fit, place), out)
+                inner[out, place] = solve(fit, place).predict(self.F, out)
 
         places = range(len(self.learners))
         list(self.pool.map(left_out, *zip(*product(np.unique(self.folds[wells]), places), strict=True)))
@@ -202,7 +187,7 @@ class _Fitting:
         parts = [(float(weight), part) for weight, part in zip(weights, final, strict=True) if weight > 0]
         missing = np.setdiff1d(np.arange(len(y)), wells)
         if len(missing):
-            inner[missing] = np.column_stack([self._predict(part, missing) for part in final])
+            inner[missing] = np.column_stack([part.predict(self.F, missing) for part in final])
         words = [
             f"{weight:.2f} {learner.short(int(setting))}"
             for weight, learner, setting in zip(weights, self.learners, settings, strict=True)
@@ -211,14 +196,6 @@ class _Fitting:
         out_of_fold = mean + (inner - mean) @ weights
         mixed = _Mixture(mean * (1 - float(weights.sum())), parts)
         return mixed, out_of_fold, " + ".join(words)
-
-    def _predict(self, part: Solution, wells: Index) -> Floats:
-        if part.slope is not None:
-            return np.asarray(part.bias + self.F[wells] @ part.slope)
-        assert part.kernel is not None
-        assert part.alpha is not None
-        (landmarks,) = np.nonzero(part.alpha)
-        return np.asarray(part.bias + gaussian(self.F[wells], self.F[landmarks], part.kernel) @ part.alpha[landmarks])
 
     def _assemble(self, mixed: list[_Mixture], inner: Floats, texts: tuple[str, ...]) -> Stacked:
         n, r = self.F.shape
@@ -245,7 +222,7 @@ class _Fitting:
 def mixture(parts: Floats, y: Floats) -> Floats:
     """Weights w ≥ 0, shape (K,), for the centred out-of-fold values of K parts, shape (n, K), the ridge's first.
 
-    Minimises ``|y − parts w|² + λ·|w − 1/K|²``, λ = `SHRINKAGE` times the mean of ``|part|²``: parts that say nearly
+    Minimises ``|y − parts w|² + λ·|w − 1/K|²``, λ = `SHRINKAGE` times the mean of ``|part|²``: parts that are nearly
     the same share the weight, which chance would else give to one of them.
     """
     count = parts.shape[1]

@@ -88,11 +88,6 @@ class SimulationDesign:
         """The size of the classic screen: 768 wells × 2,541 genes, 364 compounds × 2, 40 controls, two plates."""
         return cls(wells=768, genes=2541, compounds=364, controls=40, plates=2, seed=seed)
 
-    @property
-    def inert(self) -> float:
-        """The share of the compounds that do nothing."""
-        return max(0.0, 1.0 - self.activating - self.suppressing - self.off_axis)
-
     def __post_init__(self) -> None:
         for name, least in _WHOLE.items():
             value = getattr(self, name)

@@ -18,6 +18,7 @@ from dpf import __version__
 from dpf.config.settings import FORMAT, refuse_later
 from dpf.errors import DataError, ProjectError, listed
 from dpf.files import atomic_path, canonical_json
+from dpf.tables.schemas.registry import SCHEMAS, always_there, misfits, undeclared
 
 _KEY = b"dpf"
 _WELLS_A_GROUP = 4096
@@ -43,11 +44,27 @@ class Expression:
     values: NDArray[np.float32]
 
 
+class UndeclaredError(Exception):
+    """A table that is about to be written is not as its schema declares it: a bug in dpf, not in the data."""
+
+
 def write_table(path: Path, frame: pl.DataFrame, kind: str, about: Mapping[str, Any] | None = None) -> None:
     """Write a table, atomically, with its kind, its format and `about` (provenance) in the footer.
 
     The same frame and `about` give the same bytes: no time of writing is stored.
+
+    Raises
+    ------
+    UndeclaredError
+        The table is not as `dpf.tables.schemas` declares tables of its kind.
     """
+    schema = SCHEMAS.get(kind)
+    if schema is None:
+        raise UndeclaredError(f"{path.name}: no schema declares tables of kind {kind!r}")
+    wrong = misfits(schema, frame, always_there(schema))
+    wrong += [f"column {name} is not declared" for name in undeclared(schema, frame)]
+    if wrong:
+        raise UndeclaredError(f"{path.name} is not as the schema of {kind!r} declares it: {'; '.join(wrong)}")
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     with atomic_path(path) as part:
         pq.write_table(table.replace_schema_metadata(_footer(kind, about)), part, compression="zstd")
@@ -101,8 +118,23 @@ def _about(file: pq.ParquetFile, path: Path, kind: str) -> dict[str, Any]:
     return about
 
 
-def read_table(path: Path, kind: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Read a table that `write_table` wrote (errors as for `read_about`)."""
+def read_table(path: Path, kind: str, columns: Sequence[str] | None = None, needed: Sequence[str] = ()) -> pl.DataFrame:
+    """Read a table that `write_table` wrote.
+
+    Parameters
+    ----------
+    columns
+        Only these; None: all.
+    needed
+        Columns that must be there, beside those that every table of the kind has.
+
+    Raises
+    ------
+    ProjectError
+        As for `read_about`.
+    DataError
+        As for `read_about`, or a column is missing, of another type, or empty where it never is.
+    """
     file = _open(path)
     _about(file, path, kind)
     try:
@@ -110,6 +142,16 @@ def read_table(path: Path, kind: str, columns: Sequence[str] | None = None) -> p
     except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
         raise DataError("a table is damaged", where=path, found=str(error).splitlines()[0]) from error
     assert isinstance(frame, pl.DataFrame)
+    schema = SCHEMAS[kind]
+    always = always_there(schema, stored=True) if columns is None else columns
+    if wrong := misfits(schema, frame, [*always, *needed]):
+        raise DataError(
+            f"{path.name} is not as dpf writes it",
+            where=path,
+            found="; ".join(wrong),
+            expected=f"what dpf info PROJECT --columns {kind} lists",
+            hint=schema.next_step,
+        )
     return frame
 
 

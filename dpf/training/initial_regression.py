@@ -1,7 +1,7 @@
-"""Where a network begins that has a start: as a regression of each target, which the Transformer's part adds to.
+"""The initial regression of a network: of each target, fitted before training; the Transformer adds to it.
 
 Published deep models of perturbation lost to linear baselines once somebody looked (Ahlmann-Eltze et al., Nature
-Methods 2025). A network that *starts* as the best of them can only be led away from it by what held-back wells reward.
+Methods 2025). A network that *begins* as the best of them only departs from it where held-back wells reward that.
 
 The wells a regression was fitted to have smaller residuals than any other well will have, so a Transformer trained on
 these would learn from what is not left to learn. While it trains, each of the member's wells therefore has the value
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpf.model.initial_regression import Start
+from dpf.model.initial_regression import InitialRegression
 from dpf.model.losses import TargetBatch
 from dpf.model.network import PerturbFormer
 from dpf.regression.linear_models import platt
@@ -25,10 +25,10 @@ from dpf.splits.grouping import Index
 _FITS_AT_A_TIME = 8
 
 
-def set_start(
+def fit_initial_regression(
     network: PerturbFormer, expression: Tensor, targets: TargetBatch, groups: Index, learned: Index, seed: int
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Give the network its start and the heads that read it; the Transformer's own contribution begins at zero.
+    """Fit the initial regression and set the heads that read it; the Transformer's own contribution begins at zero.
 
     Latent dimension t is the regression of target t (scores, then label as −1/+1, then activation); its head reads it
     off with weight 1, the label's with the slope and the intercept that make a probability of it (Platt 1999).
@@ -49,8 +49,8 @@ def set_start(
     Returns
     -------
     tuple
-        The start's part of the latent, (N, L) float32, out of fold for the wells in `learned`; and what the regression
-        of each target is made of.
+        The regression's part of the latent, (N, L) float32, out of fold for the wells in `learned`; and what the
+        regression of each target is made of.
     """
     columns, heads = _columns(network, targets)
     x = expression.double().numpy()
@@ -58,7 +58,7 @@ def set_start(
         x[learned], columns[learned], groups[learned], seed, only_ridge=network.settings.start == "ridge",
         threads=min(torch.get_num_threads(), _FITS_AT_A_TIME),
     )  # fmt: skip
-    network.start = Start.from_stacked(found)
+    network.start = InitialRegression.from_stacked(found)
     with torch.no_grad():
         network.latent_out.weight.zero_()
         network.latent_out.bias.zero_()
@@ -66,7 +66,7 @@ def set_start(
             slope, intercept = 1.0, 0.0
             if head is network.label:
                 slope, intercept = _probable(found, columns[learned, dimension], dimension)
-            # Other targets' dimensions start without influence; the free ones keep their random weights, so that the
+            # Other targets' dimensions begin without influence; the free ones keep their random weights, so that the
             # Transformer has somewhere to write.
             head.weight[row, : len(heads)] = 0.0
             head.weight[row, dimension] = slope
@@ -90,7 +90,7 @@ def _columns(network: PerturbFormer, targets: TargetBatch) -> tuple[np.ndarray, 
 
 
 def _probable(found: Stacked, sign: np.ndarray, column: int) -> tuple[float, float]:
-    """Slope and intercept that turn the regression of the label into a logit, by what it says out of fold."""
+    """Slope and intercept that turn the regression of the label into a logit, by its out-of-fold values."""
     known = ~np.isnan(sign)
     label = (sign[known] + 1.0) / 2.0
     if not len(label):

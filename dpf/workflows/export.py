@@ -102,7 +102,9 @@ def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.D
         "ranking": rank_project,
         "importance": explain_project,
     }
-    now = current(project, find_model(project, model))
+    file = find_model(project, model)
+    targets, now = file.header["targets"], current(project, file)
+    needed = [f"{target}_predicted" for target in (*targets["scores"], targets["activation"]) if target]
     tables: dict[str, pl.DataFrame] = {}
     for name, make in makers.items():
         path = project.results(model).table(name)
@@ -112,7 +114,7 @@ def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.D
             progress.log(f"{path.name} is made again, with default options: {stale}")
         if stale or not there:
             make(project, model, progress=progress)
-        tables[name] = read_table(path, name)
+        tables[name] = read_table(path, name, needed=needed if name == "predictions" else ())
     return tables
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import polars as pl
 
 from dpf.errors import DpfError
 from dpf.project.directory import ModelFolder, Project
+from dpf.project.lock import is_held
 from dpf.project.model_header import read_model_header
 from dpf.tables.screen import Note, Screen, Summary, Targets, summarise
 from dpf.tables.storage import read_about, read_table
@@ -46,12 +46,12 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A training that has not finished, as its running history tells: at work, or interrupted.
+    """A training that has not become a model yet, of a whole model or of a member that is trained alone.
 
     `epoch` of `epochs` is the last finished one of `member` (of `members`, counted from 0), `validation_total` its
-    loss, and the file was written `seconds_ago`. `resumable`: there is a state that `--resume` can go on from. Where
-    processes train members side by side, `at` has the last finished epoch of every member (0: none yet), and `member`
-    is the last of those that have begun; else it is None.
+    loss, and the history was written `seconds_ago`. `resumable`: there is a state that `--resume` can go on from.
+    `state`: "done" (a member that waits for the others), "at work", "interrupted", or "not finished" where it cannot be
+    found out which of these two.
     """
 
     model: str
@@ -62,7 +62,7 @@ class RunInfo:
     validation_total: float
     seconds_ago: float
     resumable: bool
-    at: list[int] | None = None
+    state: str
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class ResultInfo:
 class ProjectInfo:
     """What `project_info` found; `design` is the last `dpf check`, None where there is none that can be read.
 
-    `waiting` are models that have nothing but a run that was interrupted before its first epoch had ended.
+    `waiting` are models, or members, that have nothing but a run that was interrupted before its first epoch had ended.
     """
 
     path: str
@@ -116,13 +116,21 @@ def project_info(project: Project) -> ProjectInfo:
     """
     now, problems = current(project), list[str]()
     files = {file.name: file for file in _each(partial(find_model, project), project.model_names(), problems)}
+    folders = project.training_folders()
+    running = [folder for folder in folders if folder.running_history.is_file()]
+    waiting = [
+        _name(folder) if folder.number is None else f"{_name(folder)}, member {folder.number}"
+        for folder in folders
+        if folder.interrupted and not folder.running_history.is_file() and not folder.best.is_file()
+    ]
+    diverged = [folder.diverged for folder in folders if folder.diverged.is_file()]
     return ProjectInfo(
         str(project.path),
         _summary(project),
         [_model(file, now) for file in files.values()],
-        _each(lambda name: _run(project.model(name)), project.unfinished_names(), problems),
-        project.waiting_names(),
-        _each(lambda path: _diverged(path, now), project.diverged_files(), problems),
+        _each(_run, running, problems),
+        waiting,
+        _each(lambda path: _diverged(path, now), diverged, problems),
         _each(lambda path: _result(path, now, files), _result_files(project), problems),
         problems,
         next(iter(_each(stored_check, [now], problems)), None),
@@ -140,6 +148,11 @@ def _each(look: Callable[[T], R], there: Iterable[T], problems: list[str]) -> li
         except DpfError as error:
             problems.append(str(error))
     return found
+
+
+def _name(folder: ModelFolder) -> str:
+    """The name of the model that a folder is, or is a member of."""
+    return folder.path.name if folder.number is None else folder.path.parent.parent.name
 
 
 def _summary(project: Project) -> Summary:
@@ -174,12 +187,10 @@ def _run(folder: ModelFolder) -> RunInfo:
     path = folder.running_history
     written = path.stat().st_mtime
     about, table = read_about(path, "history"), read_table(path, "history")
-    last, at = table.row(-1, named=True), None
-    if about.get("side_by_side"):
-        reached = dict(table.group_by("member").agg(pl.col("epoch").max()).iter_rows())
-        at = [reached.get(member, 0) for member in range(about["members"])]
+    last = table.row(-1, named=True)
+    states = {True: "at work", False: "interrupted", None: "not finished"}
     return RunInfo(
-        folder.path.name,
+        _name(folder),
         last["member"],
         about["members"],
         last["epoch"],
@@ -187,7 +198,7 @@ def _run(folder: ModelFolder) -> RunInfo:
         last["validation_total"],
         time.time() - written,
         folder.resumable,
-        at,
+        "done" if folder.finished.is_file() else states[is_held(folder.path)],
     )
 
 

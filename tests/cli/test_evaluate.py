@@ -95,8 +95,8 @@ def test_a_model_with_a_start_is_measured_without_its_transformer_too(demo, copy
     project = copy(demo)
     # At such a rate the Transformer adds nothing that could be seen.
     ran = ok("train", project, "--preset", "recommended", "--folds", 3, "--epochs", 1, "--learning-rate", 1e-9)
-    assert "starts as Tscore: " in ran.err
-    assert ran.err.count("  the start    train ") == 3
+    assert "initial regression  Tscore: " in ran.err
+    assert ran.err.count("  epoch   0/1  train ") == 3
     ran = ok("evaluate", project)
     rows = ran.rows.filter(pl.col("method").is_in(["model", "start alone"])).select("target", "method", "value")
     targets = rows.pivot("method", index="target", values="value")

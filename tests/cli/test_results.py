@@ -367,14 +367,3 @@ def test_a_member_that_says_the_same_activation_of_every_well_leaves_the_rest(fo
         assert f"a member says the same {about['axis_name']} of every well" in ran.err
         assert not {"activation_axis", "activation_p", "pattern_cosine"} & set(ran.rows.columns)
         assert ran.rows.height > 1
-
-
-def test_info_tells_of_every_member_that_is_trained_side_by_side(folded, copy, ok):
-    project = copy(folded)
-    folder = project / "models/default"
-    history = read_table(folder / "history.parquet", "history")
-    reached = pl.DataFrame({"member": [0, 1], "last": [2, 1]}, schema_overrides={"member": history["member"].dtype})
-    rows = history.join(reached, on="member").filter(pl.col("epoch") <= pl.col("last")).drop("last")
-    about = {"members": 3, "epochs": 3, "side_by_side": True}
-    write_table(folder / "history.running.parquet", rows.sort("member", "epoch"), "history", about)
-    assert "default: not finished; members 0-2 side by side, at epochs 2, 1, 0 of 3, " in ok("info", project).out

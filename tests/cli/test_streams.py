@@ -96,7 +96,7 @@ def test_init_and_train_speak_json_too(dpf, tmp_path):
     ("words", "code", "text"),
     [
         (["rank"], 2, "Missing argument"),
-        (["info", "PROJECT", "--format", "csv"], 2, "'csv' is not one of 'table', 'json'"),
+        (["info", "PROJECT", "--format", "csv"], 2, "this result is no table"),
         (["rank", "demo", "--no-such"], 2, "No such option"),
         (["rank", "PROJECT", "--sort", "nothing"], 2, "no such column to sort by"),
         (["latent", "PROJECT", "--colour", "nothing"], 2, "no such column to colour by"),
@@ -196,7 +196,7 @@ def test_nan_and_infinity_never_reach_json():
 def test_square_brackets_in_a_compound_are_no_markup(capsys):
     from dpf.cli.display.tables import print_table
 
-    print_table(pl.DataFrame({"compound": ["[bold]x[/bold]", r"a\[b]", "[/]"], "n": [1, 2, 3]}))
+    print_table(pl.DataFrame({"compound": ["[bold]x[/bold]", r"a\[b]", "[/]"], "n": [1, 2, 3]}), "ranking")
     shown = capsys.readouterr().out
     assert "[bold]x[/bold]" in shown
     assert r"a\[b]" in shown

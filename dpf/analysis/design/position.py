@@ -118,16 +118,6 @@ def within_position(values: ArrayLike, cells: NDArray[np.intp]) -> Floats:
     return result.reshape(v.shape)
 
 
-def within_position_pair(measured: ArrayLike, predicted: ArrayLike, cells: NDArray[np.intp]) -> tuple[Floats, Floats]:
-    """`within_position` of a measured and a predicted score over the same wells: ready for any score metric.
-
-    A prediction counts towards a cell's mean only where the score was measured.
-    """
-    y = np.asarray(measured, dtype=np.float64)
-    f = np.where(np.isnan(y), np.nan, np.asarray(predicted, dtype=np.float64))
-    return within_position(y, cells), within_position(f, cells)
-
-
 def _level(value: object) -> object:
     missing = value is None or value == "" or (isinstance(value, float) and math.isnan(value))
     return None if missing else value

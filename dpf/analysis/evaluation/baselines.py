@@ -6,32 +6,29 @@ baselines; here they stand beside ours every time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
-from dpf.analysis.evaluation import baseline_fits
-from dpf.analysis.evaluation.baseline_fits import Fit, Task
 from dpf.errors import DataError
-from dpf.splits.grouping import Index
+from dpf.regression.learners import PENALTIES, KernelRidge, Learner, Logistic, Pls, Ridge
+from dpf.regression.linear_models import Spectrum, platt
+from dpf.regression.selection import SELECTION_WELLS, choose, choosing_wells, patterns
+from dpf.splits.grouping import Index, deal, label_strata
 from dpf.splits.parts import Part, Parts
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-#: In the order of the scoreboard.
-BASELINES = ("mean", "position", "ridge", "kernel ridge", "pls", "other replicate")
-
-_FITS: dict[str, Callable[[Task], Fit]] = {
-    "mean": baseline_fits.mean,
-    "position": baseline_fits.ridge,
-    "ridge": baseline_fits.ridge,
-    "kernel ridge": baseline_fits.kernel_ridge,
-    "pls": baseline_fits.pls,
-}
+#: Those that are fitted to a member's training wells, and all, in the order of the scoreboard.
+FITTED = ("mean", "position", "ridge", "kernel ridge", "pls")
+BASELINES = (*FITTED, "other replicate")
+#: Widths γ of the kernel exp(−γ d²), as multiples of 1 / median d².
+KERNEL_WIDTHS = (0.1, 0.4, 1.6)
+INNER_FOLDS = 5
 
 
 class Evaluation(NamedTuple):
@@ -41,27 +38,21 @@ class Evaluation(NamedTuple):
     test: Mask
 
 
-@dataclass(frozen=True)
-class BaselinePrediction:
-    """What one baseline says of N wells.
+class BaselinePrediction(NamedTuple):
+    """One baseline's predictions for N wells.
 
     Attributes
     ----------
-    name
-        One of `BASELINES`.
     scores
         float64 array of shape (N, S), in the scores' units: the mean over the members that had the well among
-        their test wells; nan for wells that none had, and for scores without a training value.
+        their test wells; nan for wells that none had, and for scores without a training value. A score that is
+        constant or measured in a single group of training wells is predicted by its mean.
     probability
-        Shape (N,): of label 1, likewise.
-    settings
-        One tuple a member: the settings chosen inside its training wells, score by score, then the label's.
+        Shape (N,): of label 1, likewise; the share of label 1 (one well of each class added) where it cannot be learnt.
     """
 
-    name: str
     scores: Floats
     probability: Floats
-    settings: tuple[tuple[str, ...], ...] = ()
 
 
 def evaluation_of(parts: Parts) -> Evaluation:
@@ -86,8 +77,7 @@ def baseline_predictions(
     seed: int,
     position: Floats | None = None,
     replicates: Index | None = None,
-    names: Sequence[str] = BASELINES,
-    on_step: Callable[[str], None] | None = None,
+    on_fit: Callable[[], None] = lambda: None,
 ) -> dict[str, BaselinePrediction]:
     """Predict every test well of every member with every baseline.
 
@@ -119,10 +109,8 @@ def baseline_predictions(
         Shape (N, P), from `dpf.analysis.design.position.position_design`.
     replicates
         Shape (N,): the replicate group of each well (compound and dose); `groups` where None.
-    names
-        Which baselines.
-    on_step
-        Called with a name before each fit.
+    on_fit
+        Called after each fit: `FITTED` (without `position` where it is None) times M.
 
     Raises
     ------
@@ -135,19 +123,26 @@ def baseline_predictions(
     if y.shape[:1] != X.shape[:1] or y.ndim != 2:
         raise ValueError(f"scores have the shape (N, S), not {y.shape} for {len(X)} wells")
     truth = np.full(len(X), np.nan) if label is None else np.asarray(label, dtype=np.float64)
-    _check(X, groups, evaluation, names)
-    predictions = {}
-    for name in BASELINES:
-        features = position if name == "position" else X
-        if name not in names or features is None:
-            continue
-        if on_step is not None:
-            on_step(name)
-        if name == "other replicate":
-            predictions[name] = other_replicate(y, truth, groups if replicates is None else replicates, evaluation.test)
-        else:
-            predictions[name] = _predict(name, features, y, truth, groups, evaluation, seed)
-    return predictions
+    _check(X, groups, evaluation)
+    targets = np.column_stack([y, truth])
+    totals = {name: np.zeros(targets.shape) for name in FITTED if name != "position" or position is not None}
+    for member, (train, test) in enumerate(zip(*evaluation, strict=True)):
+        folds = inner_folds(groups[train], truth[train], seed + member)
+        genes = _Split(_coordinates(standardised(X, train), train, test), targets[train], folds)
+        for name, total in totals.items():
+            split = genes
+            if name == "position" and position is not None:
+                split = genes._replace(F=_coordinates(position, train, test))
+            total[test] += _predict(name, split)
+            on_fit()
+    times = evaluation.test.sum(axis=0)[:, None]
+    found = {}
+    for name, total in totals.items():
+        mean = np.divide(total, times, out=np.full(total.shape, np.nan), where=times > 0)
+        found[name] = BaselinePrediction(mean[:, :-1], mean[:, -1])
+    groups = groups if replicates is None else replicates
+    found["other replicate"] = other_replicate(y, truth, groups, evaluation.test)
+    return found
 
 
 def other_replicate(scores: Floats, label: Floats, replicates: Index, test: Mask) -> BaselinePrediction:
@@ -165,7 +160,7 @@ def other_replicate(scores: Floats, label: Floats, replicates: Index, test: Mask
     means = np.divide(others, n, out=np.full(others.shape, np.nan), where=seen)
     share = values[:, -1].sum() / max(known[:, -1].sum(), 1.0)
     probability = np.where(seen[:, -1], (others[:, -1] + share) / (n[:, -1] + 1), np.nan)
-    return BaselinePrediction("other replicate", means[:, :-1], probability)
+    return BaselinePrediction(means[:, :-1], probability)
 
 
 def standardised(X: Floats, train: Mask) -> Floats:
@@ -176,26 +171,104 @@ def standardised(X: Floats, train: Mask) -> Floats:
     return np.where(varies, (X - mean) / np.where(varies, std, 1.0), 0.0)
 
 
-def _predict(
-    name: str, features: Floats, scores: Floats, label: Floats, groups: Index, evaluation: Evaluation, seed: int
-) -> BaselinePrediction:
-    total = np.zeros((len(features), scores.shape[1] + 1))
-    times = np.zeros((len(features), 1))
-    settings = []
-    for member, (train, test) in enumerate(zip(*evaluation, strict=True)):
-        X = features if name == "position" else standardised(features, train)
-        task = Task(X[train], X[test], scores[train], label[train], groups[train], seed + member)
-        fit = _FITS[name](task)
-        total[test] += np.column_stack([fit.scores, fit.probability])
-        times[test] += 1
-        settings.append(fit.settings)
-    mean = np.divide(total, times, out=np.full(total.shape, np.nan), where=times > 0)
-    return BaselinePrediction(name, mean[:, :-1], mean[:, -1], tuple(settings))
+def inner_folds(groups: Index, label: Floats, seed: int) -> Index:
+    """The inner fold of each training well, shape (n,): whole groups, stratified by label; −1 is not used to choose.
+
+    The same for every baseline, so that all choose their settings on the same wells.
+    """
+    rng = np.random.default_rng(seed)
+    _, group = np.unique(groups, return_inverse=True)
+    chosen = choosing_wells(groups, rng)
+    strata = label_strata(group, np.zeros(group.size, dtype=bool), label)
+    folds = np.full(group.size, -1, dtype=np.intp)
+    folds[chosen] = deal(group[chosen], strata[chosen], min(INNER_FOLDS, np.unique(group[chosen]).size), rng)
+    return folds
 
 
-def _check(X: Floats, groups: Index, evaluation: Evaluation, names: Sequence[str]) -> None:
-    if strange := sorted(set(names) - set(BASELINES)):
-        raise DataError("unknown baseline", found=", ".join(strange), expected=", ".join(BASELINES))
+class _Split(NamedTuple):
+    """One member's n training wells, then its t test wells, in coordinates F, shape (n + t, r).
+
+    `targets` has the shape (n, S + 1), the label last, nan where missing; `folds` are the `inner_folds`.
+    """
+
+    F: Floats
+    targets: Floats
+    folds: Index
+
+    @property
+    def test(self) -> Index:
+        """The rows of the test wells."""
+        return np.arange(len(self.targets), len(self.F))
+
+
+def _coordinates(X: Floats, train: Mask, test: Mask) -> Floats:
+    """Training, then test wells in coordinates that keep the distances of training wells from all, (n + t, r).
+
+    Where there are fewer training wells than features: their principal coordinates, and one more that is 0 for them and
+    for a test well the length of what lies outside their span. No method here changes under rotation.
+    """
+    a, b = X[train], X[test]
+    if not len(a) < X.shape[1] or len(a) > 2 * SELECTION_WELLS:
+        return np.concatenate([a, b])
+    gram = a @ a.T
+    spectrum = Spectrum.of(gram)
+    inside = spectrum.coordinates(b @ a.T)
+    outside = np.sqrt(np.maximum(np.square(b).sum(axis=1) - np.square(inside).sum(axis=1), 0.0))
+    return np.block([[spectrum.coordinates(gram), np.zeros((len(a), 1))], [inside, outside[:, None]]])
+
+
+def _predict(name: str, split: _Split) -> Floats:
+    """Scores and probability of label 1 of the test wells, (t, S + 1)."""
+    *scores, label = split.targets.T
+    known = label[~np.isnan(label)]
+    base_rate = (known.sum() + 1) / (known.size + 2) if known.size else np.nan  # never 0 or 1
+    fallback = np.array([*(y[~np.isnan(y)].mean() if (~np.isnan(y)).any() else np.nan for y in scores), base_rate])
+    predicted = np.full((len(split.test), len(fallback)), np.nan)
+    if name in ("position", "ridge"):
+        predicted[:, :-1], _ = _learn(Ridge(), split, split.targets[:, :-1])
+        logit, _ = _learn(Logistic(), split, split.targets[:, -1:])
+        predicted[:, -1] = expit(logit[:, 0])
+    elif name != "mean":
+        learner: Learner = Pls()
+        if name == "kernel ridge":
+            chosen = np.flatnonzero(split.folds >= 0)
+            learner = KernelRidge(split.F, split.F.shape[1:], chosen, KERNEL_WIDTHS, PENALTIES)
+        predicted, settings = _learn(learner, split, split.targets)
+        predicted[:, -1] = _scaled(learner, split, label, int(settings[-1]), predicted[:, -1])
+    return np.where(np.isnan(predicted), fallback, predicted)
+
+
+def _learn(learner: Learner, split: _Split, targets: Floats) -> tuple[Floats, Index]:
+    """Test values (t, T) and settings (T,), chosen inside the training wells; nan and −1 where none can be chosen."""
+    predicted = np.full((len(split.test), targets.shape[1]), np.nan)
+    settings = np.full(targets.shape[1], -1, dtype=np.intp)
+    for wells, columns in patterns(targets):
+        choosing = wells[split.folds[wells] >= 0]
+        columns = columns[np.ptp(targets[np.ix_(wells, columns)], axis=0) > 0]
+        if not columns.size or np.unique(split.folds[choosing]).size < 2:
+            continue
+        settings[columns] = choose([learner], split.F, choosing, targets[:, columns], split.folds)[0]
+        for column in columns:
+            solution = learner.solve(split.F, wells, targets[wells, column], int(settings[column]))
+            predicted[:, column] = solution.predict(split.F, split.test)
+    return predicted, settings
+
+
+def _scaled(learner: Learner, split: _Split, label: Floats, setting: int, predicted: Floats) -> Floats:
+    """Probabilities from a label that was fitted as 0 and 1: Platt's scaling of its inner out-of-fold values."""
+    wells = np.flatnonzero(~np.isnan(label) & (split.folds >= 0))
+    if setting < 0 or np.ptp(label[wells]) == 0:
+        return np.full(len(predicted), np.nan)
+    fold_of, inner = split.folds[wells], np.empty(len(wells))
+    for fold in np.unique(fold_of):
+        fit = wells[fold_of != fold]
+        solution = learner.solve(split.F, fit, label[fit], setting)
+        inner[fold_of == fold] = solution.predict(split.F, wells[fold_of == fold])
+    slope, intercept = platt(inner, label[wells])
+    return np.asarray(expit(slope * predicted + intercept))
+
+
+def _check(X: Floats, groups: Index, evaluation: Evaluation) -> None:
     if not np.isfinite(X).all():
         well, gene = np.argwhere(~np.isfinite(X))[0]
         raise DataError(

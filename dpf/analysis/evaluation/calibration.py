@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 
-from dpf.analysis.evaluation.metrics import CALIBRATION_BINS, calibration_bin
 from dpf.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -19,10 +19,8 @@ LEVEL = 0.9
 
 
 def probability_of(logits: ArrayLike, temperature: ArrayLike = 1.0) -> Floats:
-    """`σ(logit / T)`, without overflow; shape of the logits, nan where they are."""
-    scaled = np.asarray(logits, dtype=np.float64) / np.asarray(temperature, dtype=np.float64)
-    small = np.exp(-np.abs(scaled))
-    return np.asarray(np.where(scaled >= 0, 1.0, small) / (1.0 + small), dtype=np.float64)
+    """`σ(logit / T)`; shape of the logits, nan where they are."""
+    return np.asarray(expit(np.asarray(logits, dtype=np.float64) / np.asarray(temperature, dtype=np.float64)))
 
 
 def fit_temperature(logits: ArrayLike, label: ArrayLike) -> float:
@@ -88,45 +86,6 @@ def cross_fitted_probability(logits: ArrayLike, label: ArrayLike, fold: Index) -
         others = (fold >= 0) & (fold != k)
         result[fold == k] = probability_of(value[fold == k], fit_temperature(value[others], y[others]))
     return result
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """The reliability diagram: bins of probability, and how often the label was 1 in them.
-
-    Attributes
-    ----------
-    edges
-        Shape (bins + 1,).
-    count
-        Shape (bins,): wells in each.
-    probability, frequency
-        Shape (bins,): mean probability of label 1, and its frequency; nan in an empty bin.
-    """
-
-    edges: Floats
-    count: Index
-    probability: Floats
-    frequency: Floats
-
-    @property
-    def expected_calibration_error(self) -> float:
-        """`Σ n_b/N · |frequency − probability|`, as `metrics.expected_calibration_error`; nan without wells."""
-        if not self.count.sum():
-            return float("nan")
-        gap = np.nan_to_num(np.abs(self.frequency - self.probability))
-        return float((self.count * gap).sum() / self.count.sum())
-
-
-def reliability(label: ArrayLike, probability: ArrayLike, bins: int = CALIBRATION_BINS) -> Reliability:
-    """Bin N wells by their probability into equal-width bins; wells where either is nan are left out."""
-    y, p = np.asarray(label, dtype=np.float64), np.asarray(probability, dtype=np.float64)
-    known = ~(np.isnan(y) | np.isnan(p))
-    place = calibration_bin(p[known], bins)
-    count = np.bincount(place, minlength=bins)
-    sums = (np.bincount(place, weights=values[known], minlength=bins) for values in (p, y))
-    means = [np.divide(total, count, out=np.full(bins, np.nan), where=count > 0) for total in sums]
-    return Reliability(np.linspace(0, 1, bins + 1), count, *means)
 
 
 @dataclass(frozen=True)

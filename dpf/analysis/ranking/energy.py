@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from dpf.analysis.ranking.subsets import LARGEST_FLOOR, Comparison, comparisons, set_sums, smallest_p
 
 Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 
 #: Values held at once while sets are compared.
 _BLOCK = 4_000_000
@@ -36,27 +35,6 @@ class EnergyTest:
     floor: Floats
 
 
-def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
-    """E = 2δ − σ_x − σ_y in squared Euclidean distances: δ the mean between groups, σ the mean within, over n(n−1).
-
-    This is the E-distance of scPerturb (Peidli et al. 2024, `sample_correct=True`), whose name and idea come from
-    Székely & Rizzo; other packages use unsquared distances, or divide by n². With squared distances it equals
-    2‖Δμ‖² − 2s²_x/(n−1) − 2s²_y/(m−1), s² the population variances summed over dimensions, which is how it is
-    computed: no pair is formed, time and memory are linear in the wells. It sees means only, not shapes.
-
-    Parameters
-    ----------
-    x, y
-        (n, L) and (m, L). NaN when either has fewer than two rows: the distance within a group is undefined.
-    """
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if min(len(a), len(b)) < 2:
-        return float("nan")
-    shift = float(((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum())
-    within = sum(float(g.var(axis=0).sum()) / (len(g) - 1) for g in (a, b))
-    return 2 * shift - 2 * within
-
-
 def energy_test(
     latent: ArrayLike,
     group: ArrayLike,
@@ -69,6 +47,12 @@ def energy_test(
     largest_floor: float = LARGEST_FLOOR,
 ) -> EnergyTest:
     """E-distance of every compound from the controls of its strata, and its permutation p-value.
+
+    E = 2δ − σ_x − σ_y in squared Euclidean distances: δ the mean between compound x and controls y, σ the mean within,
+    over n(n − 1) pairs. This is the E-distance of scPerturb (Peidli et al. 2024, `sample_correct=True`), whose name and
+    idea come from Székely & Rizzo; other packages use unsquared distances, or divide by n². With squared distances it
+    equals 2‖Δμ‖² − 2s²_x/(n−1) − 2s²_y/(m−1), s² the population variances summed over dimensions, which is how it is
+    computed: no pair is formed, time and memory are linear in the wells. It sees means only, not shapes.
 
     The compound's wells and those controls exchange places, stratum by stratum: all sets where they are fewer than
     10,000 (the test is exact), 10,000 random ones otherwise, p = (b+1)/(m+1).
@@ -146,7 +130,7 @@ class _SetSums:
 
 
 def _energy(sets: _SetSums, pool_norm: Floats, pool_squares: Floats, n: int, k: int) -> Floats:
-    """The identity of `energy_distance` for a set of n and the k others of the pool, from sums alone: (D, B)."""
+    """E for a set of n and the k others of the pool, from sums alone: (D, B)."""
     rest_norm = pool_norm - 2 * sets.cross + sets.norm  # ‖S − Σx‖²
     shift = sets.norm / n**2 - 2 * (sets.cross - sets.norm) / (n * k) + rest_norm / k**2
     inside = sets.squares / n - sets.norm / n**2

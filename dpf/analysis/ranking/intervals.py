@@ -11,7 +11,6 @@ from dpf.analysis.ranking.compounds import descending_rank, group_mean
 from dpf.errors import DataError
 
 Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 
 #: Residuals of compounds of similar T that a compound's own are drawn from.
 WINDOW = 100

@@ -7,62 +7,27 @@ controls, and is expressed in the spread of the *held-out* controls, which were 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dpf.analysis.latent.centers import centered, control_centers, require_finite_latents, require_pairs
+from dpf.analysis.latent.centers import require_finite_latents
 from dpf.errors import DataError
 from dpf.splits.parts import Part
-
-#: Fewest controls of a member that a median is compared of.
-MIN_CONTROLS = 3
-LEVEL = 0.01
-
-
-class MemberMedians(NamedTuple):
-    """The median T of each member's held-out controls, (M',), and the p-value of their being equal."""
-
-    medians: NDArray[np.float64]
-    p: float
-
-
-def members_differ(found: Standardised, is_control: ArrayLike, level: float = LEVEL) -> MemberMedians | None:
-    """Kruskal–Wallis test of the held-out controls' standardised distances, member by member.
-
-    The replicates of a compound share the member that held them out, the controls they are compared with are spread
-    over all: where members differ, pairs of inert wells differ less among themselves than pairs of controls do.
-
-    Returns
-    -------
-    MemberMedians or None
-        None where the members do not differ at `level`, or fewer than two hold out at least 3 controls.
-    """
-    from scipy.stats import kruskal  # imported here: it costs more than the rest of this module
-
-    control = np.asarray(is_control, dtype=bool) & (found.basis == Part.HELD_OUT)
-    groups = [row[control & used] for row, used in zip(found.by_member, found.used, strict=True)]
-    groups = [group for group in groups if len(group) >= MIN_CONTROLS]
-    if len(groups) < 2 or np.ptp(np.concatenate(groups)) == 0:
-        return None
-    p = float(kruskal(*groups).pvalue)
-    return MemberMedians(np.array([np.median(group) for group in groups]), p) if p <= level else None
-
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Scaling = Literal["member", "pooled"]
 
-#: With fewer controls than this in a member, its own median and MAD are not used even when asked for.
-MIN_CONTROLS = 8
 #: Fewest controls (over all members) that a median and a MAD can be taken of at all.
 MIN_REFERENCE = 3
 #: Turns a median absolute deviation into a standard deviation, for normal values.
 MAD_TO_SD = 1.4826
+#: Fewest held-out controls of a member whose median is compared with the others', and the level of that test.
+MIN_CONTROLS = 3
+LEVEL = 0.01
 
 _NAMES = {Part.TRAIN: "training", Part.VALIDATION: "validation", Part.HELD_OUT: "held-out"}
 
@@ -81,10 +46,6 @@ class Standardised:
         (M, N) bool: the members a well's value comes from.
     basis
         (N,) int8, a `Part`: what the well was to those members, and what the controls were that it is measured by.
-    reference
-        By basis: how many control values the spread was taken of.
-    scaling
-        By basis: "member" (each member's own median and MAD) or "pooled" (one for all members).
     statement
         One sentence a basis: what the values rest on. To be shown with them.
     """
@@ -93,8 +54,6 @@ class Standardised:
     by_member: Floats
     used: Mask
     basis: NDArray[np.int8]
-    reference: dict[Part, int]
-    scaling: dict[Part, Scaling]
     statement: tuple[str, ...]
 
     @property
@@ -103,70 +62,7 @@ class Standardised:
         return bool((self.basis == Part.HELD_OUT).all())
 
 
-def training_deviations(
-    latents: ArrayLike,
-    part: ArrayLike,
-    is_control: ArrayLike,
-    plate: ArrayLike | None = None,
-    plate_names: Sequence[str] | None = None,
-) -> Floats:
-    """Z − μ_m of shape (M, N, L), μ_m the mean latent of member m's *training* controls (per plate where given).
-
-    A training control is compared with the centre of the other training controls of its member (leave-one-out).
-
-    Parameters
-    ----------
-    latents
-        (M, N, L): the latents of every well in every member.
-    part
-        (M, N) codes of `Part`.
-    is_control
-        (N,) bool.
-    plate, plate_names
-        (N,) plate codes for a centre per plate, and their names; None for one centre a member.
-
-    Raises
-    ------
-    DataError
-        A member was trained on fewer than two controls (on a plate, where centres are per plate).
-    """
-    z = np.asarray(latents, dtype=np.float64)
-    parts, control = _checked(z[..., 0], part, is_control)
-    deviation = np.empty_like(z)
-    for m in range(len(z)):
-        mask = control & (parts[m] == Part.TRAIN)
-        try:
-            centers = control_centers(z[m], mask, plate, plate_names)
-            require_pairs(centers, plate_names)
-        except DataError as error:
-            raise DataError(
-                f"member {m}: {error.what}",
-                where=f"the training controls of member {m}" + ("" if plate is None else f", {error.where}"),
-                found=error.found,
-                expected=error.expected,
-                hint="use fewer folds, a split that spreads the controls, or one centre for all plates",
-            ) from error
-        deviation[m] = centered(z[m], mask, centers)
-    return deviation
-
-
-def standardised_distances(
-    latents: ArrayLike,
-    part: ArrayLike,
-    is_control: ArrayLike,
-    plate: ArrayLike | None = None,
-    plate_names: Sequence[str] | None = None,
-    *,
-    scaling: Scaling = "pooled",
-) -> Standardised:
-    """T of every well: ‖z − μ_m‖ of `training_deviations`, through `standardise`. Larger is farther out."""
-    deviation = training_deviations(latents, part, is_control, plate, plate_names)
-    return standardise(np.linalg.norm(deviation, axis=2), part, is_control, scaling=scaling)
-
-
-def standardise(
-    values: ArrayLike, part: ArrayLike, is_control: ArrayLike, *, scaling: Scaling = "pooled"
-) -> Standardised:
+def standardise(values: ArrayLike, part: ArrayLike, is_control: ArrayLike) -> Standardised:
     """(v − median)/(1.4826·MAD) of the controls that were treated as the well was, averaged over members.
 
     Each well takes its best basis: the members that held it out; where there are none, those that it validated;
@@ -174,10 +70,9 @@ def standardise(
 
     Members are pooled: values are first divided by the member's own scale, the median |v| of its *training* controls
     (of those it measures, where it was trained on none), and one median and one MAD then serve all members. The
-    reference is then one monotone map for every well, so a p-value by ranks does not depend on it. `scaling="member"`
-    takes each member's own median and MAD instead, where every member has at least 8 controls; it is not the default
-    because the error of such a median is shared by all the wells of a compound but absent from the controls that made
-    it: with 8 controls in each of 5 members, inert pairs reach p ≤ 0.0013 in 2.3% of cases.
+    reference is then one monotone map for every well, so a p-value by ranks does not depend on it. (Each member's own
+    median and MAD would not do: their error is shared by all the wells of a compound but absent from the controls that
+    made them. With 8 controls in each of 5 members, inert pairs reach p ≤ 0.0013 in 2.3% of cases.)
 
     A part with fewer than 3 controls in all cannot be a reference: its wells are measured by the training controls,
     and their basis and the statement say so (`Part.TRAIN`).
@@ -190,8 +85,6 @@ def standardise(
         (M, N) codes of `Part`.
     is_control
         (N,) bool: the controls that make the reference.
-    scaling
-        "pooled", or "member" where the members have controls enough.
 
     Raises
     ------
@@ -209,28 +102,22 @@ def standardise(
     for kind in (Part.HELD_OUT, Part.VALIDATION):
         if (control & (parts == kind)).sum() < MIN_REFERENCE:
             basis[best == kind] = Part.TRAIN
-    reference: dict[Part, int] = {}
-    scalings: dict[Part, Scaling] = {}
+    statements = []
     for kind in sorted({Part(code) for code in basis.tolist()}, reverse=True):
         wells = used & (basis == kind)
         members = wells.any(axis=1)
         controls = (control & (parts == kind))[members]
         training = (control & (parts == Part.TRAIN))[members]
-        scaled, scalings[kind] = _scaled(v[members], controls, training, scaling, kind)
-        by_member[wells] = scaled[wells[members]]
-        reference[kind] = int(controls.sum())
+        by_member[wells] = _scaled(v[members], controls, training, kind)[wells[members]]
+        statements.append(_statement(kind, basis, best, int(controls.sum())))
     value: Floats = np.nansum(by_member, axis=0) / used.sum(axis=0)
-    said = tuple(_statement(kind, basis, best, reference[kind], scalings[kind]) for kind in reference)
-    return Standardised(value, by_member, used, basis.astype(np.int8), reference, scalings, said)
+    return Standardised(value, by_member, used, basis.astype(np.int8), tuple(statements))
 
 
-def _scaled(values: Floats, controls: Mask, training: Mask, scaling: Scaling, kind: Part) -> tuple[Floats, Scaling]:
+def _scaled(values: Floats, controls: Mask, training: Mask, kind: Part) -> Floats:
     where = f"the {_NAMES[kind]} controls"
     if controls.sum() < MIN_REFERENCE:
         raise _too_few(where, f"{controls.sum()} in all members", f"at least {MIN_REFERENCE}")
-    if scaling == "member" and (controls.sum(axis=1) >= MIN_CONTROLS).all():
-        rows = zip(values, controls, strict=True)
-        return np.stack([_robust_z(row, row[mask], where) for row, mask in rows]), "member"
     # A member that was trained on none of these controls (a model from elsewhere) is scaled by those that it measures.
     training = np.where(training.any(axis=1, keepdims=True), training, controls)
     if not training.any(axis=1).all():
@@ -239,7 +126,7 @@ def _scaled(values: Floats, controls: Mask, training: Mask, scaling: Scaling, ki
     if not (scale > 0).all():
         raise _no_spread("the training controls of a member", "median distance 0")
     ratio = values / scale[:, None]
-    return _robust_z(ratio, ratio[controls], where), "pooled"
+    return _robust_z(ratio, ratio[controls], where)
 
 
 def _robust_z(values: Floats, reference: Floats, where: str) -> Floats:
@@ -273,15 +160,13 @@ def _no_spread(where: str, found: str) -> NoSpreadError:
         found=found,
         expected="a spread above 0",
         hint="look for control wells that are copies of each other, genes that do not vary (dpf check), or a model "
-        "that says the same of every well: dpf evaluate shows whether it learnt anything",
+        "whose latent is the same for every well: dpf evaluate shows whether it learnt anything",
     )
 
 
-def _statement(kind: Part, basis: Codes, best: Codes, reference: int, scaling: Scaling) -> str:
+def _statement(kind: Part, basis: Codes, best: Codes, reference: int) -> str:
     wells = f"{(basis == kind).sum():,} of {len(basis):,} wells"
-    spread = f"the spread of {reference:,} {_NAMES[kind]} control values" + (
-        " pooled over members" if scaling == "pooled" else ", member by member"
-    )
+    spread = f"the spread of {reference:,} {_NAMES[kind]} control values pooled over members"
     if kind == Part.HELD_OUT:
         return f"{wells}: measured by members that never saw them, in {spread}."
     if kind == Part.VALIDATION:
@@ -304,3 +189,32 @@ def _checked(values: Floats, part: ArrayLike, is_control: ArrayLike) -> tuple[Co
         raise ValueError(f"part holds codes {np.unique(parts)}, expected {[kind.value for kind in Part]}")
     require_finite_latents(values, wells=1)
     return parts, control
+
+
+class MemberMedians(NamedTuple):
+    """The median T of each member's held-out controls, (M',), and the p-value of their being equal."""
+
+    medians: NDArray[np.float64]
+    p: float
+
+
+def members_differ(found: Standardised, is_control: ArrayLike, level: float = LEVEL) -> MemberMedians | None:
+    """Kruskal–Wallis test of the held-out controls' standardised distances, member by member.
+
+    The replicates of a compound share the member that held them out, the controls they are compared with are spread
+    over all: where members differ, pairs of inert wells differ less among themselves than pairs of controls do.
+
+    Returns
+    -------
+    MemberMedians or None
+        None where the members do not differ at `level`, or fewer than two hold out at least 3 controls.
+    """
+    from scipy.stats import kruskal  # imported here: it costs more than the rest of this module
+
+    control = np.asarray(is_control, dtype=bool) & (found.basis == Part.HELD_OUT)
+    groups = [row[control & used] for row, used in zip(found.by_member, found.used, strict=True)]
+    groups = [group for group in groups if len(group) >= MIN_CONTROLS]
+    if len(groups) < 2 or np.ptp(np.concatenate(groups)) == 0:
+        return None
+    p = float(kruskal(*groups).pvalue)
+    return MemberMedians(np.array([np.median(group) for group in groups]), p) if p <= level else None

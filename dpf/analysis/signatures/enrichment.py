@@ -28,15 +28,12 @@ class MeasuredSets:
         S names.
     member
         (S, G) bool.
-    given
-        (S,) how many (distinct) genes each set names.
     unknown
         How many distinct genes of all sets were not measured.
     """
 
     names: tuple[str, ...]
     member: NDArray[np.bool_]
-    given: Codes
     unknown: int
 
     @property
@@ -88,8 +85,7 @@ def measure_sets(sets: Mapping[str, Collection[str]], genes: Sequence[str]) -> M
             expected=f"names as in the screen, e.g. {', '.join(genes[:3])}",
             hint="use gene sets in the same naming scheme (symbols or Ensembl ids) and species as the screen",
         )
-    given = np.array([len(set(named)) for named in sets.values()], dtype=np.int64)
-    return MeasuredSets(tuple(sets), member, given, len(everything - set(genes)))
+    return MeasuredSets(tuple(sets), member, len(everything - set(genes)))
 
 
 def over_representation(lists: ArrayLike, sets: MeasuredSets, min_size: int = MIN_SIZE) -> Enrichment:

@@ -13,7 +13,6 @@ from dpf.errors import DataError
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 #: Genes that are worked on at once, so that memory beside the expression itself stays small.
 _BLOCK = 256

@@ -163,7 +163,7 @@ def _show(run: Session, items: Sequence[CheckItem], **data: Any) -> None:
     elif run.format is OutputFormat.csv:
         from dpf.workflows.check.stored import items_table
 
-        run.show(items_table(items).drop("table"))
+        run.show(items_table(items).drop("table"), "check")
     else:
         from dpf.cli.display.verdicts import print_items
 

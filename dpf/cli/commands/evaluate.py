@@ -77,7 +77,8 @@ def command(
         named = result.board.reference
         reference = f"; verdict: the {named} is better or worse than the method" if named else ""
         run.show(
-            result.table, top=top, title=f"Scoreboard{reference}", verdicts=result.verdicts, notes=result.notes,
+            result.table, "evaluation", top=top, title=f"Scoreboard{reference}", verdicts=result.verdicts,
+            notes=result.notes,
             latent_quality=[] if result.latent is None else result.latent.to_dicts(),
             design=None if result.design is None else asdict(result.design),
         )  # fmt: skip

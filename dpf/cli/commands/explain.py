@@ -49,6 +49,7 @@ def command(
 
         changed = overrides(set_, compute__threads=threads, compute__device=device, compute__precision=precision)
         result = explain_project(open_project(project, changed), model, target=target, top=genes, progress=run.progress)
-        run.show(result.table, top=top, title=f"Genes by importance for {result.target}", target=result.target)
+        title = f"Genes by importance for {result.target}"
+        run.show(result.table, "importance", top=top, title=title, target=result.target)
         run.say(f"table: {result.path}")
         run.say(f"figures: {', '.join(str(path) for path in result.figures)}")

@@ -92,8 +92,8 @@ WellsOption = Annotated[
     list[str] | None,
     _import(
         "--wells",
-        help="With --from: the table about the wells: one, or one a --from, or several for one --from, joined on the "
-        "well. With --demo: how many wells.",
+        help="With --from: the table about the wells: one (for several plates with their names in a plate column), or "
+        "one a --from, or several for one --from, joined on the well. With --demo: how many wells.",
     ),
 ]
 OrientationOption = Annotated[Orientation | None, _import("--orientation", help="Of the expression table, if unclear.")]

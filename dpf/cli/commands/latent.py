@@ -50,7 +50,10 @@ def command(
         result = latent_project(
             open_project(project, changed), model, colour=colour, member=member, umap=umap, progress=run.progress
         )
-        run.show(result.table, top=top, title="Wells in the latent space", correlations=result.correlations.to_dicts())
+        run.show(
+            result.table, "latent", top=top, title="Wells in the latent space",
+            correlations=result.correlations.to_dicts(),
+        )  # fmt: skip
         for row in result.correlations.iter_rows(named=True):
             values = [
                 f"{key.removeprefix('spearman_')} {value:+.2f}" for key, value in row.items() if "spearman" in key

@@ -100,5 +100,5 @@ def command(
                 opened, wells, target, model, impute_missing=missing_genes is _Missing.impute, scale=input_scale.value,
                 progress=run.progress,
             )  # fmt: skip
-        run.show(result.table, top=top, title="Predictions")
+        run.show(result.table, "predictions", top=top, title="Predictions")
         run.say(f"table: {result.path}")

@@ -129,8 +129,10 @@ def command(
             run.say(line)
         run.show(
             result.table,
+            "ranking_by_dose" if by_dose else "ranking",
             top=top,
             title="Compounds, farthest from the controls first",
+            sorted_by="" if sort == "rank" else sort,
             power=result.power,
             statements=result.statements,
             design=None if result.design is None else asdict(result.design),

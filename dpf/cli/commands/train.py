@@ -25,6 +25,7 @@ from dpf.cli.options import (
 )
 from dpf.cli.session import session
 from dpf.config.toml import preset_overrides
+from dpf.errors import UsageError, listed
 from dpf.training.parallel.ranks import ranks_from_environment
 
 if TYPE_CHECKING:
@@ -67,9 +68,26 @@ def command(
     deterministic: Annotated[
         bool | None, setting_option("compute.deterministic", "--deterministic/--no-deterministic")
     ] = None,
-    share: Annotated[str | None, setting_option("compute.share", "--share")] = None,
+    member: Annotated[
+        int | None,
+        typer.Option(
+            "--member",
+            show_default=False,
+            help="Train this member alone, numbered from 0: several processes, on any machines, can each train one. "
+            "The last to finish assembles the model.",
+        ),
+    ] = None,
+    assemble: Annotated[
+        bool,
+        typer.Option("--assemble", help="Train nothing: assemble the model of members that --member has trained."),
+    ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run, given the command it was started with.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with an interrupted run, given the command it was started with. With --member: wherever the "
+            "member stands, also at its beginning or its end.",
+        ),
     ] = False,
     tensorboard: Annotated[
         bool,
@@ -80,7 +98,9 @@ def command(
 ) -> None:
     """Train the model; its weights, splits, history and loss curve go to models/NAME."""
     alone = ranks_from_environment(os.environ).alone
-    again = f"dpf train {project} --resume (and the same options)" if alone else "the same torchrun line and --resume"
+    own = "" if member is None else f" --member {member}"
+    again = f"dpf train {project}{own} --resume (and the same options)"
+    again = again if alone else "the same torchrun line and --resume"
     with session("train", output) as run:
         signal.signal(signal.SIGTERM, _as_interrupt)
         keep_freed_memory()
@@ -96,32 +116,45 @@ def command(
             train__zscore=zscore, train__folds=folds, train__repeats=repeats, train__split=split, train__seed=seed,
             compute__threads=threads, compute__device=device, compute__precision=precision,
             train__pretrain=pretrain, train__tune=tune,
-            compute__deterministic=deterministic, compute__share=share,
+            compute__deterministic=deterministic,
         )  # fmt: skip
+        if assemble and (member is not None or resume or tensorboard or not alone):
+            raise UsageError(
+                "--assemble trains nothing, and runs in one process",
+                found="--member, --resume, --tensorboard or torchrun with it",
+                hint="leave that out, and repeat the settings that the members were trained with",
+            )
         with joined() as team:
-            run.speaks = _speaking(team)
+            run.speaks = _reporting(team)
             opened = open_project(project, changed)
             folder = opened.model(model)
             run.after_interruption = lambda: (
-                f"go on with: {again}" if folder.interrupted else "nothing of it was saved yet: start it again"
+                f"go on with: {again}"
+                if folder.interrupted or member is not None
+                else "nothing of it was saved yet: start it again"
             )
             result = train_project(
-                opened, model, resume=resume, tensorboard=tensorboard, progress=run.progress,
-                team=team,
+                opened, model, member=member, assemble=assemble, resume=resume, tensorboard=tensorboard,
+                progress=run.progress, team=team,
             )  # fmt: skip
-        run.show(result.table, title="Validation at the best epoch (these wells chose it)", **result.metrics)
-        run.say(f"model: {result.folder.path}")
+        data = result.metrics if member is None else {**result.metrics, "missing": result.missing}
+        run.show(result.table, "training", title="Validation at the best epoch (these wells chose it)", **data)
+        if result.missing:
+            others = f"member {listed(result.missing)} still to come: the last to finish assembles the model"
+            run.say(f"member {member}: {result.folder.path}; {others}")
+        else:
+            run.say(f"model: {result.folder.path}")
 
 
-def _speaking(team: Team) -> Callable[[], bool]:
-    def speaks() -> bool:
+def _reporting(team: Team) -> Callable[[], bool]:
+    def may_report() -> bool:
         if not team.alone:
-            # torchrun signals the survivors of a loss, each perhaps more than once: what is to be said is said first.
+            # torchrun signals the survivors of a loss, each perhaps more than once: what is to be reported comes first.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return team.speaks()
+        return team.may_report()
 
-    return speaks
+    return may_report
 
 
 def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -60,8 +60,7 @@ CLASSES: Final = (
 SEQUENTIAL: Final = "viridis"
 DIVERGING: Final = "RdBu_r"
 
-#: Inches: one and two columns of a journal page (89 and 183 mm).
-COLUMN: Final = 3.5
+#: Inches: two columns of a journal page (183 mm).
 PAGE: Final = 7.2
 
 #: Points.

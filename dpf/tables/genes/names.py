@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, UsageError, count, listed
+from dpf.tables.genes.not_genes import without_counters
 from dpf.tables.genes.table import describe_genes
 from dpf.tables.matrix import Matrix
 from dpf.tables.screen import Note
@@ -32,7 +33,7 @@ class NamedGenes(NamedTuple):
 
 
 def name_genes(wells: Matrix, policy: DuplicateGenes = "rename") -> NamedGenes:
-    """Unique names for the genes of a table, by the policy of `dpf.tables.genes.table`.
+    """Unique names for the genes of a table, by the policy of `dpf.tables.genes.table`, without what is no gene.
 
     Parameters
     ----------
@@ -49,7 +50,8 @@ def name_genes(wells: Matrix, policy: DuplicateGenes = "rename") -> NamedGenes:
     UsageError
         `policy` is ``sum`` and the values to be added up are no counts.
     """
-    notes: list[Note] = []
+    wells, counter_notes = without_counters(wells)
+    notes = list(counter_notes)
     genes, own_notes = describe_genes(wells.column_names, wells.column_table)
     shared = pl.coalesce(pl.col("symbol"), pl.col("gene_id"))
     names = genes.select(shared.alias("name")).get_column("name").to_list()

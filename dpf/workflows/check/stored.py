@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from dpf.analysis.design.item import VERDICTS, Cell, CheckItem, Verdict, worst
+from dpf.tables.schemas.registry import polars_schema
 from dpf.tables.storage import read_about, read_table, write_table
 from dpf.workflows.project.provenance import Now, made_of, why_stale
 
@@ -62,9 +63,7 @@ class StoredCheck:
 def items_table(items: Sequence[CheckItem]) -> pl.DataFrame:
     """One row an item, in reading order: the parts of a `CheckItem`, its details as JSON in `table`."""
     rows = [asdict(item) | {"table": _as_json(item)} for item in items]
-    types = {"value": pl.Float64}
-    names = ("name", "group", "verdict", "value", "text", "advice", "rule", "table")
-    return pl.DataFrame(rows, schema={name: types.get(name, pl.String) for name in names})
+    return pl.DataFrame(rows, schema=polars_schema("check"))
 
 
 def _as_json(item: CheckItem) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from dpf.analysis.evaluation.baselines import BASELINES, baseline_predictions
+from dpf.analysis.evaluation.baselines import BASELINES, FITTED, baseline_predictions
 from dpf.analysis.evaluation.calibration import probability_of
 from dpf.project.directory import Project
 from dpf.splits.parts import Part
@@ -95,8 +95,7 @@ def baseline_methods(
         f"baselines: {count} methods x {len(wells.evaluation.test)} split(s) x {len(wells.groups):,} wells x "
         f"{len(inputs.genes):,} genes"
     )
-    progress.start("baselines", count, "methods")
-    done = iter([0, *[1] * count])
+    progress.start("baselines", (len(FITTED) - (wells.position is None)) * len(wells.evaluation.test), "fits")
     with threadpool_limits(1 if len(wells.groups) < _THREADS_FROM else project.settings.compute.threads or None):
         predictions = baseline_predictions(
             inputs.expression,
@@ -107,7 +106,7 @@ def baseline_methods(
             seed=project.settings.train.seed,
             position=wells.position,
             replicates=wells.replicates,
-            on_step=lambda _: progress.advance(next(done)),
+            on_fit=lambda: progress.advance(1),
         )
     return [Method(name, ENSEMBLE, basis, found.scores, found.probability) for name, found in predictions.items()]
 

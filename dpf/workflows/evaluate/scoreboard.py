@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from dpf.analysis.design.position import within_position
 from dpf.analysis.evaluation.bootstrap import draw_compounds, interval, resampled, verdict
-from dpf.analysis.evaluation.metrics import LABEL_METRICS, LOWER_IS_BETTER, SCORE_METRICS, auroc
+from dpf.analysis.evaluation.metrics import LABEL_METRICS, METRICS, SCORE_METRICS
+from dpf.tables.schemas.registry import polars_schema
 from dpf.workflows.evaluate.methods import ENSEMBLE, MEAN, MODEL, UNCALIBRATED, Method, Truth
 from dpf.workflows.evaluate.wells import EvaluatedWells
 
@@ -25,17 +26,6 @@ OVERALL, WITHIN = "overall", "within_position"
 _WITHIN_LABEL = ("auroc",)
 #: Metrics of order: a method that says the same of every well has none, whatever its folds' means.
 _OF_ORDER = frozenset({"pearson", "spearman", "auroc", "auprc"})
-
-_SCOREBOARD = {
-    "target": pl.String, "metric": pl.String, "method": pl.String, "member": pl.String, "scope": pl.String,
-    "basis": pl.String, "value": pl.Float64, "lower": pl.Float64, "upper": pl.Float64, "wells": pl.Int64,
-    "compounds": pl.Int64,
-}  # fmt: skip
-_COMPARISONS = {
-    "target": pl.String, "metric": pl.String, "scope": pl.String, "reference": pl.String, "method": pl.String,
-    "reference_value": pl.Float64, "method_value": pl.Float64, "difference": pl.Float64, "lower": pl.Float64,
-    "upper": pl.Float64, "verdict": pl.String, "wells": pl.Int64, "compounds": pl.Int64,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,7 +93,7 @@ class _Bootstrap:
         if key not in self.kept:
             draws = draw_compounds(self.groups[compared.wells], np.random.default_rng(self.seed))
             said = _for_metric(metric, method, compared.said[place])
-            self.kept[key] = resampled(metric, draws, compared.measured, said, compared.stratum)
+            self.kept[key] = resampled(METRICS[metric], draws, compared.measured, said, compared.stratum)
         return self.kept[key]
 
 
@@ -132,8 +122,8 @@ def scoreboard(truth: Truth, methods: Sequence[Method], wells: EvaluatedWells, *
                 for other in others:
                     comparisons += _compare(target, scope, reference, other, bootstrap)
     return Scoreboard(
-        pl.DataFrame(values, schema=_SCOREBOARD, orient="row").fill_nan(None),
-        pl.DataFrame(comparisons, schema=_COMPARISONS, orient="row").fill_nan(None),
+        pl.DataFrame(values, schema=polars_schema("scoreboard"), orient="row").fill_nan(None),
+        pl.DataFrame(comparisons, schema=polars_schema("comparisons"), orient="row").fill_nan(None),
         "" if reference is None else reference.name,
     )
 
@@ -190,7 +180,7 @@ def _compare(
         yield {
             "target": target.name, "metric": metric, "scope": scope.name, "reference": reference.name,
             "method": other.name, "reference_value": ours, "method_value": theirs, "difference": ours - theirs,
-            "lower": low, "upper": high, "verdict": verdict(low, high, metric in LOWER_IS_BETTER),
+            "lower": low, "upper": high, "verdict": verdict(low, high, METRICS[metric].lower_is_better),
             **_size(compared, bootstrap),
         }  # fmt: skip
 
@@ -212,9 +202,7 @@ def _compared(target: _Target, scope: _Scope, methods: Sequence[Method]) -> _Com
 
 def _value(metric: str, method: Method, compared: _Compared, place: int) -> float:
     said = _for_metric(metric, method, compared.said[place])
-    if compared.stratum is not None:
-        return auroc(compared.measured, said, compared.stratum)
-    return float((SCORE_METRICS | LABEL_METRICS)[metric](compared.measured, said))
+    return METRICS[metric](compared.measured, said, compared.stratum)
 
 
 def _for_metric(metric: str, method: Method, said: Floats) -> Floats:

@@ -79,7 +79,7 @@ def latent_project(
     names = ("umap_1", "umap_2") if umap else ("pc_1", "pc_2")
     table = pl.DataFrame(
         {"well_id": inputs.well_ids, "compound": inputs.texts("compound"), "is_control": inputs.is_control}
-        | ({"plate": inputs.texts("plate")} if "plate" in inputs.wells.columns else {})
+        | ({"plate": inputs.wells.get_column("plate")} if "plate" in inputs.wells.columns else {})
         | {"part": speakers.part}
         | geometry
         | {names[0]: places[:, 0], names[1]: places[:, 1]}

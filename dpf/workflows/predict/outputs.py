@@ -29,6 +29,8 @@ Floats = NDArray[np.float64]
 
 #: What the columns of what members would say without their Transformer begin with.
 _START = "start_"
+#: The columns of what is predicted beside the scores, by the target's role.
+_HEADS = {"label": "label_logit", "activation": "activation"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,10 @@ def project_outputs(project: Project, inputs: Inputs, model: ModelFile, progress
     """
     path, now = project.results(model.name).table("outputs"), current(project, model, inputs)
     if path.is_file() and why_stale(about := read_about(path, "outputs"), now) is None:
-        return _from_table(read_table(path, "outputs"), about, model)
+        targets = model.header["targets"]
+        needed = [*(f"score:{name}" for name in targets["scores"]), "latent_0"]
+        needed += [column for role, column in _HEADS.items() if targets[role]]
+        return _from_table(read_table(path, "outputs", needed=needed), about, model)
     outputs = _compute(project, inputs, model, progress or Silent())
     axis = {"axis": None if outputs.axis is None else outputs.axis.tolist(), "axis_name": outputs.axis_name}
     write_table(path, _to_table(outputs), "outputs", made_of(now, "outputs") | axis)
@@ -155,7 +160,7 @@ def run_members(
     (`dpf.workflows.predict.gene_order.filling`), its own.
     """
     from dpf.training.compute.device import resolve_compute
-    from dpf.training.inference import predict_starts, predict_wells
+    from dpf.training.inference import predict_initial_regression, predict_wells
 
     compute = resolve_compute(project.settings.compute)
     progress.plan(
@@ -168,7 +173,7 @@ def run_members(
             expression = expression.copy()
             expression[:, missing] = network.gene_mean.numpy()[missing]
         passes.append(predict_wells(network, expression, compute, progress.advance))
-        starts.append(predict_starts(network, expression, compute))
+        starts.append(predict_initial_regression(network, expression, compute))
         network.cpu()
     axis, axis_name = activation_axes(trained)
     said, latent = _said(passes), _stacked([prediction.latent for prediction in passes])

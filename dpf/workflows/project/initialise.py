@@ -12,7 +12,7 @@ from dpf.config.toml import preset_overrides, with_overrides
 from dpf.files import sha256_file
 from dpf.project.directory import Project, require_new, settings_path, write_settings
 from dpf.simulate.screen import Simulation
-from dpf.tables.importing import read_unchecked
+from dpf.tables.importing import read_screen
 from dpf.tables.preparing.normalise import Normalisation, write_normalisation
 from dpf.tables.preparing.options import Preparation
 from dpf.tables.preparing.prepare import prepare
@@ -63,7 +63,7 @@ def import_project(
     require_new(path)
     roles = replace(roles, targets_follow=roles.targets_follow or bool(preparation.signatures))
     # The screen as read is nobody else's, so it may be overwritten: a large one then stands in memory once.
-    screen, normalisation = prepare(read_unchecked(sources, wells, roles, source_format), preparation, in_place=True)
+    screen, normalisation = prepare(read_screen(sources, wells, roles, source_format), preparation, in_place=True)
     return create_project(path, screen, overrides, normalisation)
 
 

@@ -12,6 +12,7 @@ import polars as pl
 from dpf.analysis.ranking.standardise import members_differ
 from dpf.errors import UsageError, listed
 from dpf.project.directory import Project, ResultsFolder
+from dpf.tables.schemas.ranking import RANKING_BY_DOSE
 from dpf.tables.storage import write_table
 from dpf.workflows.check.names import suspicious_names
 from dpf.workflows.check.stored import StoredCheck, stored_check
@@ -32,11 +33,6 @@ from dpf.workflows.rank.signatures.write import write_signatures
 from dpf.workflows.rank.significance import CompoundTests, run_tests
 from dpf.workflows.rank.table import ranking_table
 from dpf.workflows.rank.wells import RankedWells, rank_wells
-
-#: Columns in which the first row should be the smallest value.
-_ASCENDING = {"rank", "rank_low", "rank_high", "p", "q", "p_tail"}
-_ASCENDING |= {"compound", "verdict", "direction", "smallest_p", "activation_p", "activation_q", "energy_p"}
-_ASCENDING |= {"replicate_cosine_p", "replicate_map_p", "replicate_map_q"}
 
 
 @dataclass(frozen=True)
@@ -165,7 +161,8 @@ def _about_rows(table: pl.DataFrame, choices: RankChoices) -> list[str]:
 def _sorted(table: pl.DataFrame, sort: str) -> pl.DataFrame:
     if sort not in table.columns:
         raise UsageError("no such column to sort by", found=sort, expected=f"one of {listed(table.columns, 60)}")
-    return table.sort(sort, "rank", descending=[sort not in _ASCENDING, False], nulls_last=True, maintain_order=True)
+    down = not RANKING_BY_DOSE.sorts_ascending(sort)
+    return table.sort(sort, "rank", descending=[down, False], nulls_last=True, maintain_order=True)
 
 
 def _write_more(

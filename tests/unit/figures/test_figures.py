@@ -18,6 +18,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.stats import binomtest
+from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 
 from dpf.errors import DataError, ProjectError, UsageError
@@ -534,6 +535,15 @@ def test_reliability(tmp_path):
     words = {"as trained: calibration error 0.081", "temperature scaled", "5 of 7 wells; bars: 95% intervals"}
     assert words <= set(texts(figure))
     draw(figure, tmp_path)
+
+
+def test_reliability_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    p = rng.random(400) ** 2
+    outcome = (rng.random(400) < p).astype(float)
+    dots = reliability({"model": p}, outcome).axes[0].containers[0].lines[0]
+    share, mean = calibration_curve(outcome, p, n_bins=10)
+    np.testing.assert_allclose(dots.get_xydata(), np.column_stack([mean, share]))
 
 
 def test_reliability_refuses_what_is_no_probability():

@@ -49,7 +49,7 @@ def test_ridge_part_is_scikit_learns_at_every_penalty() -> None:
         part = made.learners[0].solve(made.F, fit, y[fit, 0], setting)
         penalty = PENALTIES[setting] * np.square(centred).sum() / len(fit)
         expected = Ridge(alpha=penalty).fit(x[fit], y[fit, 0]).predict(x)
-        np.testing.assert_allclose(made._predict(part, np.arange(WELLS)), expected, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(part.predict(made.F, np.arange(WELLS)), expected, rtol=1e-6, atol=1e-8)
 
 
 def test_pls_part_is_scikit_learns() -> None:
@@ -59,7 +59,7 @@ def test_pls_part_is_scikit_learns() -> None:
     for setting in (0, 3):
         part = made.learners[1].solve(made.F, fit, y[fit, 0], setting)
         expected = PLSRegression(setting + 1, scale=False).fit(x[fit], y[fit, 0]).predict(x).ravel()
-        np.testing.assert_allclose(made._predict(part, np.arange(WELLS)), expected, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(part.predict(made.F, np.arange(WELLS)), expected, rtol=1e-6, atol=1e-8)
 
 
 def test_kernel_part_is_scikit_learns_with_a_free_intercept() -> None:
@@ -77,7 +77,7 @@ def test_kernel_part_is_scikit_learns_with_a_free_intercept() -> None:
     cross = raw[:, fit] - train.mean(0) - raw[:, fit].mean(1, keepdims=True) + train.mean()
     model = KernelRidge(alpha=KERNEL_PENALTIES[9] * np.trace(centred) / len(fit), kernel="precomputed")
     expected = model.fit(centred, y[fit, 0] - y[fit, 0].mean()).predict(cross) + y[fit, 0].mean()
-    np.testing.assert_allclose(made._predict(part, np.arange(WELLS)), expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(part.predict(made.F, np.arange(WELLS)), expected, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("genes", [GENES, 20])
@@ -88,7 +88,7 @@ def test_ridge_part_is_the_same_with_more_wells_than_genes(genes: int) -> None:
     part = made.learners[0].solve(made.F, fit, y[fit, 0], 8)
     penalty = PENALTIES[8] * np.square(x[fit] - x[fit].mean(0)).sum() / len(fit)
     expected = Ridge(alpha=penalty).fit(x[fit], y[fit, 0]).predict(x)
-    np.testing.assert_allclose(made._predict(part, np.arange(WELLS)), expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(part.predict(made.F, np.arange(WELLS)), expected, rtol=1e-6, atol=1e-8)
     assert made.F.shape[1] == min(genes, WELLS - 1)
     np.testing.assert_allclose(made.F @ made.axes.T, x - x.mean(0), atol=1e-9)
 
@@ -98,9 +98,9 @@ def test_with_every_well_a_landmark_a_kernel_part_is_what_it_was(monkeypatch: py
     made = fitting(x, groups)
     learner, fit, wells = made.learners[2], np.arange(60), np.arange(WELLS)
     settings = [len(KERNEL_PENALTIES) * kernel + penalty for kernel in (0, 1, 5) for penalty in (0, 6, 12)]
-    exact = [made._predict(learner.solve(made.F, fit, y[fit, 0], setting), wells) for setting in settings]
+    exact = [learner.solve(made.F, fit, y[fit, 0], setting).predict(made.F, wells) for setting in settings]
     monkeypatch.setattr("dpf.regression.learners.EXACT_WELLS", 10)
-    sparse = [made._predict(learner.solve(made.F, fit, y[fit, 0], setting), wells) for setting in settings]
+    sparse = [learner.solve(made.F, fit, y[fit, 0], setting).predict(made.F, wells) for setting in settings]
     np.testing.assert_allclose(sparse, exact, rtol=1e-5, atol=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_with_fewer_landmarks_it_is_the_least_squares_of_its_objective(monkeypat
     rows = np.block([[np.ones((len(fit), 1)), raw[fit]], [np.zeros((len(landmarks), 1)), np.sqrt(level) * root]])
     solved, *_ = np.linalg.lstsq(rows, np.append(y[fit, 1], np.zeros(len(landmarks))), rcond=None)
     expected = solved[0] + raw @ solved[1:]
-    np.testing.assert_allclose(made._predict(part, np.arange(WELLS)), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(part.predict(made.F, np.arange(WELLS)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_stack_of_many_wells_keeps_few_and_predicts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,13 +153,13 @@ def test_the_one_function_is_the_mixture_of_its_parts() -> None:
         for fold in range(stacking.FOLDS):
             fit, out = np.flatnonzero(made.folds != fold), np.flatnonzero(made.folds == fold)
             for place, learner in enumerate(made.learners):
-                inner[out, place] = made._predict(learner.solve(made.F, fit, y[fit, target], settings[place]), out)
+                inner[out, place] = learner.solve(made.F, fit, y[fit, target], settings[place]).predict(made.F, out)
         mean = y[:, target].mean()
         pull = np.sqrt(0.05 * np.square(inner - mean).sum() / 4)
         penalised = np.vstack([inner - mean, pull * np.eye(4)])
         weights, _ = nnls(penalised, np.append(y[:, target] - mean, np.full(4, pull / 4)))
         final = np.column_stack(
-            [made._predict(part.solve(made.F, wells, y[:, target], settings[i]), wells)
+            [part.solve(made.F, wells, y[:, target], settings[i]).predict(made.F, wells)
              for i, part in enumerate(made.learners)]
         )  # fmt: skip
         np.testing.assert_allclose(found(x)[:, target], mean + (final - mean) @ weights, rtol=1e-6, atol=1e-7)

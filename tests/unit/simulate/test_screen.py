@@ -510,7 +510,6 @@ def test_given_numbers_are_kept() -> None:
     assert (sizes.compounds, sizes.controls, sizes.plates, sizes.rows, sizes.columns) == (30, 10, 3, 8, 12)
     assert SimulationDesign(wells=100, controls=20, plates=1).sizes().compounds == 40
     assert SimulationDesign(wells=1000, plates=1).sizes().rows == 32
-    assert SimulationDesign(activating=0.5, suppressing=0.25, off_axis=0).inert == 0.25
 
 
 def test_design_is_frozen() -> None:

@@ -10,14 +10,14 @@ import torch
 
 from dpf.config.settings import ComputeSettings, ModelSettings, TrainSettings
 from dpf.model.checkpoint import ControlWells, TrainedModel, load_model, save_model
-from dpf.model.initial_regression import Start, StartShape
+from dpf.model.initial_regression import InitialRegression, RegressionShape
 from dpf.model.losses import TargetBatch, part_weights, well_losses
 from dpf.model.losses import loss_sums as sums_of
 from dpf.model.network import PerturbFormer, TargetLayout, build_network, empty_network
 from dpf.regression.stacking import stack
 from dpf.training.compute.device import resolve_compute
 from dpf.training.data import MemberData
-from dpf.training.initial_regression import set_start
+from dpf.training.initial_regression import fit_initial_regression
 from dpf.training.member import MemberTraining
 from dpf.workflows.predict.outputs import activation_axes
 
@@ -37,18 +37,18 @@ def screen() -> tuple[torch.Tensor, TargetBatch]:
     return x, TargetBatch(scores, (scores[:, 0] > 0).float(), scores.sum(1))
 
 
-def started(kind: str = "stacked") -> tuple[PerturbFormer, torch.Tensor, TargetBatch, torch.Tensor]:
+def network_of(kind: str = "stacked") -> tuple[PerturbFormer, torch.Tensor, TargetBatch, torch.Tensor]:
     x, targets = screen()
     generator = torch.Generator().manual_seed(2)
     network = build_network(GENES, LAYOUT, replace(SETTINGS, start=kind), False, generator)
-    start, parts = set_start(network, x, targets, GROUPS, LEARNED, 5)
+    start, parts = fit_initial_regression(network, x, targets, GROUPS, LEARNED, 5)
     assert len(parts) == 4
     return network, x, targets, start
 
 
 @pytest.mark.parametrize("kind", ["ridge", "stacked"])
 def test_before_training_the_network_predicts_what_the_regression_does(kind: str) -> None:
-    network, x, targets, _ = started(kind)
+    network, x, targets, _ = network_of(kind)
     prediction = network.eval()(x)
     columns = torch.cat([targets.scores, 2 * targets.label[:, None] - 1, targets.activation[:, None]], 1)
     found = stack(
@@ -65,12 +65,12 @@ def test_before_training_the_network_predicts_what_the_regression_does(kind: str
 
 
 def test_dimensions_that_never_move_are_no_part_of_the_activation_axis() -> None:
-    network, x, *_ = started()
+    network, x, *_ = network_of()
     nobody = ControlWells([], [], [], [[]], [torch.empty(0, 6)])
     axes, name = activation_axes(TrainedModel([network], [f"g{i}" for i in range(GENES)], LAYOUT, nobody, {}))
     assert name == "act"
     np.testing.assert_array_equal(axes, [[0, 0, 0, 1, 0, 0]])
-    other, *_ = started()
+    other, *_ = network_of()
     with torch.no_grad():
         other.activation.weight[:, other.moving] = 0.0  # type: ignore[union-attr]
     both = TrainedModel([network, other], [f"g{i}" for i in range(GENES)], LAYOUT, nobody, {})
@@ -82,18 +82,18 @@ def test_dimensions_that_never_move_are_no_part_of_the_activation_axis() -> None
 
 
 def test_the_start_is_differentiable_in_the_expression() -> None:
-    network, x, _, _ = started()
+    network, x, _, _ = network_of()
     start = network.start
     assert start is not None
     assert len(start.components)  # kernels are in it
-    double = Start(StartShape.of(network.state_dict()) or StartShape(0, 0)).double()  # type: ignore[arg-type]
+    double = InitialRegression(RegressionShape.of(network.state_dict()) or RegressionShape(0, 0)).double()  # type: ignore[arg-type]
     double.load_state_dict(start.double().state_dict())
     point = x[:3].double().requires_grad_()
     assert torch.autograd.gradcheck(double, point)
 
 
 def test_while_training_a_learned_well_has_the_value_of_a_fit_without_its_compound() -> None:
-    network, x, _, start = started()
+    network, x, _, start = network_of()
     assert network.start is not None
     fitted = network.in_latent(network.start(x))
     new = torch.arange(60, WELLS)
@@ -104,7 +104,7 @@ def test_while_training_a_learned_well_has_the_value_of_a_fit_without_its_compou
 
 
 def test_the_transformer_learns_and_the_start_stays() -> None:
-    network, x, _, _ = started()
+    network, x, _, _ = network_of()
     network(x).scores.square().sum().backward()
     assert network.start is not None
     assert not list(network.start.parameters())
@@ -113,7 +113,7 @@ def test_the_transformer_learns_and_the_start_stays() -> None:
 
 
 def test_a_model_file_brings_its_start_back(tmp_path) -> None:
-    network, x, _, _ = started()
+    network, x, _, _ = network_of()
     about = {"settings": {"model": SETTINGS.__dict__, "train": {"zscore": False}}}
     known = ControlWells([], [], [], [[]], [torch.empty(0, 6)])
     genes = [f"g{i}" for i in range(GENES)]
@@ -141,7 +141,7 @@ def test_a_model_of_before_the_start_was_called_so(tmp_path) -> None:
 
 
 def test_what_each_well_adds_sums_to_the_total() -> None:
-    network, x, targets, _ = started()
+    network, x, targets, _ = network_of()
     targets = TargetBatch(targets.scores.clone(), targets.label.clone(), targets.activation.clone())
     targets.scores[::3, 0] = torch.nan
     targets.label[::4] = torch.nan
@@ -165,7 +165,7 @@ def test_a_gene_that_is_silent_in_training_is_silent_to_the_model() -> None:
         network.gene_std.copy_(heard[:50].std(0, correction=0))
         scaled = network.scale(heard)
         assert scaled.abs().max() < 100
-        set_start(network, scaled, targets, GROUPS, LEARNED, 5)
+        fit_initial_regression(network, scaled, targets, GROUPS, LEARNED, 5)
         networks.append(network.eval())
     first, second = (network.predict(x).scores for network in networks)
     torch.testing.assert_close(first, second)
@@ -179,12 +179,12 @@ def test_the_module_says_what_the_float64_regression_does() -> None:
         x = torch.from_numpy(programs @ rng.standard_normal((3, 40)) + 0.1 * rng.standard_normal((120, 40))).float()
         y = np.sin(programs[:, :1]) + programs[:, 1:2] ** 2 + 0.05 * rng.standard_normal((120, 1))
         found = stack(x.double().numpy(), y, np.arange(120), 1)
-        said = Start.from_stacked(found)(x).double().numpy()
-        np.testing.assert_allclose(said, found(x.double().numpy()), atol=2e-3 * y.std())
+        values = InitialRegression.from_stacked(found)(x).double().numpy()
+        np.testing.assert_allclose(values, found(x.double().numpy()), atol=2e-3 * y.std())
 
 
 def member(learning_rate: float, kind: str = "stacked") -> MemberTraining:
-    network, x, targets, start = started(kind)
+    network, x, targets, start = network_of(kind)
     data = MemberData(x, targets, torch.arange(50), torch.arange(50, 60), start, torch.from_numpy(GROUPS))
     compute = resolve_compute(ComputeSettings(device="cpu", precision="fp32", attention_kernel="torch"))
     return MemberTraining(network, data, TrainSettings(epochs=4, learning_rate=learning_rate), compute, (1, 0))
@@ -192,11 +192,11 @@ def member(learning_rate: float, kind: str = "stacked") -> MemberTraining:
 
 def test_epoch_zero_is_the_start_alone() -> None:
     training = member(1e-3)
-    record = training.look_at_start()
+    record = training.evaluate_initial_regression()
     assert record.epoch == training.best_epoch == 0
     targets = training.data.targets.rows(training.data.validation)
     prediction = training.network.eval()(
-        training.data.expression[training.data.validation], start=training.data.start_of(training.data.validation)
+        training.data.expression[training.data.validation], start=training.data.initial_of(training.data.validation)
     )
     total = (sums_of(prediction, targets).means() * training.weights).sum().item()
     assert record.validation_total == pytest.approx(total, rel=1e-5)
@@ -204,7 +204,7 @@ def test_epoch_zero_is_the_start_alone() -> None:
 
 def test_an_epoch_that_does_not_help_does_not_replace_the_start() -> None:
     training = member(0.3)  # so high a rate that it only harms
-    start = training.look_at_start()
+    start = training.evaluate_initial_regression()
     begun = {name: value.clone() for name, value in training.best.items()}
     for _ in range(4):
         record = training.run_epoch()
@@ -215,15 +215,17 @@ def test_an_epoch_that_does_not_help_does_not_replace_the_start() -> None:
 
 def test_an_epoch_replaces_the_start_only_beyond_its_standard_error() -> None:
     training = member(1e-3)
-    training.look_at_start()
+    training.evaluate_initial_regression()
     wells = training.data.validation
     targets = training.data.targets.rows(wells)
-    assert training.data.start is not None
+    assert training.data.initial is not None
     with torch.no_grad():
-        said = training.network.read(training.data.start[wells])
+        outputs = training.network.read(training.data.initial[wells])
 
     def beats(moved: torch.Tensor) -> bool:
-        return training._beats_start(said._replace(scores=said.scores + moved * (targets.scores - said.scores)))
+        return training._beats_initial_regression(
+            outputs._replace(scores=outputs.scores + moved * (targets.scores - outputs.scores))
+        )
 
     everywhere = torch.full((10, 1), 0.5)
     one_compound = torch.zeros(10, 1)

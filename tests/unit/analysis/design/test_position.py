@@ -12,7 +12,6 @@ from dpf.analysis.design.position import (
     position_cells,
     position_design,
     within_position,
-    within_position_pair,
 )
 from dpf.analysis.evaluation import metrics
 
@@ -88,8 +87,8 @@ def test_a_predictor_that_knows_the_position_alone_scores_nothing_within_it():
     measured = measured + 0.3 * expressed
     cells = position_cells(None, column.tolist())
     assert metrics.r2(measured, effect) > 0.7
-    truth, guess = within_position_pair(measured, effect, cells)
+    truth, guess = (within_position(values, cells) for values in (measured, effect))
     assert metrics.r2(truth, guess) == pytest.approx(0, abs=1e-9)
     assert np.isnan(metrics.pearson(truth, guess))  # nothing is left, not even rounding
-    truth, guess = within_position_pair(measured, effect + 0.3 * expressed, cells)
+    truth, guess = (within_position(values, cells) for values in (measured, effect + 0.3 * expressed))
     assert metrics.r2(truth, guess) > 0.3

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
-from sklearn.calibration import calibration_curve
 
 from dpf.analysis.evaluation import metrics
 from dpf.analysis.evaluation.calibration import (
@@ -18,7 +17,6 @@ from dpf.analysis.evaluation.calibration import (
     cross_fitted_probability,
     fit_temperature,
     probability_of,
-    reliability,
     split_conformal,
 )
 from dpf.errors import DataError
@@ -83,26 +81,6 @@ def test_temperature_scaling_lowers_the_calibration_error():
     before = metrics.expected_calibration_error(label, expit(logits))
     assert metrics.expected_calibration_error(label, scaled) < 0.5 * before
     assert metrics.auroc(label, scaled) == pytest.approx(metrics.auroc(label, logits), abs=2e-3)
-
-
-def test_the_reliability_diagram_is_that_of_sklearn():
-    logits, label = too_sure(500)
-    p = expit(logits)
-    got = reliability(label, p)
-    frequency, probability = calibration_curve(label, p, n_bins=10)
-    filled = got.count > 0
-    np.testing.assert_allclose(got.frequency[filled], frequency)
-    np.testing.assert_allclose(got.probability[filled], probability)
-    assert got.count.sum() == 500
-    assert got.expected_calibration_error == pytest.approx(metrics.expected_calibration_error(label, p))
-
-
-def test_reliability_of_empty_bins_and_of_nothing():
-    got = reliability([1.0, np.nan], [1.0, 0.2])
-    assert got.count.tolist() == [0] * 9 + [1]
-    assert np.isnan(got.frequency[:9]).all()
-    assert got.expected_calibration_error == 0
-    assert math.isnan(reliability([np.nan], [0.5]).expected_calibration_error)
 
 
 @pytest.mark.parametrize(("n", "level", "rank"), [(19, 0.9, 18), (20, 0.9, 19), (99, 0.95, 95), (9, 0.9, 9)])

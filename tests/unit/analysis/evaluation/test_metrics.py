@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
-from sklearn import metrics as oracle
 
 from dpf.analysis.evaluation import metrics
+from tests.support.plain_metrics import PLAIN
 
 
 def draw(n=200, seed=0, ties=False):
@@ -30,26 +29,12 @@ def draw_label(n=200, seed=0, ties=True):
     return y, np.round(p, 2) if ties else p
 
 
+@pytest.mark.parametrize("name", metrics.METRICS)
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-def test_score_metrics_are_those_of_sklearn_and_scipy(seed, ties):
-    y, f = draw(seed=seed, ties=ties)
-    got = metrics.score_metrics(y, f)
-    assert got["r2"] == pytest.approx(oracle.r2_score(y, f), rel=1e-12)
-    assert got["rmse"] == pytest.approx(oracle.root_mean_squared_error(y, f), rel=1e-12)
-    assert got["pearson"] == pytest.approx(stats.pearsonr(y, f).statistic, rel=1e-12)
-    assert got["spearman"] == pytest.approx(stats.spearmanr(y, f).statistic, rel=1e-12)
-
-
-@pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("seed", range(5))
-def test_label_metrics_are_those_of_sklearn(seed, ties):
-    y, p = draw_label(seed=seed, ties=ties)
-    got = metrics.label_metrics(y, p)
-    assert got["auroc"] == pytest.approx(oracle.roc_auc_score(y, p), rel=1e-12)
-    assert got["auprc"] == pytest.approx(oracle.average_precision_score(y, p), rel=1e-12)
-    assert got["brier"] == pytest.approx(oracle.brier_score_loss(y, p), rel=1e-12)
-    assert got["log_loss"] == pytest.approx(oracle.log_loss(y, p), rel=1e-12)
+def test_metrics_are_those_of_scikit_learn_and_scipy(name, seed, ties):
+    pair = draw(seed=seed, ties=ties) if name in metrics.SCORE_METRICS else draw_label(seed=seed, ties=ties)
+    assert metrics.METRICS[name](*pair) == pytest.approx(PLAIN[name](*pair), rel=1e-12)
 
 
 def test_expected_calibration_error_by_hand():
@@ -60,9 +45,9 @@ def test_expected_calibration_error_by_hand():
     assert metrics.expected_calibration_error([0, 1], [0.0, 1.0]) == 0
 
 
-@pytest.mark.parametrize("name", [*metrics.SCORE_METRICS, *metrics.LABEL_METRICS])
+@pytest.mark.parametrize("name", metrics.METRICS)
 def test_missing_measurements_are_masked_and_nothing_else_is(name):
-    metric = {**metrics.SCORE_METRICS, **metrics.LABEL_METRICS}[name]
+    metric = metrics.METRICS[name]
     y, p = draw_label(ties=False)
     holes = np.random.default_rng(1).random(y.size) < 0.3
     assert metric(np.where(holes, np.nan, y), p) == pytest.approx(metric(y[~holes], p[~holes]), rel=1e-12)
@@ -89,7 +74,7 @@ def test_missing_measurements_are_masked_and_nothing_else_is(name):
     ],
 )
 def test_what_the_data_do_not_define_is_nan(name, y, f):
-    assert math.isnan({**metrics.SCORE_METRICS, **metrics.LABEL_METRICS}[name](y, f))
+    assert math.isnan(metrics.METRICS[name](y, f))
 
 
 def test_sure_and_wrong_is_finite():
@@ -134,13 +119,6 @@ def test_auroc_within_strata_counts_only_pairs_of_one_stratum():
     assert metrics.auroc(label, stratum) > 0.6
     assert metrics.auroc(label, stratum, stratum) == 0.5
     assert math.isnan(metrics.auroc([0, 1], [1, 2], ["a", "b"]))
-
-
-def test_per_score_takes_each_column():
-    y, f = draw(n=40)
-    got = metrics.per_score(metrics.r2, np.stack([y, np.ones(40)], 1), np.stack([f, f], 1))
-    assert got[0] == metrics.r2(y, f)
-    assert np.isnan(got[1])
 
 
 def test_wrong_shapes_and_probabilities_are_refused():

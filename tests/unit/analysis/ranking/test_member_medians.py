@@ -27,6 +27,9 @@ def test_a_member_that_stands_apart():
     assert differing.p < 0.01
     assert differing.medians[0] > differing.medians[1:].max() + 1
     assert len(differing.medians) == 4
+    few = found(9.0, controls=24)  # six in each member
+    assert few is not None
+    assert len(few.medians) == 4
 
 
 def test_members_alike_are_rarely_said_to_differ():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import median_abs_deviation
 
+from dpf.analysis.latent.distances import latent_geometry
 from dpf.analysis.ranking.p_values import compound_p_values
-from dpf.analysis.ranking.standardise import standardise, standardised_distances, training_deviations
+from dpf.analysis.ranking.standardise import standardise
 from dpf.errors import DataError
 from dpf.splits.parts import Part
 
@@ -38,62 +38,36 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(614)
 
 
-def test_golden_written_out_for_pooled_members(rng):
-    part, control = folded()
-    z = latents(rng, part)
-    ratio = np.full(part.shape, np.nan)
-    for m in range(5):
-        training = np.flatnonzero(control & (part[m] == Part.TRAIN))
-        own = [np.linalg.norm(z[m, i] - z[m, training[training != i]].mean(axis=0)) for i in training]
-        ratio[m] = np.linalg.norm(z[m] - z[m, training].mean(axis=0), axis=1) / np.median(own)
-    reference = ratio[(part == Part.HELD_OUT) & control]
-    expected = (ratio - np.median(reference)) / (1.4826 * median_abs_deviation(reference))
-    result = standardised_distances(z, part, control)
-    assert np.allclose(result.value, expected[part == Part.HELD_OUT][np.argsort(np.nonzero(part == 2)[1])])
-    assert result.held_out
-    assert (result.used == (part == Part.HELD_OUT)).all()
-    assert result.reference == {Part.HELD_OUT: CONTROLS}
-    assert result.scaling == {Part.HELD_OUT: "pooled"}
-    assert result.statement[0].startswith("120 of 120 wells: measured by members that never saw them")
+def measured(z, part, control):
+    """Distances from each member's training controls, as `dpf rank` takes them, through `standardise`."""
+    rows = [
+        latent_geometry(latent, None, control & (row == Part.TRAIN)).d_euc for latent, row in zip(z, part, strict=True)
+    ]
+    return standardise(np.stack(rows), part, control)
 
 
-def test_member_scaling_is_used_when_asked_for_and_possible(rng):
-    part, control = folded()
-    z = latents(rng, part)
-    result = standardised_distances(z, part, control, scaling="member")
-    assert result.scaling == {Part.HELD_OUT: "member"}
-    for m in range(5):
-        own = result.value[control & (part[m] == Part.HELD_OUT)]
-        assert np.median(own) == pytest.approx(0)
-        assert 1.4826 * median_abs_deviation(own) == pytest.approx(1)
-    few = np.arange(120) < 30
-    assert standardised_distances(z, part, few, scaling="member").scaling == {Part.HELD_OUT: "pooled"}
-
-
-@pytest.mark.parametrize("scaling", ["pooled", "member"])
-def test_bases_and_scales_of_the_members_do_not_matter(rng, scaling):
+def test_bases_and_scales_of_the_members_do_not_matter(rng):
     part, control = folded()
     z = latents(rng, part)
     other = np.empty_like(z)
     for m in range(5):
         rotation, _ = np.linalg.qr(rng.normal(size=(6, 6)))
         other[m] = 100 ** rng.normal() * (z[m] @ rotation) + rng.normal()
-    a, b = (standardised_distances(x, part, control, scaling=scaling).value for x in (z, other))
-    assert np.allclose(a, b)
+    assert np.allclose(measured(z, part, control).value, measured(other, part, control).value)
 
 
 def test_permuting_the_wells_permutes_the_values(rng):
     part, control = folded()
     z, order = latents(rng, part), rng.permutation(120)
-    a = standardised_distances(z, part, control)
-    b = standardised_distances(z[:, order], part[:, order], control[order])
+    a = measured(z, part, control)
+    b = measured(z[:, order], part[:, order], control[order])
     assert np.allclose(a.value[order], b.value)
 
 
 def test_a_well_held_out_twice_is_averaged_over_both_members(rng):
     part, control = folded()
     part[0, 101] = Part.HELD_OUT
-    result = standardised_distances(latents(rng, part), part, control)
+    result = measured(latents(rng, part), part, control)
     assert result.used[:, 101].nonzero()[0].tolist() == [0, 1]
     assert result.value[101] == pytest.approx(result.by_member[[0, 1], 101].mean())
 
@@ -104,9 +78,9 @@ def test_controls_and_inert_compounds_are_alike_out_of_fold_but_not_in_sample(rn
     trained_controls[:, control] = Part.TRAIN
     fair, unfair = [], []
     for _ in range(40):
-        t = standardised_distances(latents(rng, part), part, control).value
+        t = measured(latents(rng, part), part, control).value
         fair.append(t[~control].mean() - t[control].mean())
-        t = standardised_distances(latents(rng, trained_controls), trained_controls, control).value
+        t = measured(latents(rng, trained_controls), trained_controls, control).value
         unfair.append(t[~control].mean() - t[control].mean())
     assert abs(np.mean(fair)) < 0.15
     assert np.mean(unfair) > 1
@@ -115,10 +89,11 @@ def test_controls_and_inert_compounds_are_alike_out_of_fold_but_not_in_sample(rn
 def test_a_single_split_uses_validation_wells_and_says_so(rng):
     part = np.where(np.arange(60) % 5 == 0, Part.VALIDATION, Part.TRAIN)[None]
     control = np.arange(60) < 30
-    result = standardised_distances(rng.normal(size=(1, 60, 4)), part, control)
+    result = measured(rng.normal(size=(1, 60, 4)), part, control)
     assert not result.held_out
     assert (result.basis == part[0]).all()
-    assert result.reference == {Part.VALIDATION: 6, Part.TRAIN: 24}
+    assert "the spread of 6 validation control values" in result.statement[0]
+    assert "the spread of 24 training control values" in result.statement[1]
     assert "chose the epoch" in result.statement[0]
     assert "no p-value may rest on them" in result.statement[1]
 
@@ -126,7 +101,7 @@ def test_a_single_split_uses_validation_wells_and_says_so(rng):
 def test_too_few_validation_controls_fall_to_the_training_controls_and_it_is_said(rng):
     part = np.where(np.arange(60) % 5 == 0, Part.VALIDATION, Part.TRAIN)[None]
     control = np.arange(60) < 8
-    result = standardised_distances(rng.normal(size=(1, 60, 4)), part, control)
+    result = measured(rng.normal(size=(1, 60, 4)), part, control)
     assert (result.basis == Part.TRAIN).all()
     assert "12 of them were not trained on, but too few controls were left out" in result.statement[0]
 
@@ -143,9 +118,9 @@ def test_a_member_without_held_out_controls_shares_the_pool(rng):
     part[4, control & (part[4] == Part.HELD_OUT)] = Part.TRAIN
     part[0, 4] = Part.HELD_OUT
     part[0, np.arange(9, CONTROLS, 5)] = Part.HELD_OUT
-    result = standardised_distances(latents(rng, part), part, control)
+    result = measured(latents(rng, part), part, control)
     assert np.isfinite(result.value).all()
-    assert result.reference == {Part.HELD_OUT: CONTROLS}
+    assert f"the spread of {CONTROLS} held-out control values" in result.statement[0]
 
 
 def test_controls_without_spread_are_refused(rng):
@@ -174,21 +149,6 @@ def test_a_model_from_elsewhere_is_scaled_by_the_controls_it_measures(rng):
     assert np.allclose(standardise(values, part, control).value, expected.value)
 
 
-def test_a_member_trained_on_too_few_controls_is_named(rng):
-    part, control = folded(controls=4)
-    part[:, :4] = Part.TRAIN
-    part[3, :3] = Part.VALIDATION
-    with pytest.raises(DataError, match="member 3: one control well is too few"):
-        training_deviations(latents(rng, part), part, control)
-
-
-def test_a_plate_without_training_controls_is_named(rng):
-    part, control = folded()
-    plate = np.where(np.arange(120) < 60, 0, 1)
-    with pytest.raises(DataError, match=r"member 0: a centre per plate(.|\n)*plate right"):
-        training_deviations(latents(rng, part), part, control, plate, ["left", "right"])
-
-
 def test_values_that_are_not_finite_are_named_by_row(rng):
     part, control = folded()
     values = rng.random(part.shape)
@@ -208,7 +168,7 @@ def test_p_values_hold_their_level_out_of_fold_but_not_with_trained_controls():
     for seed in range(60):
         rng = np.random.default_rng(seed)
         for name, split in (("fair", part), ("unfair", trained)):
-            t = standardised_distances(latents(rng, split), split, control).value
+            t = measured(latents(rng, split), split, control).value
             p = compound_p_values(t, group, 50, control, rng=rng).p
             small[name].append([(p <= 0.05).mean(), (p <= 0.005).mean()])
     fair, unfair = (np.mean(small[name], axis=0) for name in ("fair", "unfair"))

@@ -44,7 +44,6 @@ def test_sets_are_matched_by_name_and_the_unknown_counted():
     sets = measure_sets({"a": ["G1", "G2", "G2", "X"], "b": ["X", "Y"]}, ["G1", "G2", "G3"])
     assert sets.member.tolist() == [[True, True, False], [False, False, False]]
     assert sets.size.tolist() == [2, 0]
-    assert sets.given.tolist() == [3, 2]
     assert sets.unknown == 2
 
 

@@ -22,6 +22,7 @@ from dpf.tables.preparing.options import Preparation, read_preparation
 from dpf.tables.preparing.prepare import prepare
 from dpf.tables.preparing.vst import fit_vst
 from dpf.tables.screen import Screen, Targets
+from tests.support.stored import write_anything
 
 NAMES = [*(f"G{i}" for i in range(57)), "MT-CO1", "ERCC-00130", "EMPTY"]
 MITOCHONDRIAL, SPIKE_IN, EMPTY = 57, 58, 59
@@ -365,10 +366,8 @@ def test_a_normalisation_is_kept_as_a_file(tmp_path, method) -> None:
 
 
 def test_a_file_that_is_no_normalisation_is_refused(tmp_path) -> None:
-    from dpf.tables.storage import write_table
-
     path = tmp_path / "normalisation.parquet"
-    write_table(path, pl.DataFrame({"gene": ["a"]}), "genes")
+    write_anything(path, pl.DataFrame({"gene": ["a"]}), "genes")
     with pytest.raises(ProjectError, match="of another kind"):
         read_normalisation(path)
     for frame, about in [
@@ -380,7 +379,7 @@ def test_a_file_that_is_no_normalisation_is_refused(tmp_path) -> None:
         (pl.DataFrame({"gene": ["a"], "depth_share": [float("nan")]}), {"method": "log-cpm"}),
         (pl.DataFrame({"gene": ["a"], "depth_share": [-1.0]}), {"method": "log-cpm"}),
     ]:
-        write_table(path, frame, "normalisation", {"normalisation": about})
+        write_anything(path, frame, "normalisation", {"normalisation": about})
         with pytest.raises(DataError, match="normalisation"):
             read_normalisation(path)
     path.write_bytes(path.read_bytes()[:-20])
@@ -405,3 +404,41 @@ def test_selecting_in_place_is_selecting(wells: int, genes: int, order: str, blo
             np.testing.assert_array_equal(chosen, want)
     finally:
         in_place_module._BLOCK_CELLS = original
+
+
+def test_plates_of_counts_beside_plates_of_logarithms_are_refused() -> None:
+    mixed = screen()
+    plates = mixed.wells.get_column("plate").unique(maintain_order=True).to_list()
+    logged = (mixed.wells.get_column("plate") == plates[1]).to_numpy()
+    mixed.expression[logged] = np.log2(mixed.expression[logged] + 1)
+    for method in ("none", "log-cpm"):
+        with pytest.raises(DataError, match="some plates hold counts, others normalised values") as caught:
+            prepare(mixed, Preparation(normalize=method))
+        assert f"{plates[1]}: values have fractions" in str(caught.value.found)
+
+
+@pytest.mark.parametrize("name", ["empty", "Blank", "no cells", "EMPTY "])
+def test_wells_without_cells_are_left_out_and_named(name: str) -> None:
+    full = screen()
+    compounds = full.wells.get_column("compound").to_list()
+    treated = [at for at, control in enumerate(full.wells.get_column("is_control")) if not control]
+    for at in treated[:3]:
+        compounds[at] = name
+    odd = replace(full, wells=full.wells.with_columns(compound=pl.Series(compounds)))
+    prepared, _ = prepare(odd, Preparation(normalize="log-cpm"))
+    assert prepared.wells.height == full.wells.height - 3
+    assert name not in set(prepared.wells.get_column("compound"))
+    kept = [at for at in range(full.wells.height) if at not in treated[:3]]
+    np.testing.assert_allclose(
+        prepared.expression, prepare(full, Preparation(normalize="log-cpm"))[0].expression[kept], rtol=1e-6
+    )
+    assert f"3 wells without cells by their name, left out: {name} (3)" in said(prepared)
+    control = odd.wells.with_columns(is_control=pl.col("is_control") | (pl.col("compound") == name))
+    assert prepare(replace(odd, wells=control), Preparation(normalize="log-cpm"))[0].wells.height == full.wells.height
+
+
+def test_codes_for_missing_values_in_the_expression_are_told() -> None:
+    odd = screen()
+    odd.expression[:] = np.log2(odd.expression + 1)
+    odd.expression[2, 3] = -666
+    assert "the expression holds codes for missing values: -666 (1)" in said(prepare(odd, Preparation())[0])

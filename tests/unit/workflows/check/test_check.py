@@ -20,7 +20,6 @@ from dpf.errors import DataError, ProjectError, UsageError
 from dpf.project.directory import Project, open_project
 from dpf.simulate.design import SimulationDesign
 from dpf.simulate.screen import simulate
-from dpf.tables.importing import read_screen
 from dpf.tables.roles.assign import Roles
 from dpf.tables.screen import Screen, Targets
 from dpf.tables.storage import (
@@ -37,6 +36,8 @@ from dpf.workflows.check.stored import EXCHANGEABLE, design_lines, stored_check
 from dpf.workflows.project.initialise import create_demo, create_project
 from dpf.workflows.project.provenance import current
 from tests.support.listening import Listener
+from tests.support.reading import read_screen
+from tests.support.stored import spoil, write_anything
 
 PERMUTATIONS = 199
 
@@ -221,14 +222,14 @@ def test_tables_that_do_not_belong_together_fail(project):
 
 
 def test_a_damaged_normalisation_fails(project):
-    write_table(project.normalisation, pl.DataFrame({"gene": ["a"]}), "normalisation", {"normalisation": {}})
+    write_anything(project.normalisation, pl.DataFrame({"gene": ["a"]}), "normalisation", {"normalisation": {}})
     item = read_back(project).items[0]
     assert item.verdict == "fail"
     assert "normalisation" in item.text
 
 
 def test_without_compounds_there_is_nothing_to_check(project):
-    rewrite_wells(project, lambda wells: wells.drop("compound"))
+    spoil(project.wells, lambda wells: wells.drop("compound"))
     with pytest.raises(DataError, match="compound"):
         checked(project)
 

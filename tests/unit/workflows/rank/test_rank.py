@@ -290,6 +290,11 @@ def test_a_class_is_of_a_compound(rank):
         rank(change=with_wells(pathway=mixed), group_column="pathway")
 
 
+def test_a_class_column_does_not_take_the_place_of_a_result(rank):
+    with pytest.raises(UsageError, match=r"has a column of that name itself[\s\S]*found: hits"):
+        rank(change=with_wells(hits=pl.col("pathway")), group_column="hits")
+
+
 def test_compounds_without_a_class_are_counted(rank):
     some = pl.when(pl.col("compound").is_in(["drug 0", "drug 1"])).then(None).otherwise(pl.col("pathway"))
     result = rank(change=with_wells(pathway=some), group_column="pathway")

@@ -25,7 +25,7 @@ TINY = (
     *("train.epochs=12", "train.batch_size=8", "train.folds=4"),
     *("compute.threads=1", "compute.device='cpu'", "compute.precision='fp32'"),
 )
-#: A network that learns from nothing, which the first two tables of README's section on ranking were made with.
+#: No initial regression: what the first two rows of "Through real trainings" in docs/benchmarks/calibration.md are of.
 FROM_NOTHING = ("model.start=none", "train.schedule=constant", "train.patience=0", "train.learning_rate=0.003")
 
 
