@@ -12,7 +12,21 @@ from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, get_type_hints
 
+from dpf.errors import DpfError
+
 FORMAT = 1
+
+
+def refuse_later(about: Mapping[str, Any], what: str, where: object, error: type[DpfError]) -> None:
+    """Raise `error` where a file that says `about` itself is of a later format than this dpf reads."""
+    if about["format"] > FORMAT:
+        raise error(
+            f"the {what} has a later format than this dpf reads",
+            where=where,
+            found=f"format {about['format']}, written by dpf {about.get('dpf', 'of an unknown version')}",
+            expected=f"format {FORMAT} or earlier",
+            hint="update dpf: pipx upgrade drugseq-perturbformer",
+        )
 
 
 def setting(

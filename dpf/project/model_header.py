@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from dpf.config.settings import FORMAT
+from dpf.config.settings import refuse_later
 from dpf.errors import ModelError
 
 #: The one metadata key. Several keys would be written in hash order, and the file would differ from run to run.
@@ -39,17 +39,9 @@ def read_model_header(path: Path) -> dict[str, Any]:
         )
     try:
         about: dict[str, Any] = json.loads(metadata[KEY])
-        later = about["format"] > FORMAT
+        refuse_later(about, "model", path, ModelError)
     except (ValueError, TypeError, KeyError):
         raise _damaged(path, f"its description under {KEY!r} is not one that dpf writes") from None
-    if later:
-        raise ModelError(
-            "the model has a later format than this dpf reads",
-            where=path,
-            found=f"format {about['format']}, written by dpf {about.get('dpf', 'of an unknown version')}",
-            expected=f"format {FORMAT} or earlier",
-            hint="update dpf: pipx upgrade drugseq-perturbformer",
-        )
     return about
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dpf import __version__
-from dpf.config.settings import FORMAT
+from dpf.config.settings import FORMAT, refuse_later
 from dpf.errors import DataError, ProjectError, listed
 from dpf.files import atomic_path, canonical_json
 from dpf.tables.schemas.registry import SCHEMAS, always_there, misfits, undeclared
@@ -110,17 +110,9 @@ def _about(file: pq.ParquetFile, path: Path, kind: str) -> dict[str, Any]:
         raise ProjectError("the table was not written by dpf", where=path, expected=f"a dpf table of kind {kind!r}")
     try:
         about: dict[str, Any] = json.loads(raw)
-        later = about["format"] > FORMAT
+        refuse_later(about, "table", path, ProjectError)
     except (ValueError, TypeError, KeyError):
         raise DataError("the table's footer is not one that dpf writes", where=path, found=raw[:80]) from None
-    if later:
-        raise ProjectError(
-            "the table has a later format than this dpf reads",
-            where=path,
-            found=f"format {about['format']}, written by dpf {about.get('dpf', 'of an unknown version')}",
-            expected=f"format {FORMAT} or earlier",
-            hint="update dpf: pipx upgrade drugseq-perturbformer",
-        )
     if about.get("kind") != kind:
         raise ProjectError("the table is of another kind", where=path, found=about.get("kind"), expected=kind)
     return about

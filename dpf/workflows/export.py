@@ -111,7 +111,7 @@ def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.D
         there = path.is_file()
         stale = why_stale(read_about(path, name), now) if there else None
         if stale:
-            progress.log(f"{path.name} is made again, as without options: {stale}")
+            progress.log(f"{path.name} is made again, with default options: {stale}")
         if stale or not there:
             make(project, model, progress=progress)
         tables[name] = read_table(path, name, needed=needed if name == "predictions" else ())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +22,9 @@ from dpf.workflows.check.stored import StoredCheck, stored_check
 from dpf.workflows.project.calibration import read_calibration
 from dpf.workflows.project.model_file import ModelFile, elsewhere, find_model
 from dpf.workflows.project.provenance import CARD, Now, current, why_stale
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -109,35 +114,40 @@ def project_info(project: Project) -> ProjectInfo:
     DpfError
         The inputs themselves cannot be read.
     """
-    now = current(project)
-    problems: list[str] = []
-    models, files = [], dict[str, ModelFile]()
-    for name in project.model_names():
+    now, problems = current(project), list[str]()
+    files = {file.name: file for file in _each(partial(find_model, project), project.model_names(), problems)}
+    folders = project.training_folders()
+    running = [folder for folder in folders if folder.running_history.is_file()]
+    waiting = [
+        _name(folder) if folder.number is None else f"{_name(folder)}, member {folder.number}"
+        for folder in folders
+        if folder.interrupted and not folder.running_history.is_file() and not folder.best.is_file()
+    ]
+    diverged = [folder.diverged for folder in folders if folder.diverged.is_file()]
+    return ProjectInfo(
+        str(project.path),
+        _summary(project),
+        [_model(file, now) for file in files.values()],
+        _each(_run, running, problems),
+        waiting,
+        _each(lambda path: _diverged(path, now), diverged, problems),
+        _each(lambda path: _result(path, now, files), _result_files(project), problems),
+        problems,
+        next(iter(_each(stored_check, [now], problems)), None),
+    )
+
+
+def _each(look: Callable[[T], R], there: Iterable[T], problems: list[str]) -> list[R]:
+    """What is found of each: one that cannot be read is a problem, one that has gone in the meantime is nothing."""
+    found = []
+    for one in there:
         try:
-            files[name] = find_model(project, name)
-            models.append(_model(files[name], now))
-        except DpfError as error:
-            problems.append(str(error))
-    runs, waiting, diverged = [], [], []
-    for folder in project.training_folders():
-        try:
-            if folder.running_history.is_file():
-                runs.append(_run(folder))
-            elif folder.interrupted and not folder.best.is_file():
-                waiting.append(_name(folder) if folder.number is None else f"{_name(folder)}, member {folder.number}")
-            if folder.diverged.is_file():
-                diverged.append(_diverged(folder.diverged, now))
-        except FileNotFoundError:  # it has finished in the meantime
+            found.append(look(one))
+        except FileNotFoundError:
             continue
         except DpfError as error:
             problems.append(str(error))
-    results = _results(now, files, problems)
-    design = None
-    try:
-        design = stored_check(now)
-    except DpfError as error:
-        problems.append(str(error))
-    return ProjectInfo(str(project.path), _summary(project), models, runs, waiting, diverged, results, problems, design)
+    return found
 
 
 def _name(folder: ModelFolder) -> str:
@@ -203,23 +213,18 @@ def _diverged(path: Path, now: Now) -> DivergedInfo:
     )
 
 
-def _results(now: Now, files: dict[str, ModelFile], problems: list[str]) -> list[ResultInfo]:
+def _result_files(project: Project) -> Iterator[Path]:
     """Cards and calibrations of models, then what is in `results/`, then the baselines, which are of no model."""
-    project = now.project
-    folders = sorted((project.path / "results").glob("*/"))
     models = [project.model(name) for name in project.model_names()]
     found = [path for model in models for path in (model.card, model.calibration)]
-    found += [path for folder in folders for path in (folder / "card.md", *sorted(folder.glob("*.parquet")))]
-    found += sorted(project.baselines.path.glob("*.parquet"))
-    results = []
-    for path in found:
-        of = None if path.parent == project.baselines.path else files.get(path.parent.name)
-        try:
-            if path.is_file():
-                results.append(ResultInfo(str(path.relative_to(project.path)), _stale(path, replace(now, model=of))))
-        except DpfError as error:
-            problems.append(str(error))
-    return results
+    for folder in sorted((project.path / "results").glob("*/")):
+        found += [folder / "card.md", *sorted(folder.glob("*.parquet"))]
+    yield from filter(Path.is_file, [*found, *sorted(project.baselines.path.glob("*.parquet"))])
+
+
+def _result(path: Path, now: Now, files: dict[str, ModelFile]) -> ResultInfo:
+    of = None if path.parent == now.project.baselines.path else files.get(path.parent.name)
+    return ResultInfo(str(path.relative_to(now.project.path)), _stale(path, replace(now, model=of)))
 
 
 def _stale(path: Path, now: Now) -> str | None:

@@ -161,7 +161,7 @@ def test_a_result_is_exported_as_it_was_last_asked_for_with_the_projects_setting
     ok("rank", project, "--sort", "compound")
     ran = ok("export", project, "--output", tmp_path / "b")
     why = 'made with latent.center = "plate" (now "all")'
-    assert ran.err == f"latent.parquet is made again, as without options: {why}\n"
+    assert ran.err == f"latent.parquet is made again, with default options: {why}\n"
     assert pl.read_csv(tmp_path / "b/ranking.csv")["compound"].is_sorted()
     for name in ("latent.csv", "latent_correlations.csv", "predictions.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name

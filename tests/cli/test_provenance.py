@@ -58,9 +58,15 @@ def make_everything(project: Path, ok) -> None:
 
 
 @pytest.fixture(scope="module")
-def everything(folded, tmp_path_factory, ok) -> Path:
-    """The project in three folds with every result there is."""
-    project = Path(shutil.copytree(folded, tmp_path_factory.mktemp("everything") / "demo"))
+def bare(folded, tmp_path_factory) -> Path:
+    """The project in three folds without the results that other tests have left there."""
+    return Path(shutil.copytree(folded, tmp_path_factory.mktemp("bare") / "demo", ignore=lambda *_: ["results"]))
+
+
+@pytest.fixture(scope="module")
+def everything(bare, tmp_path_factory, ok) -> Path:
+    """The same with every result there is."""
+    project = Path(shutil.copytree(bare, tmp_path_factory.mktemp("everything") / "demo"))
     genes = read_table(project / "inputs/genes.parquet", "genes")["gene"].to_list()
     lists = {"FIRST_UP": genes[:8], "FIRST_DN": genes[8:16], "LAST": genes[12:]}
     text = "".join("\t".join([name, "made up", *members]) + "\n" for name, members in lists.items())
@@ -138,7 +144,7 @@ def test_export_makes_again_what_info_calls_stale_and_nothing_else(everything, c
     )
     told = set(expected) - ({"latent_correlations"} if "latent" in expected else set())
     assert {line for line in err.splitlines() if "made again" in line} == {
-        f"{name}.parquet is made again, as without options: {expected[name]}" for name in told
+        f"{name}.parquet is made again, with default options: {expected[name]}" for name in told
     }
     assert not EXPORTED & set(stale(project, dpf))
 
@@ -154,8 +160,8 @@ def test_a_level_of_the_intervals_reaches_what_is_exported(everything, copy, ok,
     assert narrow < (wide["Tscore_upper"] - wide["Tscore_lower"])[0]
 
 
-def test_the_options_of_a_command_make_nothing_stale(folded, copy, ok, dpf):
-    project = copy(folded)
+def test_the_options_of_a_command_make_nothing_stale(bare, copy, ok, dpf):
+    project = copy(bare)
     asked = ok("rank", project, "--fdr", 0.3, "--adjust", "plate", "--sort", "compound").rows
     ok("latent", project, "--member", 1)
     ok("evaluate", project, "--level", 0.6, "--in-sample")
@@ -167,8 +173,9 @@ def test_the_options_of_a_command_make_nothing_stale(folded, copy, ok, dpf):
     assert read_about(project / "results/default/ranking.parquet", "ranking")["choices"]["fdr"] == 0.3
 
 
-def test_a_setting_given_for_one_run_is_what_its_result_is_made_with(folded, copy, ok, dpf):
-    project = copy(folded)
+def test_a_setting_given_for_one_run_is_what_its_result_is_made_with(bare, copy, ok, dpf):
+    project = copy(bare)
+    ok("predict", project)
     ok("latent", project, "--center", "plate")
     why = 'made with latent.center = "plate" (now "all")'
     assert stale(project, dpf) == {"latent": why, "latent_correlations": why}
@@ -177,13 +184,13 @@ def test_a_setting_given_for_one_run_is_what_its_result_is_made_with(folded, cop
     assert stale(project, dpf).keys() == {"predictions"}
 
 
-def test_a_umap_depends_on_the_seed_and_a_pca_does_not(folded, copy, ok, dpf, monkeypatch):
+def test_a_umap_depends_on_the_seed_and_a_pca_does_not(bare, copy, ok, dpf, monkeypatch):
     def fit(**settings: int) -> SimpleNamespace:
         rng = np.random.default_rng(settings["random_state"])
         return SimpleNamespace(fit_transform=lambda latent: rng.standard_normal((len(latent), 2)))
 
     monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=fit))
-    project = copy(folded)
+    project = copy(bare)
     ok("latent", project)
     set_in_toml(project, *CHANGES["train.seed"])
     assert stale(project, dpf) == {}
@@ -218,8 +225,8 @@ def test_a_result_without_its_model_is_not_fresh(everything, copy, ok, dpf):
     assert "ranking.parquet  STALE: its model is gone" in ok("info", project).out
 
 
-def test_predictions_of_new_wells_are_of_the_model_and_its_calibration(folded, copy, ok, dpf):
-    project = copy(folded)
+def test_predictions_of_new_wells_are_of_the_model_and_its_calibration(bare, copy, ok, dpf):
+    project = copy(bare)
     shutil.copy(project / "inputs/expression.parquet", project / "plate_3.parquet")
     ok("predict", project, "--input", project / "plate_3.parquet")
     set_in_toml(project, *CHANGES["latent.center"])

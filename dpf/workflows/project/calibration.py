@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dpf import __version__
-from dpf.config.settings import FORMAT
+from dpf.config.settings import FORMAT, refuse_later
 from dpf.errors import ModelError
 from dpf.files import canonical_json, write_text
 
@@ -81,15 +81,7 @@ def read_calibration(path: Path) -> tuple[Calibration, dict[str, Any]]:
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = content["format"]
-        if version > FORMAT:
-            raise ModelError(
-                "the calibration has a later format than this dpf reads",
-                where=path,
-                found=f"format {version}, written by dpf {content.get('dpf')}",
-                expected=f"format {FORMAT} or earlier",
-                hint="update dpf: pipx upgrade drugseq-perturbformer",
-            )
+        refuse_later(content, "calibration", path, ModelError)
         label = content["label"]
         calibration = Calibration(
             content["model_sha256"],

@@ -80,24 +80,18 @@ class Now:
     expression_sha256: str = ""
     inputs_sha256: str = ""
 
-    @property
-    def model_sha256(self) -> str | None:
-        """The digest of the model file."""
-        return self.model.sha256 if self.model else None
+    def digests(self) -> dict[str, str | None]:
+        """Of the files that footers name: of a model, also of what `dpf evaluate` keeps beside it."""
+        return {
+            "model_sha256": self.model.sha256 if self.model else None,
+            "inputs_sha256": self.inputs_sha256,
+            "expression_sha256": self.expression_sha256,
+            "calibration_sha256": _digest(self.model.folder.calibration) if self.model else None,
+            "check_sha256": _digest(self.project.check.table("check")),
+        }
 
-    @property
-    def calibration_sha256(self) -> str | None:
-        """The digest of what `dpf evaluate` keeps beside the model."""
-        return _digest(self.model.folder.calibration) if self.model else None
-
-    @property
-    def check_sha256(self) -> str | None:
-        """The digest of what `dpf check` found."""
-        return _digest(self.project.check.table("check"))
-
-    @property
     def settings(self) -> dict[str, dict[str, Any]]:
-        """The settings that shape results; the folds are those of the baselines (a model brings its own)."""
+        """Those that shape results; the folds are those of the baselines (a model brings its own)."""
         settings = self.project.settings
         return replace(settings, train=baseline_folds(settings.train)).as_dict()
 
@@ -118,12 +112,13 @@ def made_of(now: Now, *kinds: str, files: tuple[Path, ...] = ()) -> dict[str, An
     `files` shape it too; the footer names them as they lie from the project's folder.
     """
     about: dict[str, Any] = {}
+    digests, settings = now.digests(), now.settings()
     for part in (part for kind in kinds for part in MADE_OF[kind]):
         section, _, name = part.partition(".")
-        if part in _CHANGED:
-            about[part] = getattr(now, part)
+        if part in digests:
+            about[part] = digests[part]
         else:
-            values = now.settings[section]
+            values = settings[section]
             about.setdefault("settings", {}).setdefault(section, {}).update({name: values[name]} if name else values)
     about |= dict(_RULES[kind] for kind in kinds if kind in _RULES)
     if files:
@@ -136,9 +131,9 @@ def why_stale(about: Mapping[str, Any], now: Now) -> str | None:
     """Why a result would not come out the same now, by its footer (of a model: by its header); None where it would."""
     if about.get("model_sha256") and now.model is None:
         return "its model is gone, or cannot be read"
-    for part, reason in _CHANGED.items():
-        if part in about and about[part] != getattr(now, part):
-            return reason
+    for part, digest in now.digests().items():
+        if about.get(part, digest) != digest:
+            return _CHANGED[part]
     for name, sha256 in about.get("files", {}).items():
         if _digest(now.project.path / name) not in (None, sha256):  # one that has been moved away changes nothing
             return f"{Path(name).name} has changed since"
@@ -148,8 +143,9 @@ def why_stale(about: Mapping[str, Any], now: Now) -> str | None:
 def _other_settings(about: Mapping[str, Any], now: Now) -> str | None:
     if about.get("kind") == "model":  # it may have been trained with any
         return None
+    settings = now.settings()
     was = about.get("settings") or {"targets": about.get("targets", {})}  # as a check of an earlier dpf has it
-    pairs = [(f"{section}.{name}", value, now.settings.get(section, {}).get(name, value))
+    pairs = [(f"{section}.{name}", value, settings.get(section, {}).get(name, value))
              for section, values in was.items() for name, value in values.items()]  # fmt: skip
     other = [f"{name} = {canonical_json(old)} (now {canonical_json(new)})" for name, old, new in pairs if old != new]
     return f"made with {listed(other)}" if other else None
