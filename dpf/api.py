@@ -212,14 +212,9 @@ class Project:
         opened, wish = self._opened(*overrides(settings)), replace(wish, seed=options.seed)
         return suggest(Path(target), opened, None, wish, fdr=options.fdr)
 
-    @_takes(TrainOptions, RunOptions)
-    def train(self, model: str = "default", *, options: TrainOptions, settings: RunOptions) -> TrainResult:
+    @_takes(TrainOptions, ComputeOptions, SettingOptions)
+    def train(self, *, options: TrainOptions, compute: ComputeOptions, settings: SettingOptions) -> TrainResult:
         """Train a model; its weights, splits, history and loss curve go to ``models/<model>``.
-
-        Parameters
-        ----------
-        model : str, default 'default'
-            The model's name in the project.
 
         Returns
         -------
@@ -229,25 +224,20 @@ class Project:
         Examples
         --------
         >>> import dpf
-        >>> trained = dpf.open("demo").train("short", folds=2, epochs=1)
+        >>> trained = dpf.open("demo").train(model="short", folds=2, epochs=1)
         >>> trained.table.get_column("member").to_list()
         [0, 1]
         """
         from dpf.workflows.train.train import train_project
 
-        opened = self._opened(*options.overrides(settings))
+        opened = self._opened(*options.overrides(compute, settings))
         return train_project(
-            opened, model, resume=options.resume, tensorboard=options.tensorboard, progress=_Warnings()
+            opened, options.model, resume=options.resume, tensorboard=options.tensorboard, progress=_Warnings()
         )
 
     @_takes(EvaluateOptions, RunOptions)
-    def evaluate(self, model: str = "default", *, options: EvaluateOptions, settings: RunOptions) -> EvaluateResult:
+    def evaluate(self, *, options: EvaluateOptions, using: RunOptions) -> EvaluateResult:
         """Measure the model beside simple methods on held-out compounds, calibrate it and write its card.
-
-        Parameters
-        ----------
-        model : str, default 'default'
-            A model's name in the project, or the path of a model.safetensors.
 
         Returns
         -------
@@ -263,17 +253,12 @@ class Project:
         """
         from dpf.workflows.evaluate.evaluate import evaluate_project
 
-        opened = self._opened(*overrides(options, settings))
-        return evaluate_project(opened, model, options, progress=_Warnings())
+        opened = self._opened(*overrides(options, using))
+        return evaluate_project(opened, using.model, options, progress=_Warnings())
 
     @_takes(PredictOptions, RunOptions)
-    def predict(self, model: str = "default", *, options: PredictOptions, settings: RunOptions) -> PredictResult:
+    def predict(self, *, options: PredictOptions, using: RunOptions) -> PredictResult:
         """Predict the project's own wells, out of fold wherever a member held them out, or those of a table.
-
-        Parameters
-        ----------
-        model : str, default 'default'
-            A model's name in the project, or the path of a model.safetensors.
 
         Returns
         -------
@@ -288,16 +273,11 @@ class Project:
         """
         from dpf.workflows.predict.new import predict_wells
 
-        return predict_wells(self._opened(*overrides(settings)), model, options, progress=_Warnings())
+        return predict_wells(self._opened(*overrides(using)), using.model, options, progress=_Warnings())
 
     @_takes(LatentOptions, RunOptions)
-    def latent(self, model: str = "default", *, options: LatentOptions, settings: RunOptions) -> LatentResult:
+    def latent(self, *, options: LatentOptions, using: RunOptions) -> LatentResult:
         """Latent vectors, distances to the controls, the activation axis, and a map of the wells.
-
-        Parameters
-        ----------
-        model : str, default 'default'
-            A model's name in the project, or the path of a model.safetensors.
 
         Returns
         -------
@@ -312,17 +292,12 @@ class Project:
         """
         from dpf.workflows.predict.latent import latent_project
 
-        opened = self._opened(*overrides(options, settings))
-        return latent_project(opened, model, options, progress=_Warnings())
+        opened = self._opened(*overrides(options, using))
+        return latent_project(opened, using.model, options, progress=_Warnings())
 
     @_takes(RankChoices, RunOptions)
-    def rank(self, model: str = "default", *, choices: RankChoices, settings: RunOptions) -> RankResult:
+    def rank(self, *, choices: RankChoices, using: RunOptions) -> RankResult:
         """Rank compounds by their distance from the controls: which one may call, and what kind of hit each is.
-
-        Parameters
-        ----------
-        model : str, default 'default'
-            A model's name in the project, or the path of a model.safetensors.
 
         Returns
         -------
@@ -338,16 +313,11 @@ class Project:
         """
         from dpf.workflows.rank.rank import rank_project
 
-        return rank_project(self._opened(*overrides(settings)), model, choices, progress=_Warnings())
+        return rank_project(self._opened(*overrides(using)), using.model, choices, progress=_Warnings())
 
     @_takes(ExplainOptions, RunOptions)
-    def explain(self, model: str = "default", *, options: ExplainOptions, settings: RunOptions) -> ExplainResult:
+    def explain(self, *, options: ExplainOptions, using: RunOptions) -> ExplainResult:
         """Genes by Gradient x Input over all wells: which a prediction rests on.
-
-        Parameters
-        ----------
-        model : str, default 'default'
-            A model's name in the project, or the path of a model.safetensors.
 
         Returns
         -------
@@ -362,16 +332,11 @@ class Project:
         """
         from dpf.workflows.explain import explain_project
 
-        return explain_project(self._opened(*overrides(settings)), model, options, progress=_Warnings())
+        return explain_project(self._opened(*overrides(using)), using.model, options, progress=_Warnings())
 
     @_takes(ExportOptions, ComputeOptions)
-    def export(self, model: str = "default", *, options: ExportOptions, settings: ComputeOptions) -> ExportResult:
+    def export(self, *, options: ExportOptions, compute: ComputeOptions) -> ExportResult:
         """Write inputs and results for other programs, computing first what is missing or stale.
-
-        Parameters
-        ----------
-        model : str, default 'default'
-            The model's name in the project.
 
         Returns
         -------
@@ -387,9 +352,9 @@ class Project:
         """
         from dpf.workflows.export import export_project
 
-        opened, folder = self._opened(*overrides(settings)), options.output or self.path / "export"
+        opened, folder = self._opened(*overrides(compute)), options.output or self.path / "export"
         return export_project(
-            opened, folder, model, layout=options.layout, file_format=options.format, progress=_Warnings()
+            opened, folder, options.model, layout=options.layout, file_format=options.format, progress=_Warnings()
         )
 
     @_takes(SettingOptions)

@@ -25,7 +25,7 @@ SMALL = {
     "compute.precision": "fp32", "compute.device": "cpu",
 }  # fmt: skip
 #: Of the command line alone: where it is shown, and what a method of its own or a result's attributes give.
-ONLY_TYPED = {"project", "model", "top", "shown_as", "strict", "suggest_layout", "compound_list", "settings"}
+ONLY_TYPED = {"project", "top", "shown_as", "strict", "suggest_layout", "compound_list", "settings"}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_every_public_function_has_an_example():
 @pytest.mark.parametrize("command", FUNCTIONS)
 def test_the_options_are_those_of_the_command_line(command):
     method = dpf.init if command == "init" else getattr(dpf.Project, command)
-    given = {name for name in inspect.signature(method).parameters if name not in ("self", "path", "model")}
+    given = {name for name in inspect.signature(method).parameters if name not in ("self", "path")}
     typed = {parameter.name for parameter in typer_parameters(FUNCTIONS[command])} - ONLY_TYPED
     if command == "check":
         typed -= set(inspect.signature(dpf.Project.suggest_layout).parameters) - given
@@ -89,7 +89,7 @@ def test_options_that_are_not_there_or_not_right(folder):
 def test_settings_of_open_hold_in_every_call_and_a_call_wins(folder):
     project = dpf.open(folder / "demo", set={"train.seed": 7, "train.folds": 2})
     assert (project.settings.train.seed, project.settings.train.folds) == (7, 2)
-    trained = project.train("seven", folds=3)
+    trained = project.train(model="seven", folds=3)
     assert trained.folder.path == folder / "demo/models/seven"
     assert trained.table.height == 3
 
@@ -108,9 +108,9 @@ def test_a_screen_from_files(folder, tmp_path):
 
 def test_what_a_result_rests_on_is_a_warning(folder):
     project = dpf.open(folder / "demo")
-    project.train("alone", folds=1)
+    project.train(model="alone", folds=1)
     with pytest.warns(UserWarning, match="were trained on"):
-        project.predict("alone")
+        project.predict(model="alone")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert project.predict().table.height == 48

@@ -9,10 +9,10 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from dpf.cli.memory import keep_freed_memory
-from dpf.cli.options import ModelOption, ProjectArgument, TableSession
+from dpf.cli.options import ProjectArgument, TableSession
 from dpf.cli.streams import silence
 from dpf.training.parallel.ranks import ranks_from_environment
-from dpf.workflows.options import RunOptions, TrainOptions
+from dpf.workflows.options import ComputeOptions, SettingOptions, TrainOptions
 
 if TYPE_CHECKING:
     from dpf.training.parallel.team import Team
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 def command(
     run: TableSession,
     project: ProjectArgument,
-    *,
-    model: ModelOption = "default",
     options: TrainOptions,
-    settings: RunOptions,
+    compute: ComputeOptions,
+    settings: SettingOptions,
 ) -> None:
     """Train the model; its weights, splits, history and loss curve go to models/NAME."""
     alone = ranks_from_environment(os.environ).alone
@@ -36,13 +35,18 @@ def command(
 
     with joined(waiting=run.say) as team, nullcontext() if team.leads or run.debug else silence():
         run.speaks = _speaking(team)
-        opened = open_project(project, options.overrides(settings))
-        folder = opened.model(model)
+        opened = open_project(project, options.overrides(compute, settings))
+        folder = opened.model(options.model)
         run.after_interruption = lambda: (
             f"go on with: {again}" if folder.interrupted else "nothing of it was saved yet: start it again"
         )
         result = train_project(
-            opened, model, resume=options.resume, tensorboard=options.tensorboard, progress=run.progress, team=team
+            opened,
+            options.model,
+            resume=options.resume,
+            tensorboard=options.tensorboard,
+            progress=run.progress,
+            team=team,
         )
     if team.leads:
         run.show(result.table, title="Validation at the best epoch (these wells chose it)", **result.metrics)

@@ -49,7 +49,7 @@ def test_what_is_typed_arrives():
     given = {"fdr": 0.1, "trend": False, "gene_sets": Path("a.gmt"), "null": "none", "set": ["train.seed=1"]}
     made = grouped(command, defaults | given)
     assert made["choices"] == RankChoices(fdr=0.1, trend=False, gene_sets=Path("a.gmt"), null="none")
-    assert made["settings"].set == ("train.seed=1",)
+    assert made["using"].set == ("train.seed=1",)
     with pytest.raises(UsageError, match="less than 1"):
         grouped(command, defaults | {"fdr": 1.0})
 
