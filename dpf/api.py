@@ -427,7 +427,8 @@ def init(
     Returns
     -------
     Project
-        Its `info().summary` says what was understood of the screen, and everything that was odd.
+        Its `info().summary` says what was understood of the screen, and everything that was odd; of that, what the
+        command line calls a warning is one here.
 
     Raises
     ------
@@ -443,5 +444,8 @@ def init(
     """
     from dpf.workflows.project.initialise import init_project
 
-    init_project(Path(path), source, demo, roles, prepare, overrides(settings))
+    made = init_project(Path(path), source, demo, roles, prepare, overrides(settings))
+    for note in made.summary.notes:
+        if note.severity == "warning":
+            warnings.warn(note.text, stacklevel=3)
     return Project(path)

@@ -102,6 +102,11 @@ def test_a_screen_from_files(folder, tmp_path):
     pl.DataFrame(about).write_csv(tmp_path / "wells.csv")
     made = dpf.init(tmp_path / "p", from_=tmp_path / "counts.csv", wells=tmp_path / "wells.csv", scores="size")
     assert made.info().summary.controls == {"DMSO": 4}
+    pl.DataFrame({"well": [*wells, "Z99"]} | {name: [*column, 1.0] for name, column in values.items()}).write_csv(
+        tmp_path / "more.csv"
+    )
+    with pytest.warns(UserWarning, match="Z99"):
+        dpf.init(tmp_path / "r", from_=tmp_path / "more.csv", wells=tmp_path / "wells.csv", scores="size")
     with pytest.raises(UsageError, match=r"--label(.|\n)*--demo without them"):
         dpf.init(tmp_path / "q", demo=True, label="size")
 
