@@ -14,10 +14,6 @@ from dpf.cli.session import OutputFormat, Session
 from dpf.config.options import Options, keyword, options_of
 
 ProjectArgument = Annotated[Path, typer.Argument(help="The project's folder.", show_default=False)]
-ModelOption = Annotated[str, typer.Option("--model", help="The model's name in the project.")]
-ModelOrFileOption = Annotated[
-    str, typer.Option("--model", help="A model's name in the project, or the path of a model.safetensors.")
-]
 TopOption = Annotated[int | None, typer.Option("--top", min=1, help="Only the first rows.", show_default=False)]
 
 _TableFormat = Annotated[

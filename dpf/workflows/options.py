@@ -21,6 +21,17 @@ LAYOUT_PANEL = "The next layout"
 InputScale = Literal["auto", "normalised", "counts"]
 
 
+def _own_model() -> Any:
+    return option("default", "The model's name in the project.")
+
+
+@dataclass(frozen=True)
+class ModelOptions(Options):
+    """Of the commands that use a model as it is."""
+
+    model: str = option("default", "A model's name in the project, or the path of a model.safetensors.")
+
+
 @dataclass(frozen=True)
 class SettingOptions(Options):
     """Settings by name."""
@@ -38,8 +49,8 @@ class ComputeOptions(Options):
 
 
 @dataclass(frozen=True)
-class RunOptions(SettingOptions, ComputeOptions):
-    """What every command has that computes with a model."""
+class RunOptions(SettingOptions, ComputeOptions, ModelOptions):
+    """What every command has that computes with a model as it is."""
 
 
 def fdr_option(panel: str | None = None) -> Any:
@@ -135,6 +146,7 @@ class LayoutWish(Options):
 class TrainOptions(Options):
     """`dpf train`."""
 
+    model: str = _own_model()
     preset: Literal["classic", "linear-start", "recommended"] | None = option(
         None,
         "classic: the model as published; linear-start: its latent begins as a ridge regression of each target; "
@@ -175,9 +187,9 @@ class TrainOptions(Options):
                 hint="leave that out, and repeat the settings that the members were trained with",
             )
 
-    def overrides(self, run: RunOptions) -> list[str]:
+    def overrides(self, *others: Options) -> list[str]:
         """`section.name=value` of the preset, of --set, and of the flags, each of which wins over those before."""
-        return [*(preset_overrides(self.preset) if self.preset else []), *overrides(self, run)]
+        return [*(preset_overrides(self.preset) if self.preset else []), *overrides(self, *others)]
 
 
 @dataclass(frozen=True)
@@ -261,6 +273,7 @@ class ExplainOptions(Options):
 class ExportOptions(Options):
     """`dpf export`."""
 
+    model: str = _own_model()
     output: Path | None = option(None, "Folder to write to. [PROJECT/export]")
     layout: Literal["tables", "classic"] = option(
         "tables", "tables: everything; classic: the eight files of the classic pipeline."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dpf.cli.options import ModelOrFileOption, ProjectArgument, TableSession, TopOption
+from dpf.cli.options import ProjectArgument, TableSession, TopOption
 from dpf.config.options import overrides
 from dpf.workflows.options import EvaluateOptions, RunOptions
 
@@ -10,10 +10,8 @@ from dpf.workflows.options import EvaluateOptions, RunOptions
 def command(
     run: TableSession,
     project: ProjectArgument,
-    *,
-    model: ModelOrFileOption = "default",
     options: EvaluateOptions,
-    settings: RunOptions,
+    using: RunOptions,
     top: TopOption = None,
 ) -> None:
     """The model beside simple methods on held-out compounds; its calibration and its card."""
@@ -23,8 +21,8 @@ def command(
     from dpf.workflows.check.stored import design_lines
     from dpf.workflows.evaluate.evaluate import evaluate_project
 
-    opened = open_project(project, overrides(options, settings))
-    result = evaluate_project(opened, model, options, progress=run.progress)
+    opened = open_project(project, overrides(options, using))
+    result = evaluate_project(opened, using.model, options, progress=run.progress)
     for line in (*design_lines(result.design, project), *result.notes):
         run.say(line)
     named = result.board.reference

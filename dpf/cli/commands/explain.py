@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dpf.cli.memory import keep_freed_memory
-from dpf.cli.options import ModelOrFileOption, ProjectArgument, TableSession, TopOption
+from dpf.cli.options import ProjectArgument, TableSession, TopOption
 from dpf.config.options import overrides
 from dpf.workflows.options import ExplainOptions, RunOptions
 
@@ -11,10 +11,8 @@ from dpf.workflows.options import ExplainOptions, RunOptions
 def command(
     run: TableSession,
     project: ProjectArgument,
-    *,
-    model: ModelOrFileOption = "default",
     options: ExplainOptions,
-    settings: RunOptions,
+    using: RunOptions,
     top: TopOption = None,
 ) -> None:
     """Genes by Gradient x Input over all wells."""
@@ -22,7 +20,7 @@ def command(
     from dpf.project.directory import open_project
     from dpf.workflows.explain import explain_project
 
-    result = explain_project(open_project(project, overrides(settings)), model, options, progress=run.progress)
+    result = explain_project(open_project(project, overrides(using)), using.model, options, progress=run.progress)
     title = f"Genes by importance for {result.target}"
     run.show(result.table, "importance", top=top, title=title, target=result.target)
     run.say(f"table: {result.path}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dpf.cli.options import ModelOrFileOption, ProjectArgument, TableSession, TopOption
+from dpf.cli.options import ProjectArgument, TableSession, TopOption
 from dpf.config.options import overrides
 from dpf.workflows.options import LatentOptions, RunOptions
 
@@ -10,18 +10,16 @@ from dpf.workflows.options import LatentOptions, RunOptions
 def command(
     run: TableSession,
     project: ProjectArgument,
-    *,
-    model: ModelOrFileOption = "default",
     options: LatentOptions,
-    settings: RunOptions,
+    using: RunOptions,
     top: TopOption = None,
 ) -> None:
     """Latent vectors, distances to the controls, activation axis, and a map of the wells."""
     from dpf.project.directory import open_project
     from dpf.workflows.predict.latent import latent_project
 
-    opened = open_project(project, overrides(options, settings))
-    result = latent_project(opened, model, options, progress=run.progress)
+    opened = open_project(project, overrides(options, using))
+    result = latent_project(opened, using.model, options, progress=run.progress)
     run.show(
         result.table, "latent", top=top, title="Wells in the latent space",
         correlations=result.correlations.to_dicts(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dpf.cli.options import ModelOrFileOption, ProjectArgument, TableSession, TopOption
+from dpf.cli.options import ProjectArgument, TableSession, TopOption
 from dpf.config.options import overrides
 from dpf.workflows.options import RunOptions
 from dpf.workflows.rank.choices import RankChoices
@@ -11,10 +11,8 @@ from dpf.workflows.rank.choices import RankChoices
 def command(
     run: TableSession,
     project: ProjectArgument,
-    *,
-    model: ModelOrFileOption = "default",
     choices: RankChoices,
-    settings: RunOptions,
+    using: RunOptions,
     top: TopOption = None,
 ) -> None:
     """Compounds by their distance from the controls: which of them one may call, and what kind of hit each is."""
@@ -24,7 +22,7 @@ def command(
     from dpf.workflows.check.stored import design_lines
     from dpf.workflows.rank.rank import rank_project
 
-    result = rank_project(open_project(project, overrides(settings)), model, choices, progress=run.progress)
+    result = rank_project(open_project(project, overrides(using)), using.model, choices, progress=run.progress)
     lines = [*design_lines(result.design, project), *result.statements]
     for line in [*lines, *([result.power] if result.power else [])]:
         run.say(line)

@@ -9,15 +9,11 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from dpf.cli.memory import keep_freed_memory
-from dpf.cli.options import (
-    ModelOption,
-    ProjectArgument,
-    TableSession,
-)
+from dpf.cli.options import ProjectArgument, TableSession
 from dpf.cli.streams import silence
 from dpf.errors import UsageError, listed
 from dpf.training.parallel.ranks import ranks_from_environment
-from dpf.workflows.options import RunOptions, TrainOptions
+from dpf.workflows.options import ComputeOptions, SettingOptions, TrainOptions
 
 if TYPE_CHECKING:
     from dpf.training.parallel.team import Team
@@ -26,10 +22,9 @@ if TYPE_CHECKING:
 def command(
     run: TableSession,
     project: ProjectArgument,
-    *,
-    model: ModelOption = "default",
     options: TrainOptions,
-    settings: RunOptions,
+    compute: ComputeOptions,
+    settings: SettingOptions,
 ) -> None:
     """Train the model; its weights, splits, history and loss curve go to models/NAME."""
     alone, member = ranks_from_environment(os.environ).alone, options.member
@@ -47,15 +42,15 @@ def command(
 
     with joined(waiting=run.say) as team, nullcontext() if team.is_rank_0 or run.debug else silence():
         run.may_report = _reporting(team)
-        opened = open_project(project, options.overrides(settings))
-        folder = opened.model(model)
+        opened = open_project(project, options.overrides(compute, settings))
+        folder = opened.model(options.model)
         run.after_interruption = lambda: (
             f"go on with: {again}"
             if folder.interrupted or member is not None
             else "nothing of it was saved yet: start it again"
         )
         result = train_project(
-            opened, model, member=member, assemble=options.assemble, resume=options.resume,
+            opened, options.model, member=member, assemble=options.assemble, resume=options.resume,
             tensorboard=options.tensorboard, progress=run.progress, team=team,
         )  # fmt: skip
     if not team.is_rank_0:

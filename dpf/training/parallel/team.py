@@ -255,7 +255,7 @@ def _meeting_place(waiting: Callable[[], None]) -> Store:
     """The store that all processes share, found in a thread of its own: PyTorch would not let a signal through."""
     from torch.distributed.rendezvous import rendezvous
 
-    found: list[Any] = []
+    found: list[Store | RuntimeError | ValueError] = []
 
     def find() -> None:
         try:

@@ -9,18 +9,13 @@ import pytest
 import typer.main
 
 from dpf.cli.app import app
-from dpf.cli.commands import check, evaluate, explain, export, info, init, latent, predict, rank, train
 from dpf.cli.options import grouped, typer_parameters
 from dpf.config.options import Options, flag, options_of
 from dpf.errors import UsageError
 from dpf.workflows.options import LayoutWish, PredictOptions
 from dpf.workflows.rank.choices import RankChoices
-from tests.support.commands import ok
+from tests.support.commands import FUNCTIONS, ok
 
-COMMANDS = {
-    module.__name__.rpartition(".")[2]: module.command
-    for module in (check, evaluate, explain, export, info, init, latent, predict, rank, train)
-}
 SHOWN = typer.main.get_command(app).commands
 
 
@@ -29,19 +24,19 @@ def classes(command) -> list[type[Options]]:
     return [kind for kind in annotations if isinstance(kind, type) and issubclass(kind, Options)]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_field_is_an_option_with_its_help_and_default(name):
     by_flag = {text: shown for shown in SHOWN[name].params for text in shown.opts}
-    for kind in classes(COMMANDS[name]):
+    for kind in classes(FUNCTIONS[name]):
         for entry, _ in options_of(kind):
             shown = by_flag[flag(entry)]
             assert shown.help == entry.metadata["doc"]
             assert shown.default in (entry.default, None), flag(entry)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_without_options_a_command_gets_the_defaults(name):
-    command = COMMANDS[name]
+    command = FUNCTIONS[name]
     defaults = {parameter.name: parameter.default for parameter in typer_parameters(command)}
     for value in grouped(command, defaults).values():
         if isinstance(value, Options):
@@ -49,12 +44,12 @@ def test_without_options_a_command_gets_the_defaults(name):
 
 
 def test_what_is_typed_arrives():
-    command = rank.command
+    command = FUNCTIONS["rank"]
     defaults = {parameter.name: parameter.default for parameter in typer_parameters(command)}
     given = {"fdr": 0.1, "trend": False, "gene_sets": Path("a.gmt"), "null": "none", "set": ["train.seed=1"]}
     made = grouped(command, defaults | given)
     assert made["choices"] == RankChoices(fdr=0.1, trend=False, gene_sets=Path("a.gmt"), null="none")
-    assert made["settings"].set == ("train.seed=1",)
+    assert made["using"].set == ("train.seed=1",)
     with pytest.raises(UsageError, match="less than 1"):
         grouped(command, defaults | {"fdr": 1.0})
 
