@@ -16,8 +16,8 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class LatentGeometry:
-    """What `latent_geometry` returns: one value a well, all float64 of shape (N,).
+class LatentDistances:
+    """What `latent_distances` returns: one value a well, all float64 of shape (N,).
 
     Attributes
     ----------
@@ -47,13 +47,13 @@ class LatentGeometry:
     on_axis: Floats | None
 
 
-def latent_geometry(
+def latent_distances(
     latent: ArrayLike,
     axis: ArrayLike | None,
     center_mask: ArrayLike,
     plate: ArrayLike | None = None,
     plate_names: Sequence[str] | None = None,
-) -> LatentGeometry:
+) -> LatentDistances:
     """Distances, norm and activation of every well of one member.
 
     A well of `center_mask` is compared with the centre of the other wells of the mask (leave-one-out), in every
@@ -92,7 +92,7 @@ def latent_geometry(
     if axis is not None:
         activation = activation_position(deviation, axis)
         on_axis = on_axis_share(activation, d_euc)
-    return LatentGeometry(
+    return LatentDistances(
         centers=centers,
         d_euc=d_euc,
         d_cos=cosine_distance(z, reference),

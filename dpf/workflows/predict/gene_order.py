@@ -1,4 +1,4 @@
-"""The data's genes as a model knows them: in its order, all of them there."""
+"""Expression with its genes in a model's order."""
 
 from __future__ import annotations
 
