@@ -17,7 +17,7 @@ from dpf.project.directory import Project
 from dpf.tables.storage import write_table
 from dpf.workflows.predict.outputs import Outputs, project_outputs
 from dpf.workflows.predict.predict import latent_columns, warn_no_axis, warn_not_held_out
-from dpf.workflows.predict.well_members import center_wells, members_of_wells, well_distances
+from dpf.workflows.predict.well_members import WellMembers, center_wells, well_distances
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import Inputs, Measured, read_inputs, read_measured
 from dpf.workflows.project.model_file import find_model
@@ -70,7 +70,7 @@ def latent_project(
     outputs = project_outputs(project, inputs, file, progress)
     if not 0 <= member < len(outputs.latent):
         raise UsageError("no such member", found=member, expected=f"0 to {len(outputs.latent) - 1}")
-    members = members_of_wells(outputs.parts)
+    members = WellMembers.of(outputs.parts)
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
     distances = well_distances(outputs, inputs, project.settings.latent, members)
     controls = center_wells(inputs, project.settings.latent)

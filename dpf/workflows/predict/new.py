@@ -17,7 +17,7 @@ from dpf.workflows.predict.gene_order import filling
 from dpf.workflows.predict.new_wells import InputScale, NewWells, on_model_scale
 from dpf.workflows.predict.outputs import Outputs, known_parts, run_members
 from dpf.workflows.predict.predict import PredictResult, latent_columns, model_calibration, predicted_columns
-from dpf.workflows.predict.well_members import WellMembers, distance_columns, members_of_wells
+from dpf.workflows.predict.well_members import WellMembers, distance_columns
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.model_file import find_model
 from dpf.workflows.project.provenance import Now, made_of
@@ -78,7 +78,7 @@ def predict_new(
     if known:
         progress.warn(f"{known:,} wells have the ids of wells this model was trained on (column part)")
     outputs = run_members(trained, expression, wells.well_ids, parts, file, project, progress, missing)
-    members = members_of_wells(parts)
+    members = WellMembers.of(parts)
     controls = np.stack([latent.double().numpy() for latent in trained.controls.latents])  # (M, n, L)
     table = pl.DataFrame(
         {"well_id": wells.well_ids, "members": members.names(), "part": members.part,

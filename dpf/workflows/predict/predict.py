@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
 from dpf.workflows.predict.outputs import Outputs, project_outputs
-from dpf.workflows.predict.well_members import WellMembers, members_of_wells, well_distances
+from dpf.workflows.predict.well_members import WellMembers, well_distances
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.calibration import Calibration, read_calibration
 from dpf.workflows.project.inputs import Inputs, Measured, read_inputs, read_measured
@@ -45,7 +45,7 @@ def predict_project(project: Project, model: str = "default", *, progress: Progr
     file = find_model(project, model)
     inputs = read_inputs(project)
     outputs = project_outputs(project, inputs, file, progress)
-    members = members_of_wells(outputs.parts)
+    members = WellMembers.of(outputs.parts)
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
     calibration = model_calibration(file, progress)
     table = pl.DataFrame(

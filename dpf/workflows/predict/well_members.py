@@ -35,6 +35,12 @@ class WellMembers:
     used: NDArray[np.bool_]
     part: list[str]
 
+    @classmethod
+    def of(cls, parts: Parts) -> WellMembers:
+        """The members of each well, by the splits (M, N) of a model."""
+        best = parts.max(0)
+        return cls(parts == best, [PART_NAMES[code] for code in best])
+
     def average(self, values: Floats) -> Floats:
         """The mean over each well's members of values on a common scale; (M, N) or (M, N, S) to (N,) or (N, S)."""
         weights = self.used / self.used.sum(0)
@@ -49,12 +55,6 @@ class WellMembers:
         """The first member of each well: latents of different members cannot be averaged, so one is taken."""
         first: NDArray[np.intp] = self.used.argmax(0)
         return first
-
-
-def members_of_wells(parts: Parts) -> WellMembers:
-    """The members that each well is predicted by."""
-    best = parts.max(0)
-    return WellMembers(parts == best, [PART_NAMES[code] for code in best])
 
 
 def center_wells(inputs: Inputs, settings: LatentSettings) -> NDArray[np.bool_]:

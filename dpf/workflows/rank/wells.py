@@ -16,13 +16,7 @@ from dpf.config.settings import LatentSettings
 from dpf.errors import DataError
 from dpf.splits.parts import Part
 from dpf.workflows.predict.outputs import Outputs
-from dpf.workflows.predict.well_members import (
-    WellMembers,
-    activation_patterns,
-    center_wells,
-    members_of_wells,
-    plate_codes,
-)
+from dpf.workflows.predict.well_members import WellMembers, activation_patterns, center_wells, plate_codes
 from dpf.workflows.project.inputs import Inputs
 from dpf.workflows.rank.choices import Adjustment
 
@@ -110,14 +104,12 @@ def rank_wells(
         raise DataError("a centre per plate needs the plate of every well", where="latent.center = plate")
     masks = [controls & (part == Part.TRAIN) for part in outputs.parts]
     masks = [mask if mask.any() else controls for mask in masks]
-    distances = [_distances(outputs, member, mask, *plates) for member, mask in enumerate(masks)]
+    found = [_distances(outputs, member, mask, *plates) for member, mask in enumerate(masks)]
     deviation = np.stack(
-        [centered(z, mask, one.centers) for z, mask, one in zip(outputs.latent, masks, distances, strict=True)]
+        [centered(z, mask, one.centers) for z, mask, one in zip(outputs.latent, masks, found, strict=True)]
     )
-    members = members_of_wells(outputs.parts)
-    stacked = {
-        name: np.stack([getattr(one, name) for one in distances]) for name in ("d_euc", "d_cos", "d_maha", "norm")
-    }
+    members = WellMembers.of(outputs.parts)
+    stacked = {name: np.stack([getattr(one, name) for one in found]) for name in ("d_euc", "d_cos", "d_maha", "norm")}
     named = {"distance_euclidean": "d_euc", "distance_cosine": "d_cos", "distance_mahalanobis": "d_maha"}
 
     def standard(values: Floats) -> Standardised:
@@ -134,11 +126,11 @@ def rank_wells(
 
     activation = on_axis = pattern = None
     if outputs.axis is not None:
-        activation = if_it_varies("activation", np.stack([_known(one.activation) for one in distances]))
+        activation = if_it_varies("activation", np.stack([_known(one.activation) for one in found]))
     if activation is not None:
         try:
             pattern = activation_patterns(outputs)
-            on_axis = members.average(np.stack([_known(one.on_axis) for one in distances]))
+            on_axis = members.average(np.stack([_known(one.on_axis) for one in found]))
         except NoPatternError:  # a member's controls differ in it by rounding errors only
             silent.append("activation")
             activation = None
@@ -148,7 +140,7 @@ def rank_wells(
         outputs=outputs,
         members=members,
         deviation=deviation,
-        scale=np.array([np.median(one.d_euc[mask]) for one, mask in zip(distances, masks, strict=True)]),
+        scale=np.array([np.median(one.d_euc[mask]) for one, mask in zip(found, masks, strict=True)]),
         t=standard(stacked["d_euc"]),
         raw={name: members.average(stacked[kind]) for name, kind in named.items()},
         standardised={name: values for name, values in standardised.items() if values is not None},

@@ -19,7 +19,7 @@ from dpf.workflows.evaluate.calibrate import fit_calibration
 from dpf.workflows.evaluate.methods import model_methods, truth_of
 from dpf.workflows.evaluate.wells import evaluated_wells
 from dpf.workflows.predict.predict import predicted_columns
-from dpf.workflows.predict.well_members import members_of_wells
+from dpf.workflows.predict.well_members import WellMembers
 from dpf.workflows.project.calibration import Calibration, LabelCalibration, ScoreInterval, read_calibration
 from dpf.workflows.project.calibration import write_calibration as write
 from tests.support.evaluated import folds_of, inputs_of, measured_of, outputs_of, project_of, wells_table
@@ -56,7 +56,7 @@ def test_the_temperature_is_fitted_on_what_each_member_held_out():
     assert probability == pytest.approx(cross_fitted_probability(logits, truth.label, held.argmax(0)))
     assert calibration.label.ece_calibrated < calibration.label.ece_as_trained
     trained_on = outputs.label_logit.copy()
-    trained_on[~held] = 1e6  # what members say of wells they did not hold out is not looked at
+    trained_on[~held] = 1e6  # predictions for wells that a member did not hold out are not used
     again = fit_calibration(
         outputs_of(outputs.parts, outputs.scores, trained_on), truth, wells,
         model_methods(outputs, truth, wells, None, in_sample=False)[0], np.zeros(88, dtype=bool), 0.9,
@@ -147,7 +147,7 @@ def test_predictions_use_it():
     parts = np.array([[0, 2, 2], [2, 0, 2]], dtype=np.int8)
     rng = np.random.default_rng(0)
     outputs = outputs_of(parts, rng.normal(size=(2, 3, 2)), rng.normal(size=(2, 3)))
-    members = members_of_wells(parts)
+    members = WellMembers.of(parts)
     plain = predicted_columns(outputs, members)
     assert not [name for name in plain if name.endswith(("_lower", "_upper"))]
     columns = predicted_columns(outputs, members, a_calibration())
