@@ -1,4 +1,4 @@
-"""What a check says: one item, its verdict, its number, and what to do about it."""
+"""One item of a check: its verdict, its number, and what to do about it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class CheckItem:
     group
         The heading it stands under: ``positions``, ``controls``, ``replicates``, ``targets``, ``power``, ``plates``.
     verdict
-        ``good``; ``warn``: go on, and say so; ``fail``: results would be wrong or cannot be reached;
+        ``good``; ``warn``: go on, and report it; ``fail``: results would be wrong or cannot be reached;
         ``not applicable``: the screen does not have what this check needs, and `text` says what.
     value
-        The number the verdict hangs on; None where there is none. `rule` says what it is and where it turns.
+        The number that decides the verdict; None where there is none. `rule` says what it is, with the limits.
     text
         What was found, in one or two sentences.
     advice
