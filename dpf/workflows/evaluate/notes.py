@@ -1,4 +1,4 @@
-"""What a reader must know before believing a scoreboard: which wells, how few, how leaky, what is missing."""
+"""Caveats of a scoreboard: which wells were measured, how few, leaks of the split, missing targets."""
 
 from __future__ import annotations
 

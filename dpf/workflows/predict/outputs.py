@@ -127,7 +127,7 @@ def _compute(project: Project, inputs: Inputs, model: ModelFile, progress: Progr
 
 
 def known_parts(header: dict[str, Any], well_ids: list[str]) -> tuple[Parts, int]:
-    """What each well was to each member, by its id, and how many wells the model knows.
+    """What each well was to each member, by its id, and how many wells have an id of the model's wells.
 
     A new well is held out. A well with the id of a training well counts as trained on even where its values differ,
     which is the safe error.

@@ -228,7 +228,7 @@ def project_normalisation(project: Project) -> Normalisation:
             raise DataError(
                 "the stored normalisation is not that of this screen",
                 where=path,
-                found=f"it knows {known:,} of the screen's {len(genes):,} genes",
+                found=f"it has {known:,} of the screen's {len(genes):,} genes",
                 hint=_RESTORE,
             )
     return fitted

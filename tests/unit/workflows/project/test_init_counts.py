@@ -129,7 +129,7 @@ def test_an_older_project_s_normalisation_must_know_its_genes(made: Made, tmp_pa
     ran = dpf("train", project)
     assert ran.code == 4
     assert "not that of this screen" in ran.err
-    assert "it knows 0 of the screen's 30 genes" in ran.err
+    assert "it has 0 of the screen's 30 genes" in ran.err
 
 
 def rows(ran: Ran) -> pl.DataFrame:
