@@ -1,4 +1,4 @@
-"""`dpf.toml`: read strictly, every problem reported at once; written with each setting's documentation beside it."""
+"""`dpf.toml`: read strictly, every problem reported at once; written with each setting's documentation as comments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the parts of the design check share, computed once."""
+"""Positions, compounds and principal components, computed once for all parts of the design check."""
 
 from __future__ import annotations
 

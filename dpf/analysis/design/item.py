@@ -1,4 +1,4 @@
-"""What a check says: one item, its verdict, its number, and what to do about it."""
+"""One item of a check: its verdict, its number, and what to do about it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CheckItem:
     verdict
         See `Verdict`; where it is not applicable, `text` says what the screen lacks.
     value
-        The number the verdict hangs on; None where there is none. `rule` says what it is and where it turns.
+        The number that decides the verdict; None where there is none. `rule` says what it is, with the limits.
     text
         What was found, in one or two sentences.
     advice

@@ -1,4 +1,4 @@
-"""`dpf check`: whether a project is whole, and whether its plate layout has already decided the answer."""
+"""`dpf check`: whether a project's files are intact, and whether its plate layout could bias the results."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from dpf.workflows.check.stored import StoredCheck, items_table, store_check, st
 from dpf.workflows.options import CheckOptions
 from dpf.workflows.progress import Progress, Silent
 
-#: With fewer, no p-value times the number of position factors could reach the level, and nothing would ever be flagged.
+#: With fewer, no p-value could reach the level after Bonferroni over the position factors.
 FEWEST_PERMUTATIONS = round(len(POSITION_FACTORS) / ALPHA) - 1
 
-#: Headings under which the counts and the detected genes of a well are known, in lower case with `_` for any sign; the
-#: first that is there is taken. They are those of dpf, scanpy, Seurat and the cores that send plates out.
+#: Usual headings of the counts and the detected genes of a well (dpf, scanpy, Seurat, sequencing cores), in lower case
+#: with `_` for any sign; the first that is there is taken.
 LIBRARY_SIZE = (
     *("library_size", "n_counts", "total_counts", "ncount_rna", "n_umis", "umis", "total_umis", "umi_count"),
     *("read_count", "reads", "total_reads", "depth"),
@@ -89,7 +89,7 @@ def check_project(
     progress.plan(f"{inputs.wells.height:,} wells x {len(inputs.genes):,} genes, {permutations:,} permutations")
     library_size, detected = (quality_column(inputs, names) for names in (LIBRARY_SIZE, DETECTED))
     design = design_of(inputs, library_size, detected)
-    # Thousands of products of small matrices: threads would only wait for each other.
+    # Thousands of products of small matrices: synchronising threads would cost more than it gains.
     with threadpool_limits(1):
         found = check_design(design, np.random.default_rng(seed), fdr=fdr, permutations=permutations)
     well_ids = inputs.wells.get_column("well_id").to_list()
@@ -129,7 +129,7 @@ def quality_column(inputs: ReadBack, names: Sequence[str]) -> str | None:
 
 
 def design_of(inputs: ReadBack, library_size: str | None, detected: str | None) -> DesignInput:
-    """The inputs as the statistics want them."""
+    """The inputs as a `DesignInput`."""
     wells = inputs.wells
 
     def cells(name: str) -> NDArray[np.object_] | None:

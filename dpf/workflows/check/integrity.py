@@ -1,4 +1,4 @@
-"""Whether a project's inputs are still what `dpf init` made of them, and whether settings and models fit them."""
+"""Whether a project's inputs are as `dpf init` wrote them, and whether settings and models fit them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dpf.workflows.project.inputs import AUTO, project_normalisation, read_measu
 from dpf.workflows.project.provenance import Now, current, why_stale
 
 GROUP = "integrity"
-#: A fifth of the wells is what a validation split takes away: that much less to learn a target from.
+#: A fifth of the wells: as many as a validation split takes away.
 MISSING_WARN = 0.2
 _ALWAYS = ("well_id", "compound", "is_control")
 
@@ -115,8 +115,8 @@ def _attempt(read: Callable[[], T], wrong: list[DpfError]) -> T | None:
         return None
 
 
-def _said(wrong: list[DpfError]) -> str:
-    """Errors as one sentence each."""
+def _as_sentence(wrong: list[DpfError]) -> str:
+    """Errors as one text, a sentence each."""
     parts = [[error.what, *(part for part in (error.found,) if part)] for error in wrong]
     return " ".join(f"{' '.join(': '.join(part).split()).rstrip('.')}." for part in parts)
 
@@ -129,7 +129,7 @@ def _problems(name: str, wrong: list[DpfError], good: str, advice: str, rule: st
         {"problem": e.what, "where": e.where, "found": e.found, "expected": e.expected, "next": e.hint} for e in wrong
     ]
     hint = next((error.hint for error in wrong if error.hint), advice)
-    return CheckItem(name, GROUP, Verdict.FAIL, float(len(wrong)), _said(wrong), hint, rule, columns_of(rows))
+    return CheckItem(name, GROUP, Verdict.FAIL, float(len(wrong)), _as_sentence(wrong), hint, rule, columns_of(rows))
 
 
 def _read_tables(project: Project, wells: pl.DataFrame) -> tuple[Expression | None, CheckItem]:
@@ -253,7 +253,7 @@ def _models_item(now: Now) -> CheckItem:
     for model in now.project.model_names():
         wrong: list[DpfError] = []
         header = _attempt(lambda model=model: read_model_header(now.project.model(model).best), wrong)  # type: ignore[misc]
-        state = _said(wrong) if header is None else "fits"
+        state = _as_sentence(wrong) if header is None else "fits"
         if header is not None and why_stale(header, now):
             state = "trained on other inputs"
         rows.append({"model": model, "state": state})

@@ -1,4 +1,4 @@
-"""`dpf check --suggest-layout`: a randomised plate layout for the next screen, as CSV, checked by its own check."""
+"""`dpf check --suggest-layout`: a randomised plate layout for the next screen, as CSV, and its design check."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dpf.workflows.options import LayoutWish
 REPLICATES = 2
 FORMAT: PlateFormat = 384
 CONTROL = "DMSO"
-#: What can be said of a layout before anything was measured on it.
+#: Groups of check items that need no measurements.
 _OF_LAYOUTS = ("controls", "replicates", "power")
 _TABLES = {".csv", ".tsv", ".xlsx", ".xlsm", ".parquet", ".feather", ".arrow"}
 
@@ -42,11 +42,11 @@ class SuggestedLayout:
         One row a filled well: well_id, plate, row, column, compound, is_control, and concentration where there are
         several.
     items
-        What the check says about it.
+        Its design check.
     text
-        What was laid out, for a reader.
+        A summary of what was laid out.
     notes
-        What was decided for the user and may not be what they want.
+        Choices that were made for the user and may not be what they want.
     """
 
     table: pl.DataFrame
@@ -87,7 +87,7 @@ def suggest(
 ) -> SuggestedLayout:
     """Lay out a project's compounds, or those of a list, and write `target`.
 
-    What neither the wish nor the project says: 2 replicates, 384 wells, as many controls on a plate as it has rows (a
+    Defaults without a wish or a project: 2 replicates, 384 wells, as many controls on a plate as it has rows (a
     column's worth), and as many plates as that needs.
 
     Parameters
@@ -99,7 +99,7 @@ def suggest(
     compounds
         A list of compounds instead of the project's: one a line, or a table with a column of compounds.
     wish
-        What the user says.
+        What the user asks for.
     fdr
         The false discovery rate that the layout's power is checked at.
 
@@ -128,12 +128,12 @@ def suggest(
         )
     write_text(target, text)
     plates = len(set(layout.plate))
-    said = (
+    summary = (
         f"{treatments.keys.height:,} {'treatments' if 'concentration' in treatments.keys.columns else 'compounds'} x"
         f" {replicates} + {controls} {treatments.control} a plate, on {plates} plate{'s' * (plates > 1)} of"
         f" {layout.plate_format} wells, {layout.free:,} left empty; seed {layout.seed}"
     )
-    return SuggestedLayout(table, _check(layout, table, fdr), target, said, treatments.notes)
+    return SuggestedLayout(table, _check(layout, table, fdr), target, summary, treatments.notes)
 
 
 def _lay_out(treatments: Treatments, wish: LayoutWish) -> tuple[Layout, int, int]:
@@ -183,7 +183,7 @@ def _table(layout: Layout, treatments: Treatments) -> pl.DataFrame:
 
 
 def project_treatments(project: Project) -> Treatments:
-    """What a project's screen had in its wells, to be laid out again.
+    """The treatments of a project's screen, to be laid out again.
 
     Replicates are the median, controls a plate the mean, both rounded up; of several controls the commonest is taken.
 

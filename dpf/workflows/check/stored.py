@@ -1,4 +1,4 @@
-"""What a design check said, as a table: kept by `dpf check`, and shown again wherever a result rests on the design."""
+"""The results of a design check as a table: written by `dpf check`, shown with results that rest on the design."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dpf.tables.schemas.registry import polars_schema
 from dpf.tables.storage import read_about, read_table, write_table
 from dpf.workflows.project.provenance import Now, made_of, why_stale
 
-#: The item that says whether a difference from the controls can be one of position: no ranking without its words.
+#: The item on whether a difference from the controls can be one of position: shown with every ranking.
 EXCHANGEABLE = "controls: exchangeable with compounds"
 _NAMED = 5
 
@@ -48,7 +48,7 @@ class StoredCheck:
     flagged
         What fails, then what warns, each in reading order.
     stale
-        Why it does not hold any more, or None.
+        Why it is stale, or None.
     """
 
     verdict: Verdict
@@ -78,7 +78,7 @@ def _finite(cell: Cell) -> Cell:
 
 
 def store_check(now: Now, items: Sequence[CheckItem], about: dict[str, Any]) -> Path:
-    """Write `check/check.parquet`; its footer knows the inputs and the targets that were checked."""
+    """Write `check/check.parquet`; its footer names the inputs and the targets that were checked."""
     path = now.project.check.table("check")
     write_table(path, items_table(items), "check", made_of(now, "check") | about)
     return path
@@ -112,7 +112,7 @@ def _read_items(path: Path) -> list[FlaggedItem]:
 
 
 def design_lines(stored: StoredCheck | None, project: Path) -> list[str]:
-    """What the check says of a result's design, for its reader: the counts, the names, and the controls' positions."""
+    """The check as lines under a result: the counts, the items' names, and the text on the controls' positions."""
     if stored is None:
         return [f"design not checked: dpf check {project}"]
     if stored.stale:

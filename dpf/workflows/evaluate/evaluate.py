@@ -1,4 +1,4 @@
-"""`dpf evaluate`: does the model earn its keep? The scoreboard, the latent's quality, the calibration, the card."""
+"""`dpf evaluate`: the scoreboard against baselines, the latent's quality, the calibration, the model card."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class EvaluateResult:
     table
         One row a target and method (`dpf.workflows.evaluate.scoreboard_text.summary_table`).
     board
-        All of it.
+        All metrics and comparisons.
     latent, calibration
-        None for baselines alone, or where nothing honest can be measured.
+        None for baselines alone, or where the model was trained on every well.
     notes, verdicts
-        What to know before believing it; who is better on what.
+        Caveats; the best method by target.
     design
-        What `dpf check` said of the design, or None.
+        What `dpf check` found about the design, or None.
     files, figures
         What was written.
     """
@@ -71,7 +71,7 @@ def evaluate_project(
     *,
     progress: Progress | None = None,
 ) -> EvaluateResult:
-    """Measure a model beside simple methods on wells that it has not trained on.
+    """Compare a model with baselines on wells that it has not trained on.
 
     Tables go to `results/<model>/` (of baselines alone: `baselines/`); the card and the calibration, which `predict`
     uses from then on, to `models/<model>/`. A model from a path elsewhere gets a card in `results/` and no calibration.
@@ -121,12 +121,12 @@ class _Subject:
 
     @property
     def is_own(self) -> bool:
-        """Whether the model is one of the project's own, which may keep a card and a calibration beside it."""
+        """Whether the model is one of the project's own, whose folder keeps a card and a calibration."""
         return self.now.model is not None and self.now.model.name in self.now.project.model_names()
 
     @property
     def folder(self) -> ResultsFolder:
-        """Where tables and figures go. Baselines are of the inputs and of no model: they stand beside `results/`."""
+        """Where tables and figures go; for baselines, which belong to no model, a folder of their own."""
         if self.now.model is None:
             return self.now.project.baselines
         return self.now.project.results(self.now.model.name)
@@ -188,7 +188,7 @@ def _write(
     files = [folder.table(name) for name in tables]
     if now.model is not None:
         home = now.model.folder if subject.is_own else ModelFolder(folder.path)
-        # The card is for others too: it names no folder of this machine.
+        # The card is passed on to others: no absolute path in it.
         card = CardContent(
             now.model, inputs, subject.truth, result.board, result.notes, result.verdicts, result.calibration,
             result.latent, design_lines(subject.design, Path("PROJECT")), now.project.wells,

@@ -1,4 +1,4 @@
-"""`dpf init`: a screen becomes a project directory."""
+"""`dpf init`: make a project directory from a screen."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dpf.workflows.project.inputs import NORMALISED_BY, read_measured
 
 @dataclass(frozen=True)
 class InitResult:
-    """A new project and what was understood of its screen."""
+    """A new project and the summary of its screen."""
 
     project: Project
     summary: Summary
@@ -115,20 +115,20 @@ def import_project(
     roles
         What the columns mean.
     preparation
-        What is to be done with counts, genes and gene sets (`dpf.tables.preparing.prepare`).
+        What to do with counts, genes and gene sets (`dpf.tables.preparing.prepare`).
     overrides
         ``section.name=value`` settings for the new `dpf.toml`.
 
     Raises
     ------
     UsageError, DataError
-        The files are no screen that can be learnt from, or a step cannot be done.
+        The files are not a usable screen, or a step of the preparation fails.
     ProjectError
         As `create_project`.
     """
     require_new(path)
     roles = replace(roles, targets_follow=roles.targets_follow or bool(preparation.signatures))
-    # The screen as read is nobody else's, so it may be overwritten: a large one then stands in memory once.
+    # Nothing else uses the screen as read, so it may be overwritten: a large one then takes its memory once.
     screen, normalisation = prepare(read_screen(sources, wells, roles, source_format), preparation, in_place=True)
     return create_project(path, screen, overrides, normalisation)
 
@@ -189,13 +189,13 @@ def _removed_on_failure(folder: Path, *files: Path) -> Iterator[None]:
         for file in files:
             file.unlink(missing_ok=True)
         for parent in [*dict.fromkeys(file.parent for file in files), *([] if existed else [folder])]:
-            with suppress(OSError):  # not empty: something there is not ours
+            with suppress(OSError):  # not empty: other files are there
                 parent.rmdir()
         raise
 
 
 def create_demo(path: Path, simulation: Simulation, overrides: tuple[str, ...] = ()) -> InitResult:
-    """Write a project from a simulated screen; its truth goes beside the inputs, never into them.
+    """Write a project from a simulated screen; its truth is kept apart from the inputs.
 
     `truth.parquet` has one row a well, `truth_genes.parquet` one a gene. Nothing in dpf reads them.
     """

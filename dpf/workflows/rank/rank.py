@@ -205,8 +205,8 @@ def _well_table(inputs: Inputs, ranked: _Ranked) -> pl.DataFrame:
         columns |= {"activation": wells.activation, "on_axis": wells.on_axis}
     columns |= {
         "average_precision": ranked.replicates.ap,
-        "members": wells.speakers.members(),
-        "part": wells.speakers.part,
+        "members": wells.members.names(),
+        "part": wells.members.part,
     }
     return inputs.wells.select("well_id", "compound", "is_control", *place).with_columns(
         pl.DataFrame(columns).fill_nan(None).get_columns()

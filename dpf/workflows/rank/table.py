@@ -41,7 +41,7 @@ def ranking_table(
     columns: dict[str, Any] = dict(rank_compounds(codes, count, scores, replicates.agreement))
     cosine = None
     if wells.pattern is not None:
-        cosine = pattern_cosine(wells.deviation, wells.pattern, wells.speakers.used, codes, count)
+        cosine = pattern_cosine(wells.deviation, wells.pattern, wells.members.used, codes, count)
         columns["pattern_cosine"] = cosine
     for name, values in (wells.raw | wells.standardised).items():
         columns[name] = group_mean(values, codes, count)
@@ -70,7 +70,7 @@ def ranking_table(
 
 def _basis(wells: RankedWells, rows: CompoundRows) -> list[pl.Series]:
     """`part`: what the wells of a row were to the members that speak for them; `held_out`: all were held out."""
-    kinds = pl.DataFrame({"code": rows.codes, "part": wells.speakers.part}).filter(pl.col("code") >= 0)
+    kinds = pl.DataFrame({"code": rows.codes, "part": wells.members.part}).filter(pl.col("code") >= 0)
     met = dict(kinds.group_by("code").agg(pl.col("part").unique().sort()).iter_rows())
     held_out = [met[code] == [Part.HELD_OUT.text] for code in range(rows.count)]
     return [pl.Series("part", [",".join(met[code]) for code in range(rows.count)]), pl.Series("held_out", held_out)]
@@ -83,7 +83,7 @@ def score_shifts(wells: RankedWells, inputs: Inputs, measured: Measured, rows: C
     Controls of the well's own plate, where every plate of compounds has controls with a value; else of all plates.
     """
     outputs, targets = wells.outputs, wells.outputs.header["targets"]
-    average = wells.speakers.average
+    average = wells.members.average
     predicted: dict[str, Floats] = {name: average(outputs.scores)[:, i] for i, name in enumerate(outputs.score_names)}
     if outputs.label_logit is not None:
         predicted[targets["label"]] = average(0.5 * (1.0 + np.tanh(0.5 * outputs.label_logit)))

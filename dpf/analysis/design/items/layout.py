@@ -1,4 +1,4 @@
-"""Check items: where the controls stand beside the compounds, and where replicates stand beside each other."""
+"""Check items: the positions of the controls against the compounds, and of replicates against each other."""
 
 from __future__ import annotations
 
@@ -135,6 +135,6 @@ def _excess(spread: ReplicateSpread) -> float:
 def _judge_together(spread: ReplicateSpread, effects: LayoutEffects) -> Verdict:
     if spread.place == "position":
         return effects.judge(graded(_excess(spread), TOGETHER_WARN, TOGETHER_FAIL))
-    if spread.place == "plate":  # the usual way, and what plate-matched nulls are for
+    if spread.place == "plate":  # the usual way, and why exchanges are made within plates
         return Verdict.GOOD
     return Verdict.WARN if _excess(spread) >= TOGETHER_FAIL else Verdict.GOOD

@@ -136,7 +136,7 @@ def _row(share: FactorShare, verdict: Verdict, difference: float) -> dict[str, s
 def _prediction_item(
     name: str, values: NDArray[np.float64], shared: Context, rng: np.random.Generator
 ) -> tuple[CheckItem, Verdict]:
-    """The item, and the verdict on what row and column say within the plates."""
+    """The item, and the verdict on row and column within the plates."""
     title = f"position alone: {name}"
     is_label = name == shared.design.label
     groups = groups_with_controls_as_one(shared.units, shared.is_control)

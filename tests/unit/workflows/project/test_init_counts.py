@@ -131,7 +131,7 @@ def test_an_older_project_s_normalisation_must_know_its_genes(made: Made, tmp_pa
     ran = dpf("train", project)
     assert ran.code == 4
     assert "not that of this screen" in ran.err
-    assert "it knows 0 of the screen's 30 genes" in ran.err
+    assert "it has 0 of the screen's 30 genes" in ran.err
 
 
 def rows(ran: Ran) -> pl.DataFrame:
@@ -171,16 +171,15 @@ def test_values_that_do_not_tell_what_they_are(made: Made, tmp_path: Path) -> No
     words = ["predict", made.path, "--input", tmp_path / "low-counts.csv", "--output", tmp_path / "new.parquet"]
     ran = dpf(*words)
     assert ran.code == 2
-    assert "do not tell whether they are counts or normalised" in ran.err
+    assert "could be counts or normalised" in ran.err
     assert "all values are whole numbers from 0 to 20" in ran.err
     assert "--input-scale counts or --input-scale normalised" in ran.err
     assert not (tmp_path / "new.parquet").exists()
-    assert "taken as counts, as you say, though all values are whole" in ok(*words, "--input-scale", "counts").err
-    assert "do not look like the training's" in ok(*words, "--input-scale", "normalised").err
+    assert "taken as counts (--input-scale), though all values are whole" in ok(*words, "--input-scale", "counts").err
+    assert "do not look like the training data" in ok(*words, "--input-scale", "normalised").err
     full = [*words[:2], "--input", made.files / "P2-counts.csv", *words[4:]]
-    assert (
-        "taken as normalised, as you say, though all values are whole" in ok(*full, "--input-scale", "normalised").err
-    )
+    taken = ok(*full, "--input-scale", "normalised").err
+    assert "taken as normalised (--input-scale), though all values are whole" in taken
 
 
 def test_negative_counts_and_missing_genes(made: Made, tmp_path: Path) -> None:
