@@ -1,7 +1,7 @@
 """What a representation keeps together: replicates, compounds of a class, controls. The same numbers for any of them.
 
 To compare the latent with others, hand in the same wells each time: the latent, principal components of the
-expression of as many dimensions (`principal_components`), the scores alone. Members have different latent bases:
+expression of as many dimensions, the scores alone. Members have different latent bases:
 measure each member on the wells it held out and average the numbers, never the latents.
 """
 
@@ -115,18 +115,6 @@ def latent_quality(
         silhouette_classes=_silhouette(distance, kind),
         silhouette_controls=_silhouette(distance, np.where(control, 0, 1), of=0),
     )
-
-
-def principal_components(expression: ArrayLike, train: Mask, dimensions: int) -> Floats:
-    """Coordinates of all wells on the training wells' first principal components, shape (N, min(dimensions, rank)).
-
-    The baseline representation: linear, and as wide as the latent. Centred on the training wells, not scaled.
-    """
-    x = np.asarray(expression, dtype=np.float64)
-    centred = x - x[train].mean(axis=0)
-    _, singular, axes = np.linalg.svd(centred[train], full_matrices=False)
-    rank = int((singular > singular[0] * max(centred[train].shape) * np.finfo(np.float64).eps).sum())
-    return np.asarray(centred @ axes[: min(dimensions, rank)].T)
 
 
 def chance_precision(positives: int, negatives: int) -> float:

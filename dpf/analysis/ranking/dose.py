@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 
 from dpf.errors import DataError, listed
 
@@ -182,7 +183,7 @@ def _search(logs: Floats, y: Floats, span: tuple[float, float]) -> tuple[Floats,
 def _solve(logs: Floats, y: Floats, centers: Floats, hills: Floats) -> tuple[Floats, Floats, Floats]:
     """For every EC50 (log10) and slope of `hills` (E or 1, H): sum of squares, bottom, top − bottom, each (E, H)."""
     exponent = (logs[None, None, :] - centers[:, None, None]) * hills[:, :, None] * math.log(10)
-    share = 0.5 * (1 + np.tanh(exponent / 2))  # 1/(1 + (EC50/x)^h), without overflow
+    share = expit(exponent)  # 1/(1 + (EC50/x)^h), without overflow
     mean = share.mean(axis=2, keepdims=True)
     deviation = share - mean
     variance = (deviation**2).sum(axis=2)
