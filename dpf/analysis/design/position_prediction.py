@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from dpf.analysis.design.variance_explained import PERMUTATIONS, often_together, permuted_in_blocks
 from dpf.analysis.design.wells import MISSING, Codes, Positions
+from dpf.analysis.latent.position_adjustment import one_hot
 from dpf.splits.grouping import deal
 
 Floats = NDArray[np.float64]
@@ -52,15 +53,6 @@ class PositionPrediction:
     within_p: float
     logistic: float
     n_wells: int
-
-
-def one_hot_positions(positions: Positions, wells: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Plate, row and column of some wells as 0 and 1, one column a level that occurs, shape (n, levels)."""
-    parts = []
-    for factor in ("plate", "row", "column"):
-        levels, place = np.unique(positions.codes[factor][wells], return_inverse=True)
-        parts.append(np.eye(levels.size)[place])
-    return np.concatenate(parts, axis=1)
 
 
 def ridge_out_of_fold(
@@ -205,7 +197,7 @@ def predict_from_position(
     if wells.size < 10 or folds < 2 or np.ptp(y) == 0 or (is_label and min(y.sum(), (1 - y).sum()) < 2):
         return None
     fold = deal(group, _strata(y, group, is_label), folds, rng)
-    X = one_hot_positions(positions, wells)
+    X = one_hot([positions.codes[factor][wells] for factor in ("plate", "row", "column")])
     metric, metric_within = (auroc_of_columns, auroc_within) if is_label else (r2_of_columns, r2_within)
     plates, plate = np.unique(positions.codes["plate"][wells], return_inverse=True)
     predicted = ridge_out_of_fold(X, y[:, None], fold)

@@ -60,8 +60,13 @@ class DoseFit:
 
     @property
     def identified(self) -> bool:
-        """There is a curve, and the wells say where its middle is."""
+        """There is a curve, and the wells show where its middle is."""
         return self.failure is None and self.open_because is None
+
+    def response(self, dose: Floats) -> Floats:
+        """The fitted curve, bottom + (top − bottom)/(1 + (EC50/x)^h)."""
+        share = expit(self.hill * np.log(dose / self.ec50))
+        return np.asarray(self.bottom + (self.top - self.bottom) * share)
 
 
 @dataclass(frozen=True)
