@@ -55,7 +55,6 @@ def similarity_heatmap(
     activation: ArrayLike | None = None,
     named: Sequence[int] = (),
     label: str = "cosine similarity of signatures",
-    limit: float = 1.0,
 ) -> Figure:
     """Draw the similarity of every pair of compounds, with the tree it was clustered by and each one's direction.
 
@@ -71,8 +70,6 @@ def similarity_heatmap(
         activating vermillion, suppressing blue, neither grey.
     named
         Above 110 compounds, the row numbers (before clustering) of those to name, the first with precedence.
-    limit
-        The value at which the colour is full.
 
     Raises
     ------
@@ -89,7 +86,7 @@ def similarity_heatmap(
     rows = list(range(count)) if everything else list(dict.fromkeys(named))[: int(side / _LINE)]
     figure = new_figure(1, 1, arranged=False)
     axes, bar_axes = _frame(figure, side, shorten([names[row] for row in rows], 30), tree is not None)
-    looks: dict[str, Any] = {"cmap": _colours(), "vmin": -limit, "vmax": limit}
+    looks: dict[str, Any] = {"cmap": _colours(), "vmin": -1, "vmax": 1}
     drawn = axes.imshow(values[np.ix_(order, order)], aspect="auto", interpolation="nearest", **looks)
     axes.spines[:].set_visible(False)
     axes.set_xticks([])
@@ -99,9 +96,7 @@ def similarity_heatmap(
         _strip(figure, axes, numbers("activation", activation, (count,))[order], side)
     if tree is not None:
         _draw_tree(axes, tree.brackets, count, side)
-    bar = figure.colorbar(
-        drawn, cax=bar_axes, orientation="horizontal", ticks=[-limit, -limit / 2, 0, limit / 2, limit]
-    )
+    bar = figure.colorbar(drawn, cax=bar_axes, orientation="horizontal", ticks=[-1, -0.5, 0, 0.5, 1])
     bar.set_label(f"{label}\n(blue: opposite, red: alike)")
     bar.outline.set_visible(False)
     if not everything:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
-from dpf.analysis.design.variance_explained import PERMUTATIONS, often_together, permuted_in_blocks
+from dpf.analysis.design.variance_explained import PERMUTATIONS, often_together, permutation_p, permuted_in_blocks
 from dpf.analysis.design.wells import MISSING, Codes, Positions
 from dpf.analysis.latent.position_adjustment import one_hot
 from dpf.splits.grouping import deal
@@ -212,18 +212,14 @@ def predict_from_position(
         moved = (y[order].T for order in permuted_in_blocks(units, strata, permutations, rng))
         return np.concatenate([of(Y, ridge_out_of_fold(X, Y, fold)) for Y in moved])
 
-    p_value = within_p = _p_value(score, chance(np.zeros(wells.size, dtype=np.intp), metric))
+    p_value = within_p = permutation_p(score, chance(np.zeros(wells.size, dtype=np.intp), metric))
     alone = float("nan")
     if len(plates) > 1:
         alone = float(metric(y[:, None], ridge_out_of_fold(np.eye(len(plates))[plate], y[:, None], fold))[0])
         # Wells stay on their plates: what differs between these also sets how much there is to predict within them.
-        within_p = _p_value(within, chance(plate, lambda Y, said: metric_within(Y, said, plate)))
+        within_p = permutation_p(within, chance(plate, lambda Y, said: metric_within(Y, said, plate)))
     logistic = _logistic_auroc(X, y, fold) if is_label else float("nan")
     return PositionPrediction(score, p_value, alone, within, within_p, logistic, wells.size)
-
-
-def _p_value(found: float, null: Floats) -> float:
-    return float(1 + np.count_nonzero(null >= found - 1e-12)) / (len(null) + 1)
 
 
 def _strata(y: NDArray[np.float64], group: Codes, is_label: bool) -> Codes:
