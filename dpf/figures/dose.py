@@ -41,7 +41,7 @@ _Array = NDArray[np.float64]
 class DoseFit(NamedTuple):
     """A fitted curve as points, and its EC50 with the ends of its interval, open ones 0 or infinite.
 
-    An EC50 of NaN is not claimed: the panel then says what its closed end says, EC₅₀ ≥ `low` or EC₅₀ ≤ `high`.
+    An EC50 of NaN is not claimed: the panel then states its bound, EC₅₀ ≥ `low` or EC₅₀ ≤ `high`.
     """
 
     concentration: ArrayLike
@@ -92,13 +92,13 @@ def dose_curves(
         Array of shape (C,), the mean position on the activation axis; its sign colours the panel: activating
         vermillion, suppressing blue, neither grey.
     fits
-        One a compound, None where the fit failed: the panel then says so.
+        One a compound, None where the fit failed, which the panel states.
     notes
-        One a compound: what to say instead of "no fit", and before the bound of an EC50 that is not claimed.
+        One a compound: the text instead of "no fit", and before the bound of an EC50 that is not claimed.
     controls
         The control wells' responses, drawn as a band.
     signed
-        The response is a position on the activation axis: the axis says which side is which.
+        The response is a position on the activation axis: the axis names its sides.
 
     Raises
     ------

@@ -66,7 +66,7 @@ def similarity_heatmap(
         Array of shape (C − 1, 4), the merges as `scipy.cluster.hierarchy.linkage` returns them: the tree and the order
         of the rows. None: the order given, no tree.
     activation
-        Array of shape (C,), the mean position on the activation axis: its sign is drawn as a strip beside the rows,
+        Array of shape (C,), the mean position on the activation axis: its sign is drawn as a strip next to the rows,
         activating vermillion, suppressing blue, neither grey.
     named
         Above 110 compounds, the row numbers (before clustering) of those to name, the first with precedence.
@@ -154,18 +154,18 @@ def _tree(merges: _Array, count: int) -> _Tree:
 
 
 def _draw_tree(axes: Axes, brackets: _Array, count: int, side: float) -> None:
-    beside = axes.inset_axes((-(_STRIP + _TREE) / side, 0, 0.97 * _TREE / side, 1))
-    beside.set_axis_off()
-    beside.add_collection(LineCollection(list(brackets), colors=GREY, linewidths=0.5))
-    beside.set_xlim(1.02 * max(float(brackets[..., 0].max(initial=0)), 1e-12), 0)
-    beside.set_ylim(count - 0.5, -0.5)
+    tree = axes.inset_axes((-(_STRIP + _TREE) / side, 0, 0.97 * _TREE / side, 1))
+    tree.set_axis_off()
+    tree.add_collection(LineCollection(list(brackets), colors=GREY, linewidths=0.5))
+    tree.set_xlim(1.02 * max(float(brackets[..., 0].max(initial=0)), 1e-12), 0)
+    tree.set_ylim(count - 0.5, -0.5)
 
 
 def _strip(figure: Figure, axes: Axes, activation: _Array, side: float) -> None:
-    beside = axes.inset_axes((-0.85 * _STRIP / side, 0, 0.6 * _STRIP / side, 1))
-    beside.set_axis_off()
+    strip = axes.inset_axes((-0.85 * _STRIP / side, 0, 0.6 * _STRIP / side, 1))
+    strip.set_axis_off()
     sign = np.sign(np.nan_to_num(activation))
-    beside.imshow(sign[:, None], cmap=ListedColormap([SUPPRESSING, FAINT, ACTIVATING]), vmin=-1, vmax=1, aspect="auto")
+    strip.imshow(sign[:, None], cmap=ListedColormap([SUPPRESSING, FAINT, ACTIVATING]), vmin=-1, vmax=1, aspect="auto")
     meanings = [(ACTIVATING, "activating", 1), (SUPPRESSING, "suppressing", -1), (FAINT, "no direction", 0)]
     handles = [Patch(color=colour, label=text) for colour, text, value in meanings if (sign == value).any()]
     figure.legend(handles=handles, loc="upper left", ncols=3)

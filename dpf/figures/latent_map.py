@@ -74,7 +74,7 @@ def latent_map(
     hits
         Compound to its wells' row numbers, the first with precedence: ringed, joined, and named at the outermost one.
     activation_direction
-        Where wells move with activation, in these coordinates, any length: an arrow that says which end activates.
+        Where wells move with activation, in these coordinates, any length: drawn as an arrow.
 
     Raises
     ------

@@ -37,7 +37,7 @@ from dpf.tables.roles.well_names import PLATE_SHAPES, PlateFormat, row_letters, 
 
 #: Values beyond these percentiles get the colour at the end of the scale: one outlier well must not bleach a plate.
 _CLIP = (2.0, 98.0)
-#: Most plates beside each other.
+#: Most plates side by side.
 _MOST_ACROSS = 4
 #: Inches: row letters at the left, colour bar at the right, between plates, title of a quantity, title of a plate,
 #: column numbers below, footnote.
@@ -85,7 +85,7 @@ class _Grid(NamedTuple):
     wells: NDArray[np.intp]  # [n] which of the N wells have a position
 
     def shape(self) -> tuple[int, int]:
-        """How many plates stand below and beside each other."""
+        """How many rows and columns of plates."""
         across = min(_MOST_ACROSS, len(self.names))
         return -(-len(self.names) // across), across
 
@@ -108,7 +108,7 @@ def plate_heatmaps(
     Parameters
     ----------
     quantities
-        At least one; each gets as many rows of plates as its plates need, four beside each other.
+        At least one; each gets as many rows of plates as its plates need, four side by side.
     plate
         N names; None: all wells are on one plate.
     row, column

@@ -71,7 +71,7 @@ def ranked_dots(
     called_label: str = "hit",
     neither_label: str = "no direction",
 ) -> Figure:
-    """Draw compounds by their statistic, largest first: the top ones named, all of them beside where there are more.
+    """Draw compounds by their statistic, largest first: the top ones named; if there are more, all in a second panel.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Whether a predicted probability means what it says."""
+"""Reliability diagram: how often the label was 1, by its predicted probability."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def reliability(
     """Draw how often the label was 1 among the wells that were given about the same probability.
 
     Bins are of equal width on [0, 1]; a dot stands at its wells' mean probability and observed share, with the share's
-    95% Wilson interval (Wilson 1927). On the diagonal a probability means what it says. Below: wells per bin.
+    95% Wilson interval (Wilson 1927). On the diagonal probabilities are calibrated. Below: wells per bin.
 
     Parameters
     ----------

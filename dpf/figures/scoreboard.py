@@ -52,7 +52,7 @@ def scoreboard(
     methods
         M names, from top to bottom.
     metrics
-        A panel each; the axis says which way is better.
+        A panel each; the axis states which way is better.
     ours
         The methods to draw in colour; the others are grey.
 

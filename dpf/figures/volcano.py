@@ -124,12 +124,12 @@ def _name_hits(
     shown: NDArray[np.intp],
     line: float,
 ) -> None:
-    beside = hits[~np.isin(hits, combed)]
+    others = hits[~np.isin(hits, combed)]
     short = dict(zip(hits.tolist(), shorten([names[index] for index in hits], 26), strict=True))
     unplaced = comb_labels(axes, spots[combed], [short[index] for index in combed.tolist()]) if len(combed) else 0
     ruled = np.column_stack([np.linspace(*axes.get_xlim(), 80), np.full(80, line)])  # no name across the line
     obstacles = np.vstack([spots[shown], ruled])
-    unplaced += place_labels(axes, spots[beside], [short[index] for index in beside.tolist()], obstacles=obstacles)
+    unplaced += place_labels(axes, spots[others], [short[index] for index in others.tolist()], obstacles=obstacles)
     if unplaced:
         text = f"{unplaced} of {len(hits)} names found no room"
         axes.text(0.99, 0.02, text, transform=axes.transAxes, ha="right", fontsize=SMALL, color=GREY)

@@ -1,4 +1,4 @@
-"""Does the plate layout already decide the answer? Everything `dpf check` says about a screen's design."""
+"""The checks of a screen's design: does the plate layout already decide the answer?"""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from dpf.analysis.design.wells import MISSING, Codes, Positions
 
 @dataclass(frozen=True)
 class ControlSpread:
-    """How the controls lie over the levels of one position factor, beside the compounds.
+    """How the controls lie over the levels of one position factor, compared with the compounds.
 
     Attributes
     ----------

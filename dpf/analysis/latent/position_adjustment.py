@@ -31,10 +31,10 @@ def adjust_latent(latent: Floats, design: Floats, group: Codes, is_control: Mask
     takes all wells of `fit`. The half is chosen *after* adjustment, so that a column in which everything lies far out
     keeps its wells.
 
-    A compound that is not in `fit` has no say in its own adjustment: with `fit` the training wells of a member, what
-    a held-out compound does is never taken off, however its replicates are placed. What cannot be repaired: a factor
-    that coincides with a class of active compounds takes part of their effect with it, and a level with few wells of
-    `fit` is shrunk towards no effect.
+    A compound that is not in `fit` does not contribute to its own adjustment: with `fit` the training wells of a
+    member, what a held-out compound does is never taken off, however its replicates are placed. What cannot be
+    repaired: a factor that coincides with a class of active compounds takes part of their effect with it, and a level
+    with few wells of `fit` is shrunk towards no effect.
 
     Parameters
     ----------

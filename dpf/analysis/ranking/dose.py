@@ -23,7 +23,7 @@ ENUMERATE_UP_TO = 7
 
 @dataclass(frozen=True)
 class DoseFit:
-    """A fitted curve, what it says of the EC50, or why there is no curve.
+    """A fitted curve with its EC50, or why there is no curve.
 
     Attributes
     ----------
@@ -256,7 +256,7 @@ def dose_shape(
 
     ``curve``: the fit stands and the EC50 is identified (`DoseFit.identified`). ``rising``, ``falling``: the response
     depends on the dose (the curve's F test, or a monotone trend, at `alpha`), but no EC50 is claimed; the fit may bound
-    it from one side. ``flat``: the compound is called against the controls, neither curve nor trend says that its
+    it from one side. ``flat``: the compound is called against the controls, neither curve nor trend shows that its
     response depends on the dose, and at *every* dose its mean lies beyond the controls' central 95%, on one side: at
     its plateau over the measured range. ``unclear``: none of these.
 

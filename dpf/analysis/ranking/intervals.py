@@ -45,8 +45,8 @@ def bootstrap_intervals(
     mean of n_c residuals from the 100 of compounds nearest in T (the spread grows with the distance). In each draw
     all compounds are ranked anew. Compounds of one well have an interval too, on the residuals of the others.
 
-    The intervals say how the ranking would vary over other wells of these compounds on these plates; they know
-    nothing of plate, batch or training. The rank of a compound that is nearly tied with many is drawn towards the
+    The intervals are of how the ranking would vary over other wells of these compounds on these plates, and leave
+    out plate, batch and training. The rank of a compound that is nearly tied with many is drawn towards the
     middle (Hall & Miller 2009): read an interval as the set of ranks that cannot be told apart.
 
     Parameters

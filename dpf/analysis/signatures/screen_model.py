@@ -14,7 +14,7 @@ from dpf.errors import DataError
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-#: Genes that are worked on at once, so that memory beside the expression itself stays small.
+#: Genes that are worked on at once, so that little memory is needed besides the expression.
 _BLOCK = 256
 #: Singular values and distances below this share of the largest are rounding.
 _ROUNDING = 1e-8

@@ -1,4 +1,4 @@
-"""What a figure asks of its numbers, said in the same words everywhere."""
+"""Checks of the numbers that a figure is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names beside their points, none on top of another."""
+"""Names next to their points, none on top of another."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _Array = NDArray[np.float64]
 def comb_labels(axes: Axes, anchors: _Array, texts: Sequence[str]) -> int:
     """Write the names of points that lie side by side at the top of the axes above these, slanted, like a comb.
 
-    For points that share one height, where names beside them would run into each other. The order is the importance:
+    For points that share one height, where names next to them would run into each other. The order is the importance:
     where the axes are too narrow, the last ones are left out.
 
     Parameters
@@ -160,8 +160,8 @@ def _struck(lines: _Array, points: _Array) -> NDArray[np.int64]:
     length = np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
     from_start = points - lines[:, :1]  # [P, points, 2]
     along = (from_start * (way / length)[:, None]).sum(axis=2)
-    beside = np.abs(from_start[..., 0] * way[:, 1:] - from_start[..., 1] * way[:, :1]) / length
-    struck: NDArray[np.int64] = ((along > _REACHES[0]) & (along < length) & (beside < _MARGIN)).sum(axis=1)
+    distance = np.abs(from_start[..., 0] * way[:, 1:] - from_start[..., 1] * way[:, :1]) / length
+    struck: NDArray[np.int64] = ((along > _REACHES[0]) & (along < length) & (distance < _MARGIN)).sum(axis=1)
     return struck
 
 

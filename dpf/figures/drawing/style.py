@@ -116,7 +116,7 @@ _GROUPS: Final = (
     *("mathtext.", "patch.", "path.", "pcolor.", "pdf.", "savefig.", "scatter.", "svg.", "text.", "xaxis.", "xtick."),
     *("yaxis.", "ytick."),
 )
-#: What says when and with what a file was made is left out: equal figures are equal bytes.
+#: When and with what a file was made is left out: equal figures are equal bytes.
 _METADATA: Final[dict[str, dict[str, str | None]]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": "dpf"},
