@@ -29,7 +29,7 @@ _FOLDS = 5
 
 
 def fit_calibration(
-    outputs: Outputs, truth: Truth, wells: EvaluatedWells, said: Method, is_control: NDArray[np.bool_], level: float
+    outputs: Outputs, truth: Truth, wells: EvaluatedWells, ensemble: Method, is_control: NDArray[np.bool_], level: float
 ) -> tuple[Calibration, Floats | None]:
     """Fit on the wells that are measured; also the calibrated probability of each, for honest figures.
 
@@ -38,7 +38,7 @@ def fit_calibration(
 
     Parameters
     ----------
-    said
+    ensemble
         The ensemble's predictions of these wells.
     level
         The intervals' coverage, between 0 and 1.
@@ -50,10 +50,10 @@ def fit_calibration(
         Shape (N,): at a temperature fitted on other compounds; None where none can be fitted.
     """
     label, probability = _label(outputs, truth, wells)
-    known = [place for place in range(len(truth.names)) if np.isfinite(said.values[:, place]).any()]
+    known = [place for place in range(len(truth.names)) if np.isfinite(ensemble.values[:, place]).any()]
     intervals = {
         truth.names[place]: _interval(
-            np.where(is_control, np.nan, truth.values[:, place]), said.values[:, place], wells.groups, level
+            np.where(is_control, np.nan, truth.values[:, place]), ensemble.values[:, place], wells.groups, level
         )
         for place in known
     }

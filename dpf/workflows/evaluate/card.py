@@ -33,9 +33,9 @@ class CardContent:
     latent
         From `dpf.workflows.evaluate.latent`; None where nothing could be measured.
     design
-        What `dpf check` said of the plate layout.
+        The result of `dpf check` on the plate layout.
     wells_path
-        The wells table, whose footer knows the source files.
+        The wells table, whose footer has the source files.
     """
 
     file: ModelFile

@@ -47,7 +47,7 @@ class EvaluateResult:
     notes, verdicts
         What to know before believing it; who is better on what.
     design
-        What `dpf check` said of the design, or None.
+        The result of `dpf check` on the design, or None.
     files, figures
         What was written.
     """

@@ -1,4 +1,4 @@
-"""The figures of an evaluation: methods side by side, and whether the label's probabilities mean what they say."""
+"""The figures of an evaluation: methods side by side, and the reliability of the label's probabilities."""
 
 from __future__ import annotations
 

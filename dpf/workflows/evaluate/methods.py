@@ -1,4 +1,4 @@
-"""What each method says of every well that is measured: the model, its members, and the baselines beside them."""
+"""The predictions of every method for the wells that are measured: the model, its members, the baselines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 MODEL, UNCALIBRATED, IN_SAMPLE = "model", "model, uncalibrated", "model, IN SAMPLE"
-#: What a model with a start says without its Transformer: what that adds is the difference.
+#: A model's initial regression alone: what its Transformer adds is the difference.
 START = "start alone"
 ENSEMBLE = "ensemble"
 #: Below so many wells, products of wells are too small for threads: they wait for each other longer than they work.
@@ -48,7 +48,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Method:
-    """What one method says of N wells, nan where it says nothing.
+    """One method's predictions for N wells, nan where it has none.
 
     Attributes
     ----------
@@ -126,40 +126,40 @@ def model_methods(
     raw = None if logits is None else probability_of(logits)
     found: list[Method] = []
     if wells.tested.any():
-        said, as_trained = _said(wells.member_test, values, raw)
-        found.append(Method(MODEL, ENSEMBLE, wells.basis, said, as_trained if calibrated is None else calibrated))
+        predicted, as_trained = _averaged(wells.member_test, values, raw)
+        found.append(Method(MODEL, ENSEMBLE, wells.basis, predicted, as_trained if calibrated is None else calibrated))
         if calibrated is not None:
-            found.append(Method(UNCALIBRATED, ENSEMBLE, wells.basis, np.full_like(said, np.nan), as_trained))
+            found.append(Method(UNCALIBRATED, ENSEMBLE, wells.basis, np.full_like(predicted, np.nan), as_trained))
         for member in range(len(outputs.parts) if len(outputs.parts) > 1 else 0):
             only = wells.member_test & (np.arange(len(outputs.parts)) == member)[:, None]
-            found.append(Method(MODEL, str(member), wells.basis, *_said(only, values, raw)))
+            found.append(Method(MODEL, str(member), wells.basis, *_averaged(only, values, raw)))
         if outputs.start is not None:
             began, began_logits = _model_values(outputs, outputs.start, truth)
             chance = None if began_logits is None else probability_of(began_logits)
-            found.append(Method(START, ENSEMBLE, wells.basis, *_said(wells.member_test, began, chance)))
+            found.append(Method(START, ENSEMBLE, wells.basis, *_averaged(wells.member_test, began, chance)))
     if in_sample:
-        found.append(Method(IN_SAMPLE, ENSEMBLE, "train", *_said(outputs.parts == Part.TRAIN, values, raw)))
+        found.append(Method(IN_SAMPLE, ENSEMBLE, "train", *_averaged(outputs.parts == Part.TRAIN, values, raw)))
     return found
 
 
-def _model_values(outputs: Outputs, said: Outputs | Said, truth: Truth) -> tuple[Floats, Floats | None]:
-    """What the members say, (M, N, T) and the label's logits (M, N); nan for targets that the model does not know."""
+def _model_values(outputs: Outputs, predicted: Outputs | Said, truth: Truth) -> tuple[Floats, Floats | None]:
+    """The members' values (M, N, T) and the label's logits (M, N); nan for targets that the model does not predict."""
     targets = outputs.header["targets"]
     values = np.full((*outputs.parts.shape, len(truth.names)), np.nan)
     for place, name in enumerate(truth.names):
         if name in outputs.score_names:
-            values[:, :, place] = said.scores[:, :, outputs.score_names.index(name)]
-        elif said.activation is not None and name == targets["activation"]:
-            values[:, :, place] = said.activation
+            values[:, :, place] = predicted.scores[:, :, outputs.score_names.index(name)]
+        elif predicted.activation is not None and name == targets["activation"]:
+            values[:, :, place] = predicted.activation
     known = truth.label_name is not None and truth.label_name == targets["label"]
-    return values, said.label_logit if known else None
+    return values, predicted.label_logit if known else None
 
 
-def _said(used: Mask, values: Floats, probability: Floats | None) -> tuple[Floats, Floats]:
+def _averaged(used: Mask, values: Floats, probability: Floats | None) -> tuple[Floats, Floats]:
     """Means over the members that are used for each well, (N, T) and (N,); nan for wells for which none is."""
     nobody = ~used.any(axis=0)
     speakers = Speakers(used | nobody, [])
     chance = np.full(used.shape, np.nan) if probability is None else probability
-    said, likely = speakers.average(values), speakers.average(chance)
-    said[nobody], likely[nobody] = np.nan, np.nan
-    return said, likely
+    predicted, likely = speakers.average(values), speakers.average(chance)
+    predicted[nobody], likely[nobody] = np.nan, np.nan
+    return predicted, likely

@@ -15,7 +15,7 @@ from dpf.workflows.evaluate.wells import EvaluatedWells
 from dpf.workflows.predict.outputs import Outputs
 from dpf.workflows.project.inputs import Inputs
 
-#: Less than this share of the measured wells is said to be little.
+#: Less than this share of the measured wells is little.
 _LITTLE = 0.5
 
 

@@ -19,7 +19,7 @@ from dpf.workflows.project.splitting import split_wells
 Index = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
-#: "held_out": no member that speaks for a well has seen it. "validation": its epoch was chosen on these very wells.
+#: "held_out": no member that measures a well has seen it. "validation": its epoch was chosen on these very wells.
 #: "train": the model has trained on every well there is, and nothing honest can be measured.
 Basis = Literal["held_out", "validation", "train"]
 
