@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
-from dpf.errors import DataError
 from dpf.figures.drawing.arrays import at_least_one, numbers
 from dpf.figures.drawing.labels import apart
 from dpf.figures.drawing.style import (
@@ -37,13 +36,6 @@ _LINE, _MARGIN, _TREE, _STRIP, _BAR = 0.115, 0.06, 0.75, 0.15, 1.8
 _MISSING = "#BFBFBF"
 
 _Array = NDArray[np.float64]
-
-
-class _Tree(NamedTuple):
-    """The leaves from top to bottom, and the tree's brackets: each four points (height, position)."""
-
-    order: NDArray[np.intp]  # [C]
-    brackets: _Array  # [C - 1, 4, 2]
 
 
 @house_style()
@@ -79,8 +71,12 @@ def similarity_heatmap(
     count = len(names)
     at_least_one("compounds", count)
     values = numbers("similarity", similarity, (count, count))
-    tree = None if linkage is None else _tree(numbers("linkage", linkage, (count - 1, 4)), count)
-    order = np.arange(count) if tree is None else tree.order
+    tree = None
+    if linkage is not None and count > 1:
+        from scipy.cluster.hierarchy import dendrogram  # imported here: it costs more than the rest of this module
+
+        tree = dendrogram(numbers("linkage", linkage, (count - 1, 4)), no_plot=True)
+    order = np.arange(count) if tree is None else np.array(tree["leaves"])
     everything = count <= _ALL_NAMED
     side = max(_LINE * count, 1.6) if everything else 6.0
     rows = list(range(count)) if everything else list(dict.fromkeys(named))[: int(side / _LINE)]
@@ -95,7 +91,9 @@ def similarity_heatmap(
     if activation is not None:
         _strip(figure, axes, numbers("activation", activation, (count,))[order], side)
     if tree is not None:
-        _draw_tree(axes, tree.brackets, count, side)
+        # scipy puts the leaves at 5, 15, 25, ...
+        brackets = np.stack([tree["dcoord"], (np.array(tree["icoord"]) - 5) / 10], axis=-1)  # [C - 1, 4, 2]
+        _draw_tree(axes, brackets, count, side)
     bar = figure.colorbar(drawn, cax=bar_axes, orientation="horizontal", ticks=[-1, -0.5, 0, 0.5, 1])
     bar.set_label(f"{label}\n(blue: opposite, red: alike)")
     bar.outline.set_visible(False)
@@ -120,37 +118,6 @@ def _frame(figure: Figure, side: float, names: Sequence[str], has_tree: bool) ->
 def _colours() -> ListedColormap:
     steps = colormaps[DIVERGING](np.linspace(0, 1, 256))
     return ListedColormap(steps).with_extremes(bad=_MISSING)  # type: ignore[return-value]
-
-
-def _tree(merges: _Array, count: int) -> _Tree:
-    """Leaf order (each merge's first child above its second) and brackets of a linkage matrix."""
-    pairs = merges[:, :2]
-    born = count + np.arange(count - 1)[:, None]
-    if not (pairs == np.floor(pairs)).all() or (pairs < 0).any() or (pairs >= born).any():
-        raise DataError(
-            "not a clustering", where="linkage", found="a merge of something not there yet", expected="scipy's"
-        )
-    children = pairs.astype(np.intp)
-    if len(np.unique(children)) != 2 * (count - 1):
-        raise DataError("not a clustering", where="linkage", found="something merged twice", expected="scipy's format")
-    order: list[int] = []
-    waiting = [2 * count - 2]
-    while waiting:
-        node = waiting.pop()
-        if node < count:
-            order.append(node)
-        else:
-            waiting += reversed(children[node - count].tolist())
-    height, position = np.zeros(2 * count - 1), np.zeros(2 * count - 1)
-    position[order] = np.arange(count)
-    brackets = np.zeros((count - 1, 4, 2))
-    for index, (first, second) in enumerate(children):
-        node = count + index
-        height[node], position[node] = merges[index, 2], (position[first] + position[second]) / 2
-        heights = [height[first], height[node], height[node], height[second]]
-        positions = [position[first], position[first], position[second], position[second]]
-        brackets[index] = np.column_stack([heights, positions])
-    return _Tree(np.array(order, dtype=np.intp), brackets)
 
 
 def _draw_tree(axes: Axes, brackets: _Array, count: int, side: float) -> None:
