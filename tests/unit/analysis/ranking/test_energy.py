@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import kstest
 
 from dpf.analysis.ranking.energy import energy_test
+from tests.support.inert_screens import inert_screen
 
 
 def by_pairs(x, y):
@@ -28,9 +30,7 @@ def energy_distance(x, y):
     return found.value[0]
 
 
-def screen(rng, controls=10, compounds=3, wells=2, width=4, plates=1):
-    group = np.concatenate([np.full(controls, -1), np.repeat(np.arange(compounds), wells)])
-    return rng.normal(size=(len(group), width)), group, group < 0, np.arange(len(group)) % plates
+screen = partial(inert_screen, controls=10, compounds=3, width=4)
 
 
 @pytest.fixture

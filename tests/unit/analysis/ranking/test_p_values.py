@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,12 +13,9 @@ from scipy.stats import kstest
 
 from dpf.analysis.ranking.p_values import benjamini_hochberg, compound_p_values
 from dpf.errors import DataError
+from tests.support.inert_screens import inert_screen
 
-
-def screen(rng, controls=20, compounds=10, wells=2, plates=1):
-    group = np.concatenate([np.full(controls, -1), np.repeat(np.arange(compounds), wells)])
-    plate = np.arange(len(group)) % plates
-    return rng.normal(size=len(group)), group, group < 0, plate
+screen = partial(inert_screen, controls=20, compounds=10)
 
 
 @pytest.fixture

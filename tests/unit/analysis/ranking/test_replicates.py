@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 from scipy.stats import kstest
 
 from dpf.analysis.ranking.replicates import average_precision, cosine_test, replicate_retrieval
+from tests.support.inert_screens import inert_screen
 
 # copairs 0.5.5, average_precision(pos_sameby=["compound"], neg_diffby=["is_control"]) on `fixed_profiles()`:
 # wells 0-2 and 3-4 are two compounds, 5-13 the controls.
@@ -25,9 +27,7 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(614)
 
 
-def screen(rng, controls=10, compounds=3, wells=2, width=6, plates=1):
-    group = np.concatenate([np.full(controls, -1), np.repeat(np.arange(compounds), wells)])
-    return rng.normal(size=(len(group), width)), group, group < 0, np.arange(len(group)) % plates
+screen = partial(inert_screen, controls=10, compounds=3, width=6)
 
 
 def test_average_precision_is_copairs(rng):
