@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,14 +73,24 @@ def gradient_times_input(
     Shrikumar et al., Not just a black box, arXiv:1605.01713 (Gradient x Input).
     """
     network = network.to(device).eval()
-    trainable = [weight for weight in network.parameters() if weight.requires_grad]
-    for weight in trainable:
-        weight.requires_grad_(False)  # only the input's gradient is wanted
-    try:
-        return _gradient_times_input(network, expression, controls, target, device, wells_at_once, attention, progress)
-    finally:
-        for weight in trainable:
-            weight.requires_grad_(True)
+    there = summing_device(device)
+    sums = torch.zeros(5, expression.shape[1], dtype=torch.float64, device=there)
+    scaled_controls = network.scale(torch.from_numpy(expression[controls]).to(device)).to(there)
+    baseline = scaled_controls.mean(0, dtype=torch.float64).to(torch.float32)  # (G,)
+    with _only_the_input_has_gradients(network):
+        for start in range(0, len(expression), wells_at_once):
+            rows = torch.from_numpy(expression[start : start + wells_at_once]).to(device)
+            x = network.scale(rows).requires_grad_()  # (B, G)
+            # Wells do not see each other, so the gradient of the sum holds every well's own gradient.
+            (gradient,) = torch.autograd.grad(target(network(x, attention=attention)).sum(), x)  # (B, G)
+            x, gradient = x.detach().to(there), gradient.to(there)
+            for index, product in ((0, x * gradient), (2, (x - baseline) * gradient)):
+                sums[index] += product.abs().sum(0, dtype=torch.float64)
+                sums[index + 1] += product.sum(0, dtype=torch.float64)
+            sums[4] += gradient.sum(0, dtype=torch.float64)
+            if progress:
+                progress(len(rows))
+    return GradientTimesInput(*(sums / len(expression)).cpu().numpy())
 
 
 def summing_device(device: torch.device) -> torch.device:
@@ -87,31 +98,13 @@ def summing_device(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def _gradient_times_input(
-    network: PerturbFormer,
-    expression: NDArray[np.float32],
-    controls: NDArray[np.bool_],
-    target: Target,
-    device: torch.device,
-    wells_at_once: int,
-    attention: Attention,
-    progress: Callable[[int], None] | None,
-) -> GradientTimesInput:
-    there = summing_device(device)
-    sums = torch.zeros(5, expression.shape[1], dtype=torch.float64, device=there)
-    scaled_controls = network.scale(torch.from_numpy(expression[controls]).to(device)).to(there)
-    baseline = scaled_controls.mean(0, dtype=torch.float64).to(torch.float32)  # (G,)
-    for start in range(0, len(expression), wells_at_once):
-        rows = torch.from_numpy(expression[start : start + wells_at_once]).to(device)
-        x = network.scale(rows).requires_grad_()  # (B, G)
-        # Wells do not see each other, so the gradient of the sum holds every well's own gradient.
-        (gradient,) = torch.autograd.grad(target(network(x, attention=attention)).sum(), x)  # (B, G)
-        x, gradient = x.detach().to(there), gradient.to(there)
-        with torch.no_grad():
-            for index, product in ((0, x * gradient), (2, (x - baseline) * gradient)):
-                sums[index] += product.abs().sum(0, dtype=torch.float64)
-                sums[index + 1] += product.sum(0, dtype=torch.float64)
-            sums[4] += gradient.sum(0, dtype=torch.float64)
-        if progress:
-            progress(len(rows))
-    return GradientTimesInput(*(sums / len(expression)).cpu().numpy())
+@contextmanager
+def _only_the_input_has_gradients(network: PerturbFormer) -> Iterator[None]:
+    trainable = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in trainable:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in trainable:
+            weight.requires_grad_(True)

@@ -77,17 +77,15 @@ def dose_curves(
     fits: Sequence[DoseFit | None] | None = None,
     notes: Sequence[str | None] | None = None,
     controls: ArrayLike = (),
-    unit: str = "",
     response_label: str = "standardised distance T",
     signed: bool = False,
-    top: int = 25,
 ) -> Figure:
     """Draw the response of each compound's wells against concentration, with the fitted curve and its EC50.
 
     Parameters
     ----------
     names
-        C compounds, in the order of the panels; the first `top` are drawn.
+        C compounds, in the order of the panels.
     concentrations, responses
         For each compound, arrays of one length: its wells. A concentration of 0 stands apart at the left.
     activation
@@ -99,10 +97,8 @@ def dose_curves(
         One a compound: the text instead of "no fit", and before the bound of an EC50 that is NaN.
     controls
         The control wells' responses, drawn as a band.
-    unit
-        Unit of the concentrations, e.g. ``µM``.
     signed
-        The response is a position on the activation axis: the axis says which side is which.
+        The response is a position on the activation axis: the axis names its sides.
 
     Raises
     ------
@@ -117,32 +113,29 @@ def dose_curves(
         if given is not None:
             same_length(name, len(given), count)
     side = numbers("activation", activation, (count,))
-    shown = min(top, count)
-    columns = min(shown, _COLUMNS)
-    rows = -(-shown // columns)
+    columns = min(count, _COLUMNS)
+    rows = -(-count // columns)
     width = max(PAGE * columns / _COLUMNS, 3.2)
-    short = shorten(names[:shown], int(_LETTERS_AN_INCH * width / columns))
+    short = shorten(names, int(_LETTERS_AN_INCH * width / columns))
     panels = [
         _panel(names[i], short[i], concentrations[i], responses[i], None if fits is None else fits[i], side[i])
-        for i in range(shown)
+        for i in range(count)
     ]
     figure = new_figure(width, 1.35 * rows + 0.85)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     band = control_band(numbers("controls", controls, (None,)))
     ticks = _dose_ticks(np.concatenate([panel.dose for panel in panels]))
     for index, axes in enumerate(grid.ravel()):
-        if index >= shown:
+        if index >= count:
             axes.set_axis_off()
             continue
         failed = "" if fits is None else (_NO_FIT if notes is None else notes[index]) or _NO_FIT
-        _draw(axes, panels[index], band, ticks, unit, failed)
-        if index + columns >= shown:  # nothing below it, so the numbers stand here
+        _draw(axes, panels[index], band, ticks, failed)
+        if index + columns >= count:  # nothing below it, so the numbers stand here
             axes.tick_params(labelbottom=True)
     figure.supylabel(fill(response_label, 24 if rows == 1 else 60), fontsize=TEXT)
-    below = [f"{shown:,} of {count:,} compounds"] * (shown < count) + [_UP_DOWN] * signed
-    label = f"concentration ({unit})" if unit else "concentration"
-    figure.supxlabel("\n".join([label, *below]), fontsize=TEXT)
-    _legend(figure, side[:shown], [panel.fit for panel in panels], band, 3 if columns > 2 else 2)
+    figure.supxlabel("\n".join(["concentration"] + [_UP_DOWN] * signed), fontsize=TEXT)
+    _legend(figure, side, [panel.fit for panel in panels], band, 3 if columns > 2 else 2)
     return figure
 
 
@@ -173,7 +166,7 @@ def _thinned(doses: _Array) -> _Array:
     return doses[:: -(-len(doses) // 4)]
 
 
-def _draw(axes: Axes, panel: _Panel, band: Band | None, ticks: _Ticks, unit: str, failed: str) -> None:
+def _draw(axes: Axes, panel: _Panel, band: Band | None, ticks: _Ticks, failed: str) -> None:
     if band is not None:
         axes.axhspan(band.low, band.high, facecolor=BAND, edgecolor=BAND, lw=1.0, zorder=0)
     axes.set_xscale("log")
@@ -181,7 +174,7 @@ def _draw(axes: Axes, panel: _Panel, band: Band | None, ticks: _Ticks, unit: str
     axes.scatter(where, panel.response, s=7, color=panel.colour, alpha=0.6, linewidths=0, zorder=3)
     note = failed if len(where) else "no wells with a value"
     if panel.fit is not None:
-        note = _draw_fit(axes, panel.fit, panel.colour, unit, failed)
+        note = _draw_fit(axes, panel.fit, panel.colour, failed)
     else:
         doses = np.unique(where)
         means = [panel.response[where == dose].mean() for dose in doses]
@@ -192,7 +185,7 @@ def _draw(axes: Axes, panel: _Panel, band: Band | None, ticks: _Ticks, unit: str
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
 
 
-def _draw_fit(axes: Axes, fit: DoseFit, colour: str, unit: str, failed: str) -> str:
+def _draw_fit(axes: Axes, fit: DoseFit, colour: str, failed: str) -> str:
     dose = numbers("a fit's concentrations", fit.concentration, (None,))
     axes.plot(dose, numbers("a fit's responses", fit.response, (len(dose),)), color=colour, lw=1.2, zorder=2)
     low, high = fit.low > 0, np.isfinite(fit.high)  # which ends of the interval are closed
@@ -200,9 +193,9 @@ def _draw_fit(axes: Axes, fit: DoseFit, colour: str, unit: str, failed: str) -> 
         start = f"{failed}, " if failed != _NO_FIT else ""
         if low == high:
             return f"{start}no EC₅₀"
-        return f"{start}EC₅₀ {'≥' if low else '≤'} {fit.low if low else fit.high:.2g} {unit}".rstrip()
+        return f"{start}EC₅₀ {'≥' if low else '≤'} {fit.low if low else fit.high:.2g}"
     axes.axvline(fit.ec50, color=INK, lw=0.6, ls="--", zorder=1)
-    middle = f"EC₅₀ {fit.ec50:.2g} {unit}".rstrip()
+    middle = f"EC₅₀ {fit.ec50:.2g}"
     return f"{middle} ({fit.low:.2g}–{fit.high:.2g})" if low and high else middle
 
 

@@ -33,8 +33,6 @@ def top_genes(
     *,
     target: str = "activation",
     spread: ArrayLike | None = None,
-    spread_label: str = "SD over members",
-    importance_label: str = "importance: mean |gradient × input| over wells",
     top: int = 25,
 ) -> Figure:
     """Draw the most important genes as bars, coloured by whether they push the target up or down.
@@ -75,7 +73,7 @@ def top_genes(
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(importance_label)
+    axes.set_xlabel("importance: mean |gradient × input| over wells")
     axes.xaxis.set_major_locator(even_ticks(5))
     up, down = ("towards activation", "towards suppression") if target == "activation" else ("raises it", "lowers it")
     handles = [Patch(color=ACTIVATING, label=up), Patch(color=SUPPRESSING, label=down)]
@@ -83,8 +81,6 @@ def top_genes(
         handles.append(Patch(color=GREY, label="no sign"))
     title = f"{target}: more of the gene pushes" if target == "activation" else f"{target}: more of the gene"
     figure.legend(handles=handles, loc="outside upper left", ncols=3, title=title, alignment="left")
-    footnote(
-        figure,
-        f"{len(order):,} of {count_of(count, 'gene')}{'; whiskers: ' + spread_label if spread is not None else ''}",
-    )
+    whiskers = "; whiskers: SD over members" if spread is not None else ""
+    footnote(figure, f"{len(order):,} of {count_of(count, 'gene')}{whiskers}")
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
-from dpf.errors import DataError
 from dpf.figures.drawing.arrays import at_least_one, numbers
 from dpf.figures.drawing.labels import apart
 from dpf.figures.drawing.style import (
@@ -39,13 +38,6 @@ _MISSING = "#BFBFBF"
 _Array = NDArray[np.float64]
 
 
-class _Tree(NamedTuple):
-    """The leaves from top to bottom, and the tree's brackets: each four points (height, position)."""
-
-    order: NDArray[np.intp]  # [C]
-    brackets: _Array  # [C - 1, 4, 2]
-
-
 @house_style()
 def similarity_heatmap(
     similarity: ArrayLike,
@@ -55,7 +47,6 @@ def similarity_heatmap(
     activation: ArrayLike | None = None,
     named: Sequence[int] = (),
     label: str = "cosine similarity of signatures",
-    limit: float = 1.0,
 ) -> Figure:
     """Draw the similarity of every pair of compounds, with the tree it was clustered by and each one's direction.
 
@@ -82,14 +73,18 @@ def similarity_heatmap(
     count = len(names)
     at_least_one("compounds", count)
     values = numbers("similarity", similarity, (count, count))
-    tree = None if linkage is None else _tree(numbers("linkage", linkage, (count - 1, 4)), count)
-    order = np.arange(count) if tree is None else tree.order
+    tree = None
+    if linkage is not None and count > 1:
+        from scipy.cluster.hierarchy import dendrogram  # imported here: it costs more than the rest of this module
+
+        tree = dendrogram(numbers("linkage", linkage, (count - 1, 4)), no_plot=True)
+    order = np.arange(count) if tree is None else np.array(tree["leaves"])
     everything = count <= _ALL_NAMED
     side = max(_LINE * count, 1.6) if everything else 6.0
     rows = list(range(count)) if everything else list(dict.fromkeys(named))[: int(side / _LINE)]
     figure = new_figure(1, 1, arranged=False)
     axes, bar_axes = _frame(figure, side, shorten([names[row] for row in rows], 30), tree is not None)
-    looks: dict[str, Any] = {"cmap": _colours(), "vmin": -limit, "vmax": limit}
+    looks: dict[str, Any] = {"cmap": _colours(), "vmin": -1, "vmax": 1}
     drawn = axes.imshow(values[np.ix_(order, order)], aspect="auto", interpolation="nearest", **looks)
     axes.spines[:].set_visible(False)
     axes.set_xticks([])
@@ -98,10 +93,10 @@ def similarity_heatmap(
     if activation is not None:
         _strip(figure, axes, numbers("activation", activation, (count,))[order], side)
     if tree is not None:
-        _draw_tree(axes, tree.brackets, count, side)
-    bar = figure.colorbar(
-        drawn, cax=bar_axes, orientation="horizontal", ticks=[-limit, -limit / 2, 0, limit / 2, limit]
-    )
+        # scipy puts the leaves at 5, 15, 25, ...
+        brackets = np.stack([tree["dcoord"], (np.array(tree["icoord"]) - 5) / 10], axis=-1)  # [C - 1, 4, 2]
+        _draw_tree(axes, brackets, count, side)
+    bar = figure.colorbar(drawn, cax=bar_axes, orientation="horizontal", ticks=[-1, -0.5, 0, 0.5, 1])
     bar.set_label(f"{label}\n(blue: opposite, red: alike)")
     bar.outline.set_visible(False)
     if not everything:
@@ -127,50 +122,19 @@ def _colours() -> ListedColormap:
     return ListedColormap(steps).with_extremes(bad=_MISSING)  # type: ignore[return-value]
 
 
-def _tree(merges: _Array, count: int) -> _Tree:
-    """Leaf order (each merge's first child above its second) and brackets of a linkage matrix."""
-    pairs = merges[:, :2]
-    born = count + np.arange(count - 1)[:, None]
-    if not (pairs == np.floor(pairs)).all() or (pairs < 0).any() or (pairs >= born).any():
-        raise DataError(
-            "not a clustering", where="linkage", found="a merge of something not there yet", expected="scipy's"
-        )
-    children = pairs.astype(np.intp)
-    if len(np.unique(children)) != 2 * (count - 1):
-        raise DataError("not a clustering", where="linkage", found="something merged twice", expected="scipy's format")
-    order: list[int] = []
-    waiting = [2 * count - 2]
-    while waiting:
-        node = waiting.pop()
-        if node < count:
-            order.append(node)
-        else:
-            waiting += reversed(children[node - count].tolist())
-    height, position = np.zeros(2 * count - 1), np.zeros(2 * count - 1)
-    position[order] = np.arange(count)
-    brackets = np.zeros((count - 1, 4, 2))
-    for index, (first, second) in enumerate(children):
-        node = count + index
-        height[node], position[node] = merges[index, 2], (position[first] + position[second]) / 2
-        heights = [height[first], height[node], height[node], height[second]]
-        positions = [position[first], position[first], position[second], position[second]]
-        brackets[index] = np.column_stack([heights, positions])
-    return _Tree(np.array(order, dtype=np.intp), brackets)
-
-
 def _draw_tree(axes: Axes, brackets: _Array, count: int, side: float) -> None:
-    beside = axes.inset_axes((-(_STRIP + _TREE) / side, 0, 0.97 * _TREE / side, 1))
-    beside.set_axis_off()
-    beside.add_collection(LineCollection(list(brackets), colors=GREY, linewidths=0.5))
-    beside.set_xlim(1.02 * max(float(brackets[..., 0].max(initial=0)), 1e-12), 0)
-    beside.set_ylim(count - 0.5, -0.5)
+    tree = axes.inset_axes((-(_STRIP + _TREE) / side, 0, 0.97 * _TREE / side, 1))
+    tree.set_axis_off()
+    tree.add_collection(LineCollection(list(brackets), colors=GREY, linewidths=0.5))
+    tree.set_xlim(1.02 * max(float(brackets[..., 0].max(initial=0)), 1e-12), 0)
+    tree.set_ylim(count - 0.5, -0.5)
 
 
 def _strip(figure: Figure, axes: Axes, activation: _Array, side: float) -> None:
-    beside = axes.inset_axes((-0.85 * _STRIP / side, 0, 0.6 * _STRIP / side, 1))
-    beside.set_axis_off()
+    strip = axes.inset_axes((-0.85 * _STRIP / side, 0, 0.6 * _STRIP / side, 1))
+    strip.set_axis_off()
     sign = np.sign(np.nan_to_num(activation))
-    beside.imshow(sign[:, None], cmap=ListedColormap([SUPPRESSING, FAINT, ACTIVATING]), vmin=-1, vmax=1, aspect="auto")
+    strip.imshow(sign[:, None], cmap=ListedColormap([SUPPRESSING, FAINT, ACTIVATING]), vmin=-1, vmax=1, aspect="auto")
     meanings = [(ACTIVATING, "activating", 1), (SUPPRESSING, "suppressing", -1), (FAINT, "no direction", 0)]
     handles = [Patch(color=colour, label=text) for colour, text, value in meanings if (sign == value).any()]
     figure.legend(handles=handles, loc="upper left", ncols=3)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
-from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -19,7 +18,6 @@ from dpf.figures.drawing.labels import place_labels
 from dpf.figures.drawing.style import (
     CLASSES,
     CONTROL,
-    DIVERGING,
     FAINT,
     GREY,
     INK,
@@ -50,7 +48,6 @@ def latent_map(
     classes: Sequence[object] | None = None,
     values: ArrayLike | None = None,
     colour_label: str = "",
-    diverging: bool = False,
     controls: ArrayLike | None = None,
     hits: Mapping[str, Sequence[int]] | None = None,
     activation_direction: Sequence[float] | None = None,
@@ -69,7 +66,7 @@ def latent_map(
         One of a few values a well (text, numbers, flags; None: not given). The ten most frequent keep a colour of
         their own, the rest is ``other``. Not together with `values`.
     values
-        Array of shape (N,), a continuous colour; NaN is drawn grey. `diverging`: with zero in the middle, red above.
+        Array of shape (N,), a continuous colour; NaN is drawn grey.
     colour_label
         What the colour means, with its unit; for a position on the activation axis, which side activates.
     controls
@@ -77,7 +74,7 @@ def latent_map(
     hits
         Compound to its wells' row numbers, most important first: ringed, joined, and named at the outermost one.
     activation_direction
-        Where wells move with activation, in these coordinates, any length: an arrow that says which end activates.
+        Where wells move with activation, in these coordinates, any length: drawn as an arrow.
 
     Raises
     ------
@@ -101,7 +98,7 @@ def latent_map(
     axes.set_ylabel(_axis_label(method, 1, explained))
     notes = []
     if values is not None:
-        notes = _draw_values(axes, where, numbers("values", values, (len(where),)), apart, colour_label, diverging)
+        notes = _draw_values(axes, where, numbers("values", values, (len(where),)), apart, colour_label)
     else:
         kinds = [None] * len(where) if classes is None else list(classes)
         same_length("classes", len(kinds), len(where))
@@ -133,16 +130,13 @@ def _dots(count: int) -> dict[str, Any]:
     return {"s": 3 if many else 11, "linewidths": 0 if many else 0.25, "edgecolors": "white", "rasterized": many}
 
 
-def _draw_values(axes: Axes, where: _Array, values: _Array, apart: _Rows, label: str, diverging: bool) -> list[str]:
+def _draw_values(axes: Axes, where: _Array, values: _Array, apart: _Rows, label: str) -> list[str]:
     missing = np.isnan(values) & ~apart
     shown = ~np.isnan(values) & ~apart
     dots = _dots(len(where))
     _scatter(axes, where[missing], c=FAINT, **dots)
     if shown.any():
-        norm = CenteredNorm(0) if diverging else Normalize()
-        colours = DIVERGING if diverging else SEQUENTIAL
-        dots |= {"edgecolors": GREY} if diverging else {}
-        drawn = _scatter(axes, where[shown], c=values[shown], cmap=colours, norm=norm, **dots)
+        drawn = _scatter(axes, where[shown], c=values[shown], cmap=SEQUENTIAL, **dots)
         figure = axes.figure
         bar = figure.colorbar(drawn, ax=axes, shrink=0.6, aspect=18, pad=0.02)
         bar.outline.set_visible(False)

@@ -20,6 +20,7 @@ from dpf.figures.drawing.style import (
     INK,
     PAGE,
     SMALL,
+    STATISTIC,
     SUPPRESSING,
     count_of,
     direction_colour,
@@ -31,6 +32,7 @@ from dpf.figures.drawing.style import (
 )
 
 _ROW = 0.165  # inches
+_NAMED = 30
 #: From this many control wells on, the band is their central 95%; below, their whole range.
 _ENOUGH_CONTROLS = 20
 
@@ -68,8 +70,6 @@ def ranked_dots(
     called: ArrayLike | None = None,
     called_label: str = "hit",
     neither_label: str = "no direction",
-    statistic_label: str = "standardised distance T from the controls (robust SD)",
-    top: int = 30,
 ) -> Figure:
     """Draw compounds by their statistic, largest first: the top ones named, next to all of them where there are more.
 
@@ -112,12 +112,12 @@ def ranked_dots(
         called=None if called is None else flags("called", called, count)[order],
     )
     band = control_band(numbers("controls", controls, (None,)))
-    shown = min(top, len(order))
+    shown = min(_NAMED, len(order))
     whole = len(order) > shown
     figure = new_figure(PAGE if whole else 5.0, max(_ROW * shown + 1.0, 2.0 if whole else 1.6))
     panels = figure.subplots(1, 2 if whole else 1, squeeze=False, width_ratios=[1.9, 1] if whole else None)[0]
     _rows(panels[0], ranked, shown, band)
-    panels[0].set_xlabel(statistic_label)
+    panels[0].set_xlabel(STATISTIC)
     if whole:
         _overview(panels[1], ranked, shown, band)
     _legend(figure, ranked, band, called_label, neither_label)

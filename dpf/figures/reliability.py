@@ -14,6 +14,7 @@ from dpf.figures.drawing.arrays import at_least_one, numbers
 from dpf.figures.drawing.style import GREY, OKABE_ITO, count_of, even_ticks, footnote, house_style, new_figure, shorten
 
 _KINDS = ((GREY, "s"), (OKABE_ITO["blue"], "o"), (OKABE_ITO["orange"], "^"), (OKABE_ITO["bluish green"], "D"))
+_BINS = 10
 _Z = 1.959963984540054  # 97.5% quantile of the normal
 
 _Array = NDArray[np.float64]
@@ -26,7 +27,6 @@ def reliability(
     *,
     calibration_error: Mapping[str, float] | None = None,
     label: str = "label",
-    bins: int = 10,
 ) -> Figure:
     """Draw how often the label was 1 among wells of about the same predicted probability.
 
@@ -68,7 +68,7 @@ def reliability(
         at_least_one(f"wells with a probability and a known {label}", int(kept.sum()))
         error = None if calibration_error is None else calibration_error.get(name)
         text = shorten([name], 40)[0] + ("" if error is None else f": calibration error {error:.3f}")
-        _curve(axes, below, guess[kept], truth[kept], bins, colour, marker, text)
+        _curve(axes, below, guess[kept], truth[kept], colour, marker, text)
         drawn.append(int(kept.sum()))
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(-0.03, 1.03)
@@ -82,14 +82,12 @@ def reliability(
     return figure
 
 
-def _curve(
-    axes: Axes, below: Axes, guess: _Array, truth: _Array, bins: int, colour: str, marker: str, label: str
-) -> None:
-    place = np.minimum((guess * bins).astype(int), bins - 1)
-    size = np.bincount(place, minlength=bins)
+def _curve(axes: Axes, below: Axes, guess: _Array, truth: _Array, colour: str, marker: str, label: str) -> None:
+    place = np.minimum((guess * _BINS).astype(int), _BINS - 1)
+    size = np.bincount(place, minlength=_BINS)
     met = size > 0
-    mean = np.bincount(place, guess, bins)[met] / size[met]
-    share = np.bincount(place, truth, bins)[met] / size[met]
+    mean = np.bincount(place, guess, _BINS)[met] / size[met]
+    share = np.bincount(place, truth, _BINS)[met] / size[met]
     low, high = wilson(share, size[met])
     # rounding may put an end a hair inside the share itself; a bar's length is never negative
     bars = np.clip([share - low, high - share], 0, None)
@@ -106,7 +104,7 @@ def _curve(
         elinewidth=0.7,
         label=label,
     )
-    below.stairs(size, np.linspace(0, 1, bins + 1), color=colour, lw=1)
+    below.stairs(size, np.linspace(0, 1, _BINS + 1), color=colour, lw=1)
 
 
 def wilson(share: _Array, size: NDArray[np.int64]) -> tuple[_Array, _Array]:

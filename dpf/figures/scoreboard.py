@@ -44,7 +44,6 @@ def scoreboard(
     metrics: Sequence[Metric],
     *,
     ours: Sequence[str] = (),
-    interval_label: str = "95% bootstrap interval over compounds",
 ) -> Figure:
     """Draw each method's metrics as dots with their intervals, the methods in the order given.
 
@@ -77,7 +76,7 @@ def scoreboard(
         axes.set_yticks(range(len(methods)), short)
         axes.set_ylim(len(methods) - 0.4, -0.6)
     shown = any(metric.low is not None for metric in metrics)
-    footnote(figure, f"bars: {interval_label}" if shown else "")
+    footnote(figure, "bars: 95% bootstrap interval over compounds" if shown else "")
     return figure
 
 

@@ -20,6 +20,7 @@ from dpf.figures.drawing.style import (
     GREY,
     INK,
     SMALL,
+    STATISTIC,
     SUPPRESSING,
     count_of,
     even_ticks,
@@ -31,6 +32,9 @@ from dpf.figures.drawing.style import (
 
 #: Many hits may share the smallest possible p-value: from this many on, their names stand above the axes.
 _COMB_FROM = 4
+#: How many hits are named: by turns the farthest one and the one of smallest q that is not named yet. (The smallest q
+#: alone would name compounds of many wells, whose q can be smaller.)
+_NAMED = 15
 
 _Array = NDArray[np.float64]
 
@@ -44,8 +48,6 @@ def volcano(
     *,
     fdr: float = 0.05,
     neither_label: str = "no direction",
-    statistic_label: str = "standardised distance T from the controls (robust SD)",
-    label_top: int = 15,
 ) -> Figure:
     """Draw each compound's distance against its q-value; hits are coloured by direction and named.
 
@@ -63,9 +65,6 @@ def volcano(
         the legend).
     fdr
         The rate at which hits are called: q at or below it. Drawn as a line.
-    label_top
-        How many hits are named: by turns the farthest one and the one of smallest q that is not named yet. The
-        smallest q alone would name compounds of many wells, whose q can be smaller.
 
     Raises
     ------
@@ -81,7 +80,7 @@ def volcano(
     shown = np.flatnonzero(np.isfinite(distance) & np.isfinite(rate))
     at_least_one("compounds with a distance and a q-value", len(shown))
     ranked = shown[np.lexsort((-distance[shown], rate[shown]))]
-    hits = _to_name(ranked[rate[ranked] <= fdr], distance)[:label_top]
+    hits = _to_name(ranked[rate[ranked] <= fdr], distance)[:_NAMED]
     height, line = -np.log10(rate), -np.log10(fdr)
     highest = max(float(height[shown].max()), line, 0.1)
     tied = hits[height[hits] > 0.99 * highest]
@@ -92,7 +91,7 @@ def volcano(
     axes.set_ylim(-0.04 * highest, (1.04 if len(combed) else 1.12) * highest)
     axes.margins(x=0.08)
     _draw_line(axes, line, f"q = {fdr:g}")
-    axes.set_xlabel(statistic_label)
+    axes.set_xlabel(STATISTIC)
     axes.set_ylabel("q (false discovery rate), small is up")
     _q_ticks(axes)
     figure.legend(loc="outside upper left", ncols=4)
@@ -125,12 +124,12 @@ def _name_hits(
     shown: NDArray[np.intp],
     line: float,
 ) -> None:
-    beside = hits[~np.isin(hits, combed)]
+    others = hits[~np.isin(hits, combed)]
     short = dict(zip(hits.tolist(), shorten([names[index] for index in hits], 26), strict=True))
     unplaced = comb_labels(axes, spots[combed], [short[index] for index in combed.tolist()]) if len(combed) else 0
     ruled = np.column_stack([np.linspace(*axes.get_xlim(), 80), np.full(80, line)])  # no name across the line
     obstacles = np.vstack([spots[shown], ruled])
-    unplaced += place_labels(axes, spots[beside], [short[index] for index in beside.tolist()], obstacles=obstacles)
+    unplaced += place_labels(axes, spots[others], [short[index] for index in others.tolist()], obstacles=obstacles)
     if unplaced:
         text = f"{unplaced} of {len(hits)} names found no room"
         axes.text(0.99, 0.02, text, transform=axes.transAxes, ha="right", fontsize=SMALL, color=GREY)

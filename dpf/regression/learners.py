@@ -241,7 +241,7 @@ def landmark_ridge(among: Floats, across: Floats, y: Floats, penalty: float) -> 
     spectrum = Spectrum.of(among)
     kept = spectrum.values > _LEAST_DIRECTION * spectrum.values[0]
     to_features = spectrum.vectors[:, kept] / np.sqrt(spectrum.values[kept])
-    # Coordinates whose products are the kernel, as far as the landmarks can say: a plain ridge in them.
+    # Coordinates whose products are the kernel, as far as the landmarks express it: a plain ridge in them.
     features = across @ to_features
     centre = features.mean(axis=0)
     features -= centre

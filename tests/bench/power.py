@@ -103,7 +103,7 @@ def _p_values(expression: Floats, group: Floats, control: Floats, plate: Floats,
         return compound_p_values(values, group, count, control, rng=np.random.default_rng(seed)).p
 
     def energy(values: Floats) -> Floats:
-        return energy_test(values, group, count, control, rng=np.random.default_rng(seed)).p
+        return energy_test(values, group, count, control, None, np.random.default_rng(seed)).p
 
     methods: dict[str, Callable[[], Floats]] = {
         "PCA distance": lambda: ranked(distances.d_euc),

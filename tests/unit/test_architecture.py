@@ -66,7 +66,7 @@ THIRD_PARTY = {
     "model": {"torch", "safetensors", "numpy"},
     "training": {"torch", "safetensors", "numpy"},
     "analysis": {"numpy", "scipy", "sklearn"},
-    "figures": {"matplotlib", "mpl_toolkits", "numpy"},
+    "figures": {"matplotlib", "mpl_toolkits", "numpy", "scipy"},
     "workflows": {"numpy", "polars", "torch", "safetensors", "anndata", "umap", "threadpoolctl"},
     "cli": {"typer", "rich"},
 }

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpf.analysis.design.item import Verdict
-from dpf.analysis.design.plates import principal_components
+from dpf.analysis.design.plates import COMPONENTS
 from dpf.analysis.design.wells import MISSING, Codes, DesignInput, Positions, compound_units, locate
+from dpf.analysis.latent.pca import principal_components
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ def context(design: DesignInput, rng: np.random.Generator, permutations: int) ->
     """Compute what the parts share; `rng` starts the principal components' iteration."""
     components, share = None, 0.0
     if design.expression is not None:
-        components, share = principal_components(design.expression, rng)
-        if components.shape[1] == 0:  # no gene varies: no position can explain anything of it
-            components = None
+        found = principal_components(design.expression, COMPONENTS, rng=rng)
+        if found.explained.size:  # else no gene varies: no position can explain anything of it
+            components, share = found.places, float(found.explained.sum())
     return Context(design, locate(design), compound_units(design), components, share, permutations)
 
 

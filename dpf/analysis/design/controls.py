@@ -7,7 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dpf.analysis.design.variance_explained import PERMUTATIONS, above_chance, permuted_in_blocks, together_counts
+from dpf.analysis.design.variance_explained import (
+    PERMUTATIONS,
+    above_chance,
+    permutation_p,
+    permuted_in_blocks,
+    together_counts,
+)
 from dpf.analysis.design.wells import MISSING, Codes, Positions
 
 
@@ -72,14 +78,13 @@ def control_spread(
         observed = float(_distances(control[None], member)[0])
         blocks = permuted_in_blocks(np.arange(wells.size), strata, permutations, rng)
         null = np.concatenate([_distances(control[order], member) for order in blocks])
-        p_value = (1 + np.count_nonzero(null >= observed - 1e-12)) / (permutations + 1)
         used = np.bincount(place[control], minlength=levels.size) > 0
         spreads.append(
             ControlSpread(
                 factor,
                 observed,
                 above_chance(observed, null),
-                float(p_value),
+                permutation_p(observed, null),
                 int(used.sum()),
                 levels.size,
                 float(used[place[~control]].mean()),

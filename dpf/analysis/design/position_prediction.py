@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
-from dpf.analysis.design.variance_explained import PERMUTATIONS, often_together, permuted_in_blocks
+from dpf.analysis.design.variance_explained import PERMUTATIONS, often_together, permutation_p, permuted_in_blocks
 from dpf.analysis.design.wells import MISSING, Codes, Positions
+from dpf.analysis.latent.position_adjustment import one_hot
 from dpf.splits.grouping import deal
 
 Floats = NDArray[np.float64]
@@ -52,15 +53,6 @@ class PositionPrediction:
     within_p: float
     logistic: float
     n_wells: int
-
-
-def one_hot_positions(positions: Positions, wells: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Plate, row and column of some wells as 0 and 1, one column a level that occurs, shape (n, levels)."""
-    parts = []
-    for factor in ("plate", "row", "column"):
-        levels, place = np.unique(positions.codes[factor][wells], return_inverse=True)
-        parts.append(np.eye(levels.size)[place])
-    return np.concatenate(parts, axis=1)
 
 
 def ridge_out_of_fold(
@@ -205,7 +197,7 @@ def predict_from_position(
     if wells.size < 10 or folds < 2 or np.ptp(y) == 0 or (is_label and min(y.sum(), (1 - y).sum()) < 2):
         return None
     fold = deal(group, _strata(y, group, is_label), folds, rng)
-    X = one_hot_positions(positions, wells)
+    X = one_hot([positions.codes[factor][wells] for factor in ("plate", "row", "column")])
     metric, metric_within = (auroc_of_columns, auroc_within) if is_label else (r2_of_columns, r2_within)
     plates, plate = np.unique(positions.codes["plate"][wells], return_inverse=True)
     predicted = ridge_out_of_fold(X, y[:, None], fold)
@@ -220,18 +212,14 @@ def predict_from_position(
         moved = (y[order].T for order in permuted_in_blocks(units, strata, permutations, rng))
         return np.concatenate([of(Y, ridge_out_of_fold(X, Y, fold)) for Y in moved])
 
-    p_value = within_p = _p_value(score, chance(np.zeros(wells.size, dtype=np.intp), metric))
+    p_value = within_p = permutation_p(score, chance(np.zeros(wells.size, dtype=np.intp), metric))
     alone = float("nan")
     if len(plates) > 1:
         alone = float(metric(y[:, None], ridge_out_of_fold(np.eye(len(plates))[plate], y[:, None], fold))[0])
         # Wells stay on their plates: what differs between these also sets how much there is to predict within them.
-        within_p = _p_value(within, chance(plate, lambda Y, predicted: metric_within(Y, predicted, plate)))
+        within_p = permutation_p(within, chance(plate, lambda Y, values: metric_within(Y, values, plate)))
     logistic = _logistic_auroc(X, y, fold) if is_label else float("nan")
     return PositionPrediction(score, p_value, alone, within, within_p, logistic, wells.size)
-
-
-def _p_value(found: float, null: Floats) -> float:
-    return float(1 + np.count_nonzero(null >= found - 1e-12)) / (len(null) + 1)
 
 
 def _strata(y: NDArray[np.float64], group: Codes, is_label: bool) -> Codes:

@@ -123,10 +123,14 @@ def position_shares(
         moved = units[wells] if unit == "compound" else np.arange(wells.size)
         strata = np.zeros(wells.size, dtype=np.intp) if factor == "plate" else plate[wells]
         null = _null_shares(table[wells], codes[wells], moved, strata, rng, permutations)
-        p_value = (1 + np.count_nonzero(null >= share - 1e-12)) / (permutations + 1)
         whole = eta_squared(table, codes)
-        shares.append(FactorShare(factor, whole, share, above_chance(share, null), float(p_value), unit))
+        shares.append(FactorShare(factor, whole, share, above_chance(share, null), permutation_p(share, null), unit))
     return shares
+
+
+def permutation_p(observed: float, null: NDArray[np.float64]) -> float:
+    """``(b + 1)/(m + 1)``, b of the m values of `null` as large as the observed one (Phipson & Smyth 2010)."""
+    return float(1 + np.count_nonzero(null >= observed - 1e-12)) / (len(null) + 1)
 
 
 def above_chance(observed: float, null: NDArray[np.float64]) -> float:

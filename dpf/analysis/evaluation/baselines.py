@@ -1,7 +1,7 @@
 """The methods that a deep model has to beat, on its own splits: mean, position, ridge, kernel ridge, PLS, replicate.
 
 Ahlmann-Eltze, Huber & Anders 2025 (Nature Methods) found published deep models of perturbation behind such
-baselines; here they stand beside ours every time.
+baselines, so every model here is compared with them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say, and intervals that hold the value as often as they say."""
+"""Calibration: a temperature for the probability of a label, conformal intervals for scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dpf.errors import DataError
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
 
-#: A temperature outside these says only that the labels are separated, or that the logits are of no use.
+#: A temperature outside these means only that the labels are separated, or that the logits are of no use.
 TEMPERATURE_RANGE = (0.01, 100.0)
 LEVEL = 0.9
 

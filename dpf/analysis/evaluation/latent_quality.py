@@ -1,7 +1,7 @@
 """What a representation keeps together: replicates, compounds of a class, controls. The same numbers for any of them.
 
 To compare the latent with others, hand in the same wells each time: the latent, principal components of the
-expression of as many dimensions (`principal_components`), the scores alone. Members have different latent bases:
+expression of as many dimensions, the scores alone. Members have different latent bases:
 measure each member on the wells it held out and average the numbers, never the latents.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import pairwise_distances, silhouette_samples
 
+from dpf.analysis.latent.distances import unit_rows
 from dpf.analysis.ranking.replicates import average_precision
 
 Floats = NDArray[np.float64]
@@ -93,7 +94,8 @@ def latent_quality(
     x = np.asarray(profiles, dtype=np.float64)
     control = np.asarray(is_control, dtype=bool)
     origin = (x[control] if control.any() else x).mean(axis=0) if centre is None else np.asarray(centre)
-    cosine = _cosine(x - origin)
+    unit = unit_rows(x - origin)  # a profile of length 0 is as similar (0) to every other
+    cosine = unit @ unit.T
     distance = pairwise_distances(x)
     compound = np.where(control, -1, np.unique(group, return_inverse=True)[1])
     kind = _classes(classes, control)
@@ -115,18 +117,6 @@ def latent_quality(
         silhouette_classes=_silhouette(distance, kind),
         silhouette_controls=_silhouette(distance, np.where(control, 0, 1), of=0),
     )
-
-
-def principal_components(expression: ArrayLike, train: Mask, dimensions: int) -> Floats:
-    """Coordinates of all wells on the training wells' first principal components, shape (N, min(dimensions, rank)).
-
-    The baseline representation: linear, and as wide as the latent. Centred on the training wells, not scaled.
-    """
-    x = np.asarray(expression, dtype=np.float64)
-    centred = x - x[train].mean(axis=0)
-    _, singular, axes = np.linalg.svd(centred[train], full_matrices=False)
-    rank = int((singular > singular[0] * max(centred[train].shape) * np.finfo(np.float64).eps).sum())
-    return np.asarray(centred @ axes[: min(dimensions, rank)].T)
 
 
 def chance_precision(positives: int, negatives: int) -> float:
@@ -160,13 +150,6 @@ def _silhouette(distance: Floats, cluster: NDArray[np.intp], of: int | None = No
         return float("nan")
     values = silhouette_samples(distance[np.ix_(wells, wells)], cluster[wells], metric="precomputed")
     return float(values.mean() if of is None else values[cluster[wells] == of].mean())
-
-
-def _cosine(x: Floats) -> Floats:
-    """Cosine similarities; a profile of length 0 is as similar (0) to every other."""
-    length = np.linalg.norm(x, axis=1, keepdims=True)
-    unit = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
-    return np.asarray(unit @ unit.T)
 
 
 def _shared(compound: NDArray[np.intp]) -> NDArray[np.intp]:

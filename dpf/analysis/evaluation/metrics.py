@@ -5,7 +5,7 @@ Everywhere in this file
 - a missing measurement (nan) is masked; a prediction that is not finite makes the metric nan;
 - a metric that the data do not define (too few wells, constant values, one class) is nan, without a warning.
 
-A bootstrap draw says how often each compound was taken, so each formula is a weighted one: of sums over compounds where
+A bootstrap draw is how often each compound was taken, so each formula is a weighted one: of sums over compounds where
 it is made of sums, of weighted ranks where it is made of ranks. All draws are computed at once.
 """
 

@@ -137,13 +137,13 @@ def on_axis_share(activation: ArrayLike, d_euc: ArrayLike) -> Floats:
 def cosine_distance(latent: ArrayLike, reference: ArrayLike) -> Floats:
     """1 − x·y/(‖x‖‖y‖), row by row, (N,) in [0, 2]; NaN where either vector is 0."""
     x, y = np.asarray(latent, dtype=np.float64), np.asarray(reference, dtype=np.float64)
-    # Each norm by itself: the product of two tiny norms can underflow to 0.
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosine = np.einsum("nl,nl->n", _unit(x), _unit(y))
+    # Each norm by itself: the product of two tiny norms can be 0 where neither is.
+    cosine = np.einsum("nl,nl->n", unit_rows(x, np.nan), unit_rows(y, np.nan))
     result: Floats = 1.0 - np.clip(cosine, -1.0, 1.0)
     return result
 
 
-def _unit(x: Floats) -> Floats:
-    result: Floats = x / np.linalg.norm(x, axis=1, keepdims=True)
-    return result
+def unit_rows(x: Floats, zero: float = 0.0) -> Floats:
+    """Rows scaled to length 1; one of length 0 is `zero` throughout."""
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return np.asarray(np.divide(x, length, out=np.full_like(x, zero), where=length > 0))

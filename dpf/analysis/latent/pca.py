@@ -1,4 +1,4 @@
-"""Principal components of a latent space, for drawing it."""
+"""Principal components: of expression and of a latent space."""
 
 from __future__ import annotations
 
@@ -10,29 +10,57 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-class LatentPca(NamedTuple):
-    """Scores (N, 2), the axes (2, L) they are scores on, and each axis's share of the variance (2,)."""
+class Components(NamedTuple):
+    """Scores (N, k), the axes (k, G) they are scores on, and each axis's share of the variance (k,)."""
 
     places: Floats
     axes: Floats
     explained: Floats
 
 
-def latent_pca(latent: Floats, controls: NDArray[np.bool_]) -> LatentPca:
-    """The first two principal components of latents (N, L), the controls' mean at the origin.
+def principal_components(
+    x: NDArray[np.floating], count: int, fit: NDArray[np.bool_] | None = None, rng: np.random.Generator | None = None
+) -> Components:
+    """The first `count` principal components of N rows, fewer where they hold all the variance (scikit-learn's PCA).
+
+    The largest coefficient of each axis is positive, so that equal rows give equal scores.
+
+    Parameters
+    ----------
+    x
+        Shape (N, G), finite.
+    fit
+        Shape (N,): the rows that mean and axes are of; all where None.
+    rng
+        Randomised (Halko, Martinsson & Tropp 2011, ten extra directions, four rounds): for many rows and columns.
+    """
+    from sklearn.decomposition import PCA  # imported here: it costs more than the rest of this module
+
+    rows = x if fit is None else x[fit]
+    if not len(rows) or np.ptp(rows, axis=0).max(initial=0) == 0:
+        return Components(np.zeros((len(x), 0)), np.zeros((0, x.shape[1])), np.zeros(0))
+    few = min(count, *rows.shape)
+    if rng is None:
+        pca = PCA(few, svd_solver="full")
+    else:
+        seed = int(rng.integers(2**31))
+        pca = PCA(few, svd_solver="randomized", n_oversamples=10, iterated_power=4, random_state=seed)
+    places = pca.fit_transform(rows) if fit is None else pca.fit(rows).transform(x)
+    singular = pca.singular_values_
+    kept = singular > singular[0] * max(rows.shape) * np.finfo(singular.dtype).eps
+    found = (places[:, kept], pca.components_[kept], pca.explained_variance_ratio_[kept])
+    return Components(*(np.asarray(part, dtype=np.float64) for part in found))
+
+
+def latent_pca(latent: Floats, controls: NDArray[np.bool_]) -> Components:
+    """The first two principal components of latents (N, L), for a map with the controls' mean at the origin.
 
     The components are those of all wells about their own mean; moving the origin to the controls changes no
-    distance. Signs are fixed (each component's largest coefficient is positive), so that equal latents give equal
-    maps. Of a latent space of one dimension the second component is 0.
+    distance. Where there is no second component, its scores, axis and share are 0.
     """
-    centred = latent - latent.mean(0)
-    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
-    variance = np.square(singular)
-    if len(axes) < 2:
-        axes = np.vstack([axes, np.zeros((2 - len(axes), latent.shape[1]))])
-        variance = np.append(variance, 0.0)
-    axes = axes[:2] * np.sign(axes[[0, 1], np.abs(axes[:2]).argmax(1)] + 1e-300)[:, None]
-    origin = latent[controls].mean(0) if controls.any() else latent.mean(0)
-    total = variance.sum()
-    explained = variance[:2] / total if total > 0 else np.zeros(2)
-    return LatentPca((latent - origin) @ axes.T, axes, explained)
+    places, axes, explained = principal_components(latent, 2)
+    absent = 2 - len(explained)
+    places = np.pad(places, ((0, 0), (0, absent)))
+    if controls.any():
+        places = places - places[controls].mean(axis=0)
+    return Components(places, np.pad(axes, ((0, absent), (0, 0))), np.pad(explained, (0, absent)))

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dpf.errors import DataError
-
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
@@ -126,22 +124,12 @@ def rank_compounds(
     group
         (N,) compound codes 0 ... n_groups − 1; −1 leaves a well out.
     n_groups
-        C. Every code must have at least one well.
+        C.
     scores, agreement
         The wells' values; the replicate agreement of `replicate_agreement`.
-
-    Raises
-    ------
-    DataError
-        A group without wells, or a standardised distance that is not finite.
     """
     codes = _checked_group(group, n_groups, len(scores.t))
     n = np.bincount(codes[codes >= 0], minlength=n_groups)
-    if (n == 0).any():
-        raise DataError("a compound has no wells", where="the ranking", found=f"code {np.flatnonzero(n == 0)[0]}")
-    if not np.isfinite(scores.t[codes >= 0]).all():
-        rows = np.flatnonzero((codes >= 0) & ~np.isfinite(scores.t))
-        raise DataError("a standardised distance is not finite", where=f"row {rows[0]}", expected="a finite distance")
     t = group_mean(scores.t, codes, n_groups)
     table: dict[str, NDArray[np.generic]] = {
         "n": n.astype(np.int64),

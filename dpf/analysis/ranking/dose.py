@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 
 from dpf.errors import DataError, listed
 
@@ -22,7 +23,7 @@ ENUMERATE_UP_TO = 7
 
 @dataclass(frozen=True)
 class DoseFit:
-    """A fitted curve, what it says of the EC50, or why there is no curve.
+    """A fitted curve with its EC50, or why there is no curve.
 
     Attributes
     ----------
@@ -59,8 +60,13 @@ class DoseFit:
 
     @property
     def identified(self) -> bool:
-        """There is a curve, and the wells say where its middle is."""
+        """There is a curve, and the wells show where its middle is."""
         return self.failure is None and self.open_because is None
+
+    def response(self, dose: Floats) -> Floats:
+        """The fitted curve, bottom + (top − bottom)/(1 + (EC50/x)^h)."""
+        share = expit(self.hill * np.log(dose / self.ec50))
+        return np.asarray(self.bottom + (self.top - self.bottom) * share)
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,7 @@ def _search(logs: Floats, y: Floats, span: tuple[float, float]) -> tuple[Floats,
 def _solve(logs: Floats, y: Floats, centers: Floats, hills: Floats) -> tuple[Floats, Floats, Floats]:
     """For every EC50 (log10) and slope of `hills` (E or 1, H): sum of squares, bottom, top − bottom, each (E, H)."""
     exponent = (logs[None, None, :] - centers[:, None, None]) * hills[:, :, None] * math.log(10)
-    share = 0.5 * (1 + np.tanh(exponent / 2))  # 1/(1 + (EC50/x)^h), without overflow
+    share = expit(exponent)  # 1/(1 + (EC50/x)^h), without overflow
     mean = share.mean(axis=2, keepdims=True)
     deviation = share - mean
     variance = (deviation**2).sum(axis=2)
@@ -250,7 +256,7 @@ def dose_shape(
 
     ``curve``: the fit stands and the EC50 is identified (`DoseFit.identified`). ``rising``, ``falling``: the response
     depends on the dose (the curve's F test, or a monotone trend, at `alpha`), but no EC50 is claimed; the fit may bound
-    it from one side. ``flat``: the compound is called against the controls, neither curve nor trend says that its
+    it from one side. ``flat``: the compound is called against the controls, neither curve nor trend shows that its
     response depends on the dose, and at *every* dose its mean lies beyond the controls' central 95%, on one side: at
     its plateau over the measured range. ``unclear``: none of these.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from dpf.analysis.ranking.subsets import LARGEST_FLOOR, Comparison, comparisons, set_sums, smallest_p
+from dpf.analysis.ranking.exchange import ExchangeTest, exchange_test
+from dpf.analysis.ranking.subsets import Codes, Comparison, Mask, set_sums
 
 Floats = NDArray[np.float64]
 
@@ -16,36 +16,9 @@ Floats = NDArray[np.float64]
 _BLOCK = 4_000_000
 
 
-@dataclass(frozen=True)
-class EnergyTest:
-    """E-distance of each compound from the controls, (C,) each; NaN for compounds of one well.
-
-    Attributes
-    ----------
-    distance
-        E, in squared latent units; about 0 for an inert compound (it can be below), larger is farther.
-    p
-        Share of the exchanged sets that lie at least as far.
-    floor
-        The smallest p the design allows.
-    """
-
-    distance: Floats
-    p: Floats
-    floor: Floats
-
-
 def energy_test(
-    latent: ArrayLike,
-    group: ArrayLike,
-    n_groups: int,
-    is_control: ArrayLike,
-    strata: ArrayLike | None = None,
-    *,
-    rng: np.random.Generator,
-    strata_names: Sequence[str] | None = None,
-    largest_floor: float = LARGEST_FLOOR,
-) -> EnergyTest:
+    latent: Floats, group: Codes, n_groups: int, is_control: Mask, strata: Codes | None, rng: np.random.Generator
+) -> ExchangeTest:
     """E-distance of every compound from the controls of its strata, and its permutation p-value.
 
     E = 2δ − σ_x − σ_y in squared Euclidean distances: δ the mean between compound x and controls y, σ the mean within,
@@ -54,37 +27,25 @@ def energy_test(
     equals 2‖Δμ‖² − 2s²_x/(n−1) − 2s²_y/(m−1), s² the population variances summed over dimensions, which is how it is
     computed: no pair is formed, time and memory are linear in the wells. It sees means only, not shapes.
 
-    The compound's wells and those controls exchange places, stratum by stratum: all sets where they are fewer than
-    10,000 (the test is exact), 10,000 random ones otherwise, p = (b+1)/(m+1).
+    The value is in squared latent units; about 0 for an inert compound (it can be below), larger is farther.
 
     Parameters
     ----------
     latent
         (N, L). Rows are only compared within strata, so strata may hold latents of different members.
-    group, n_groups, is_control, strata, strata_names, rng
-        As in `p_values.compound_p_values`.
-
-    largest_floor
-        A design in which no compound can reach this p is an error; 1 allows any.
-
-    Raises
-    ------
-    DataError
-        Too few controls, see `p_values.compound_p_values`.
+    group, n_groups, is_control, strata, rng
+        As in `exchange_test`.
     """
-    z, codes = np.asarray(latent, dtype=np.float64), np.asarray(group, dtype=np.int64)
-    control = np.asarray(is_control, dtype=bool)
-    stratum = None if strata is None else np.asarray(strata, dtype=np.int64)
-    distance, p, floor = (np.full(n_groups, np.nan) for _ in range(3))
-    for case in comparisons(codes, n_groups, control, stratum, rng, strata_names, largest_floor):
-        if min(case.own.shape[1], len(case.controls)) < 2:
-            continue
+
+    def compare(case: Comparison) -> tuple[Floats, Floats]:
+        if len(case.controls) < 2:
+            unknown = np.full(len(case.own), np.nan)
+            return unknown, unknown
         # About the controls' mean: sums of squares of large offsets would lose the differences.
-        centre = z[case.controls].mean(axis=0)
-        found, share = _compare(z[case.controls] - centre, z[case.own] - centre, case)
-        distance[case.compounds], p[case.compounds] = found, share
-        floor[case.compounds] = smallest_p(case.subsets)
-    return EnergyTest(distance, p, floor)
+        centre = latent[case.controls].mean(axis=0)
+        return _compare(latent[case.controls] - centre, latent[case.own] - centre, case)
+
+    return exchange_test(compare, group, n_groups, is_control, strata, rng)
 
 
 def _compare(controls: Floats, own: Floats, case: Comparison) -> tuple[Floats, Floats]:
@@ -102,10 +63,9 @@ def _compare(controls: Floats, own: Floats, case: Comparison) -> tuple[Floats, F
         [energy(own[b].sum(axis=0)[None], (own[b] ** 2).sum()[None], slice(b, b + 1))[0] for b in range(compounds)]
     )
     bound = observed - 1e-10 * (np.abs(observed) + squares / (n + k))  # ties up to rounding count
-    pure = (case.subsets.index < case.subsets.n_controls).all(axis=1)
-    sets, mixed = case.subsets.index[pure], case.subsets.index[~pure]
+    sets, mixed = case.subsets.split()
     sums, set_squares = set_sums(controls, sets), set_sums((controls**2).sum(axis=1), sets)
-    count = np.zeros(compounds)
+    count = np.zeros(compounds, dtype=np.int64)
     step = max(1, _BLOCK // max(len(sets), 1))
     for start in range(0, compounds, step):
         row = slice(start, start + step)
@@ -115,9 +75,7 @@ def _compare(controls: Floats, own: Floats, case: Comparison) -> tuple[Floats, F
         row = slice(b, b + 1)
         found = energy(set_sums(pool, mixed), set_sums((pool**2).sum(axis=1), mixed), row)
         count[b] += (found >= bound[row]).sum()
-    if case.subsets.exact:
-        return observed, count / len(case.subsets.index)
-    return observed, (count + 1) / (len(case.subsets.index) + 1)
+    return observed, case.subsets.share(count)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dpf.analysis.ranking.compounds import descending_rank, group_mean
-from dpf.errors import DataError
 
 Floats = NDArray[np.float64]
 
@@ -45,23 +44,18 @@ def bootstrap_intervals(
     mean of n_c residuals from the 100 of compounds nearest in T (the spread grows with the distance). In each draw
     all compounds are ranked anew. Compounds of one well have an interval too, on the residuals of the others.
 
-    The intervals say how the ranking would vary over other wells of these compounds on these plates; they know
-    nothing of plate, batch or training. The rank of a compound that is nearly tied with many is drawn towards the
+    The intervals are of how the ranking would vary over other wells of these compounds on these plates, and leave
+    out plate, batch and training. The rank of a compound that is nearly tied with many is drawn towards the
     middle (Hall & Miller 2009): read an interval as the set of ranks that cannot be told apart.
 
     Parameters
     ----------
     t
-        (N,) standardised distances.
+        (N,) standardised distances, finite.
     group, n_groups
-        (N,) compound codes 0 ... n_groups − 1, −1 for other wells; C.
+        (N,) compound codes 0 ... n_groups − 1, each of at least one well, −1 for other wells; C.
     rng, draws, level
         Source of randomness, number of draws, coverage aimed at.
-
-    Raises
-    ------
-    DataError
-        A T that is not finite, or a compound without wells.
 
     References
     ----------
@@ -71,12 +65,6 @@ def bootstrap_intervals(
     keep = codes >= 0
     values, codes = values[keep], codes[keep]
     n = np.bincount(codes, minlength=n_groups)
-    if (n == 0).any() or not np.isfinite(values).all():
-        raise DataError(
-            "intervals need a finite distance for every well, and a well for every compound",
-            where="the ranking",
-            found=f"{(n == 0).sum()} compounds without wells, {(~np.isfinite(values)).sum()} distances not finite",
-        )
     mean = group_mean(values, codes, n_groups)
     replicated = n[codes] > 1
     if not replicated.any():

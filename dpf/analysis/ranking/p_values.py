@@ -98,33 +98,24 @@ def _tail_share(controls: Floats, own: Floats, subsets: Subsets) -> Floats:
     observed = own.sum(axis=1)
     # Sums of the same wells in another order differ by rounding: such a tie must count as one.
     bound = observed - 1e-12 * (np.abs(own).sum(axis=1) + np.abs(controls).max(initial=0.0))
-    pure = (subsets.index < subsets.n_controls).all(axis=1)
-    sums = np.sort(controls[subsets.index[pure]].sum(axis=1))
+    alone, mixed = subsets.split()
+    sums = np.sort(controls[alone].sum(axis=1))
     count = len(sums) - np.searchsorted(sums, bound)
-    mixed = subsets.index[~pure]
     for row in range(len(own) if len(mixed) else 0):
         pool = np.concatenate([controls, own[row]])
         count[row] += int((pool[mixed].sum(axis=1) >= bound[row]).sum())
-    if subsets.exact:  # the observed set is one of them
-        return np.asarray(count / len(subsets.index), dtype=np.float64)
-    return np.asarray((count + 1) / (len(subsets.index) + 1), dtype=np.float64)
+    return subsets.share(count)
 
 
 def benjamini_hochberg(p: ArrayLike) -> Floats:
-    """q-values of Benjamini & Hochberg (1995), same shape as p; NaN (not tested) stays NaN and is not counted.
+    """q-values of Benjamini & Hochberg (1995), same shape as p; NaN (not tested) stays NaN and is not counted."""
+    from scipy.stats import false_discovery_control  # imported here: it costs more than the rest of this module
 
-    q_(i) = min over j ≥ i of p_(j)·m/j, at most 1.
-    """
     values = np.asarray(p, dtype=np.float64)
     q = np.full(values.shape, np.nan)
     tested = np.isfinite(values)
-    flat = values[tested]
-    if len(flat):
-        order = np.argsort(flat, kind="stable")
-        scaled = flat[order] * (len(flat) / np.arange(1, len(flat) + 1))
-        adjusted = np.empty(len(flat))
-        adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-        q[tested] = adjusted
+    if tested.any():
+        q[tested] = false_discovery_control(values[tested])
     return q
 
 

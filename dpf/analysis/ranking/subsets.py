@@ -42,6 +42,16 @@ class Subsets:
     n_controls: int
     exact: bool
 
+    def split(self) -> tuple[Codes, Codes]:
+        """The sets of controls alone, which every compound shares, and those with wells of the compound."""
+        alone = (self.index < self.n_controls).all(axis=1)
+        return self.index[alone], self.index[~alone]
+
+    def share(self, reached: NDArray[np.int64]) -> NDArray[np.float64]:
+        """P of compounds whose value so many sets reach: drawn sets have the compound's own added."""
+        own = 0 if self.exact else 1
+        return np.asarray((reached + own) / (len(self.index) + own), dtype=np.float64)
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dpf.analysis.latent.distances import unit_rows
+
 Floats = NDArray[np.float64]
 
 
 def cosine_similarity(profiles: ArrayLike) -> Floats:
     """x·y/(‖x‖‖y‖) of every pair of rows, (C, C) in [−1, 1], 1 is alike; NaN for a row that is all 0."""
-    x = np.asarray(profiles, dtype=np.float64)
-    length = np.linalg.norm(x, axis=1, keepdims=True)
-    unit = np.divide(x, length, out=np.full(x.shape, np.nan), where=length > 0)
+    unit = unit_rows(np.asarray(profiles, dtype=np.float64), np.nan)
     return np.asarray(np.clip(unit @ unit.T, -1.0, 1.0), dtype=np.float64)
 
 

@@ -160,8 +160,8 @@ def _struck(lines: _Array, points: _Array) -> NDArray[np.int64]:
     length = np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
     from_start = points - lines[:, :1]  # [P, points, 2]
     along = (from_start * (way / length)[:, None]).sum(axis=2)
-    beside = np.abs(from_start[..., 0] * way[:, 1:] - from_start[..., 1] * way[:, :1]) / length
-    struck: NDArray[np.int64] = ((along > _REACHES[0]) & (along < length) & (beside < _MARGIN)).sum(axis=1)
+    distance = np.abs(from_start[..., 0] * way[:, 1:] - from_start[..., 1] * way[:, :1]) / length
+    struck: NDArray[np.int64] = ((along > _REACHES[0]) & (along < length) & (distance < _MARGIN)).sum(axis=1)
     return struck
 
 
@@ -198,16 +198,10 @@ def _write(axes: Axes, text: str, anchor: _Array, spot: _Array, box: _Array, lin
 
 
 def apart(wanted: _Array, gap: float, last: float) -> _Array:
-    """The places in [0, last] nearest to the (sorted) wanted ones that are `gap` apart: least squares, by pooling."""
-    free = wanted - gap * np.arange(len(wanted))
-    blocks: list[list[float]] = []  # mean, size
-    for value in free:
-        blocks.append([float(value), 1])
-        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-            mean, size = blocks.pop()
-            total = blocks[-1][1] + size
-            blocks[-1] = [(blocks[-1][0] * blocks[-1][1] + mean * size) / total, total]
-    pooled = np.concatenate([np.full(int(size), mean) for mean, size in blocks])
-    highest = max(0.0, last - gap * (len(wanted) - 1))
-    spread: _Array = np.clip(pooled, 0, highest) + gap * np.arange(len(wanted))
+    """The places in [0, last] nearest to the (sorted) wanted ones that are `gap` apart, by least squares."""
+    from scipy.optimize import isotonic_regression  # imported here: it costs more than the rest of this module
+
+    steps = gap * np.arange(len(wanted))
+    pooled = isotonic_regression(wanted - steps).x
+    spread: _Array = np.clip(pooled, 0, max(0.0, last - gap * (len(wanted) - 1))) + steps
     return spread

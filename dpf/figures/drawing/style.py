@@ -63,6 +63,9 @@ DIVERGING: Final = "RdBu_r"
 #: Inches: two columns of a journal page (183 mm).
 PAGE: Final = 7.2
 
+#: What distances and rankings are drawn by.
+STATISTIC: Final = "standardised distance T from the controls (robust SD)"
+
 #: Points.
 SMALL: Final = 6.0
 TEXT: Final = 7.0
@@ -200,9 +203,9 @@ def count_of(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
-def text_size(figure: Figure, text: str, size: float = SMALL) -> tuple[float, float]:
-    """Width and height that a text of `size` points takes in a figure, in points."""
-    artist = figure.text(0, 0, text, fontsize=size)
+def text_size(figure: Figure, text: str) -> tuple[float, float]:
+    """Width and height that a small text takes in a figure, in points."""
+    artist = figure.text(0, 0, text, fontsize=SMALL)
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
     extent = artist.get_window_extent(canvas.get_renderer())  # type: ignore[no-untyped-call]

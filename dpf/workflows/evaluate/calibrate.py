@@ -15,6 +15,7 @@ from dpf.analysis.evaluation.calibration import (
     split_conformal,
 )
 from dpf.analysis.evaluation.metrics import expected_calibration_error
+from dpf.analysis.ranking.compounds import group_mean
 from dpf.splits.grouping import Index, deal, label_strata
 from dpf.workflows.evaluate.methods import Method, Truth
 from dpf.workflows.evaluate.wells import EvaluatedWells
@@ -79,7 +80,7 @@ def _label(outputs: Outputs, truth: Truth, wells: EvaluatedWells) -> tuple[Label
     if reason:
         return LabelCalibration(name, None, int(seen.sum()), None, None, reason), None
     pairs = cross_fitted_probability(logits, label, folds[well]), probability_of(logits)
-    calibrated, as_trained = (_mean_by_well(values, well, len(folds)) for values in pairs)
+    calibrated, as_trained = (group_mean(values, well, len(folds)) for values in pairs)
     before, after = (expected_calibration_error(truth.label[seen], p[seen]) for p in (as_trained, calibrated))
     return LabelCalibration(name, fit_temperature(logits, label), int(seen.sum()), before, after), calibrated
 
@@ -112,9 +113,3 @@ def _folds(wells: EvaluatedWells, label: Floats) -> Index:
         # The deal is not for the user to choose: a fixed seed.
         folds[usable] = deal(groups, strata, min(_FOLDS, int(groups.max()) + 1), np.random.default_rng(0))
     return folds
-
-
-def _mean_by_well(values: Floats, well: Index, size: int) -> Floats:
-    count = np.bincount(well, minlength=size)
-    total = np.bincount(well, weights=values, minlength=size)
-    return np.asarray(np.divide(total, count, out=np.full(size, np.nan), where=count > 0))

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.analysis.evaluation.latent_quality import LatentQuality, Precision, latent_quality, principal_components
+from dpf.analysis.evaluation.latent_quality import LatentQuality, Precision, latent_quality
+from dpf.analysis.latent.pca import principal_components
 from dpf.splits.parts import Part
 from dpf.tables.schemas.registry import polars_schema
 from dpf.workflows.evaluate.wells import EvaluatedWells
@@ -38,6 +39,7 @@ def latent_table(
         The class of each well's compound, length N; None where there are none.
     """
     rows = []
+    expression = inputs.expression.astype(np.float64)
     members = np.flatnonzero(wells.member_test.any(axis=1))
     for member in members:
         test, train = wells.member_test[member], wells.parts[member] == Part.TRAIN
@@ -45,7 +47,7 @@ def latent_table(
         latent = outputs.latent[member]
         spaces = {
             "latent": latent,
-            "expression": principal_components(inputs.expression, fit, latent.shape[1]),
+            "expression": principal_components(expression, latent.shape[1], fit).places,
             "predicted scores": _standardised(outputs.scores[member], fit),
             "measured scores": _standardised(measured, fit),
         }

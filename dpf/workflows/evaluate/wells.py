@@ -116,7 +116,6 @@ def evaluated_wells(
     names = inputs.texts("compound") or []
     column = inputs.wells.get_column("column").to_list() if "column" in inputs.wells.columns else None
     plates, row = inputs.texts("plate"), inputs.texts("row")
-    design = position_design(plates, row, column)
     return EvaluatedWells(
         basis,
         parts,
@@ -125,7 +124,7 @@ def evaluated_wells(
         _groups([(name,) for name in names], inputs.is_control),
         _groups(list(zip(names, _concentrations(inputs), strict=True)), inputs.is_control),
         plates,
-        None if design is None else design.matrix,
+        position_design(plates, row, column),
         None if column is None or not (cells := position_cells(plates, column)).max(initial=-1) + 1 else cells,
     )
 

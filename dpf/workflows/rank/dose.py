@@ -194,8 +194,7 @@ def _curve(fit: DoseFit, dose: Floats, curve: Any) -> Any:
     if fit.failure is not None:
         return None
     at = np.geomspace(dose.min(), dose.max(), _POINTS)
-    share = 0.5 * (1 + np.tanh(0.5 * fit.hill * np.log(at / fit.ec50)))
-    values = fit.bottom + (fit.top - fit.bottom) * share
+    values = fit.response(at)
     if fit.identified:
         return curve(at, values, fit.ec50, fit.ec50_low, fit.ec50_high)
     inside = [dose.min() <= bound <= dose.max() for bound in (fit.ec50_low, fit.ec50_high)]

@@ -87,12 +87,11 @@ def compare_replicates(
     ap = np.full(len(group), np.nan)
     statements = [] if len(kept) else ["no two wells of a compound, and controls, stand in one member: no E-distance"]
     if len(kept):
-        test = energy_test(profiles, group, len(kept), control, strata, rng=rng, largest_floor=1.0)
-        found = replicate_retrieval(profiles, group, len(kept), control, strata, rng=rng, largest_floor=1.0)
-        alike = cosine_test(profiles, group, len(kept), control, strata, rng=rng, largest_floor=1.0)
-        energy[kept], energy_p[kept], cosine_p[kept] = test.distance, test.p, alike.p
-        ap, mean_ap[kept], p[kept] = found.ap, found.mean_ap, found.p
-        statements += _weak(found.floor)
+        given = (profiles, group, len(kept), control, strata, rng)
+        energy[kept], energy_p[kept], _ = energy_test(*given)
+        ap, (mean_ap[kept], p[kept], floor) = replicate_retrieval(*given)
+        cosine_p[kept] = cosine_test(*given).p
+        statements += _weak(floor)
     seen = np.ones(rows.count, dtype=bool) if choices.null == "none" else np.zeros(rows.count, dtype=bool)
     if not choices.in_sample:
         own = rows.codes >= 0

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dpf.analysis.evaluation.calibration import probability_of
 from dpf.analysis.latent.activation_pattern import pattern_cosine
 from dpf.analysis.ranking.compounds import WellScores, group_mean, rank_compounds
 from dpf.analysis.ranking.intervals import bootstrap_intervals
@@ -86,7 +87,7 @@ def score_shifts(wells: RankedWells, inputs: Inputs, measured: Measured, rows: C
     average = wells.members.average
     predicted: dict[str, Floats] = {name: average(outputs.scores)[:, i] for i, name in enumerate(outputs.score_names)}
     if outputs.label_logit is not None:
-        predicted[targets["label"]] = average(0.5 * (1.0 + np.tanh(0.5 * outputs.label_logit)))
+        predicted[targets["label"]] = average(probability_of(outputs.label_logit))
     if outputs.activation is not None:
         predicted[targets["activation"]] = average(outputs.activation)
     known = {name: measured.scores[:, index] for index, name in enumerate(measured.score_names)}

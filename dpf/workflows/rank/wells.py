@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dpf.analysis.design.wells import codes_of
 from dpf.analysis.latent.activation_pattern import NoPatternError
 from dpf.analysis.latent.centers import centered
 from dpf.analysis.latent.distances import LatentDistances, latent_distances
@@ -192,7 +193,8 @@ def position_levels(inputs: Inputs, adjust: Adjustment) -> tuple[Floats, list[st
         None of them is known, or none varies.
     """
     wanted = ("plate",) if adjust == "plate" else ("plate", "row", "column")
-    factors = {name: codes_of(inputs, name) for name in wanted if name in inputs.wells.columns}
+    texts = {name: inputs.texts(name) for name in wanted}
+    factors = {name: codes_of(values)[0] for name, values in texts.items() if values is not None}
     varying = {name: factor for name, factor in factors.items() if len(np.unique(factor[factor >= 0])) > 1}
     if not varying:
         raise DataError(
@@ -202,11 +204,3 @@ def position_levels(inputs: Inputs, adjust: Adjustment) -> tuple[Floats, list[st
             expected=f"columns {', '.join(wanted)} in the wells table, of more than one value",
         )
     return one_hot(list(varying.values())), list(varying)
-
-
-def codes_of(inputs: Inputs, column: str) -> Codes:
-    """A column as whole numbers, (N,); −1 where it is not known."""
-    texts = inputs.texts(column)
-    assert texts is not None
-    number = {text: code for code, text in enumerate(sorted({text for text in texts if text is not None}))}
-    return np.array([-1 if text is None else number[text] for text in texts], dtype=np.int64)

@@ -9,14 +9,9 @@ import numpy as np
 
 from dpf.analysis.design.context import Context
 from dpf.analysis.design.item import CheckItem, Verdict, columns_of, graded, not_applicable
-from dpf.analysis.design.plates import (
-    OUTLIER_MADS,
-    PlateSummary,
-    outliers,
-    plate_summaries,
-    repeated_positions,
-)
+from dpf.analysis.design.plates import PlateSummary, outliers, plate_summaries, repeated_positions
 from dpf.errors import listed
+from dpf.tables.preparing.well_quality import OUTLIER_MADS
 from dpf.tables.roles.well_names import PLATE_SHAPES
 
 GROUP = "plates"

@@ -4,35 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.decomposition import PCA
 
-from dpf.analysis.design.plates import outliers, plate_summaries, principal_components, repeated_positions
+from dpf.analysis.design.plates import outliers, plate_summaries, repeated_positions
 from dpf.analysis.design.wells import DesignInput, Positions, locate
-
-
-def low_rank(n: int, g: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    signal = rng.normal(size=(n, 6)) @ (rng.normal(size=(6, g)) * np.array([[9], [7], [5], [4], [3], [2]]))
-    return (20 + signal + rng.normal(size=(n, g))).astype(np.float32)
-
-
-@pytest.mark.parametrize("shape", [(60, 200), (200, 60)])
-def test_principal_components_are_those_of_scikit_learn(shape: tuple[int, int]) -> None:
-    X = low_rank(*shape, seed=0)
-    found, share = principal_components(X, np.random.default_rng(0), k=5)
-    exact = PCA(n_components=5, svd_solver="full").fit(X.astype(np.float64))
-    expected = exact.transform(X.astype(np.float64))
-    signs = np.sign((found * expected).sum(axis=0))
-    np.testing.assert_allclose(found * signs, expected, rtol=1e-3, atol=1e-2)
-    assert share == pytest.approx(exact.explained_variance_ratio_.sum(), rel=1e-4)
-
-
-def test_few_genes_and_nothing_that_varies() -> None:
-    X = np.random.default_rng(0).normal(size=(30, 3))
-    components, share = principal_components(X, np.random.default_rng(0))
-    assert components.shape == (30, 3)
-    assert share == pytest.approx(1.0)
-    assert principal_components(np.full((30, 3), 7.1), np.random.default_rng(0))[0].shape == (30, 0)
 
 
 def test_outliers_are_counted_in_mads_of_their_plate() -> None:

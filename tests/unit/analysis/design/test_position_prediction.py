@@ -13,7 +13,6 @@ from dpf.analysis.design.position_prediction import (
     auroc_of_columns,
     auroc_within,
     groups_with_controls_as_one,
-    one_hot_positions,
     predict_from_position,
     r2_of_columns,
     r2_within,
@@ -63,13 +62,6 @@ def test_metrics_agree_with_scikit_learn() -> None:
     for k in range(4):
         assert r2_of_columns(y, f)[k] == pytest.approx(r2_score(y[:, k], f[:, k]))
         assert auroc_of_columns(label, f)[k] == pytest.approx(roc_auc_score(label[:, k], f[:, k]))
-
-
-def test_the_encoding_is_one_hot_and_additive() -> None:
-    positions = locate(design([f"c{i}" for i in range(192)]))
-    X = one_hot_positions(positions, np.arange(192))
-    assert X.shape == (192, 2 + 8 + 12)
-    assert (X.sum(axis=1) == 3).all()
 
 
 def test_a_gradient_is_predicted_and_noise_is_not() -> None:

@@ -7,10 +7,9 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score, silhouette_samples, silhouette_score
 
-from dpf.analysis.evaluation.latent_quality import chance_precision, latent_quality, principal_components
+from dpf.analysis.evaluation.latent_quality import chance_precision, latent_quality
 
 
 def draw(spread=0.2, compounds=20, classes=4, controls=12, seed=0):
@@ -97,13 +96,3 @@ def test_what_is_not_there_is_nan():
     assert math.isnan(no_controls.silhouette_controls)
     only_controls = latent_quality(x, group, np.ones(len(x), dtype=bool))
     assert math.isnan(only_controls.controls.mean_ap)
-
-
-def test_principal_components_are_fitted_on_the_training_wells():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(40, 9)) @ rng.normal(size=(9, 30)) + 4
-    train = np.arange(40) < 25
-    got = principal_components(x, train, 5)
-    expected = PCA(5, svd_solver="full").fit(x[train]).transform(x)
-    np.testing.assert_allclose(np.abs(got), np.abs(expected), atol=1e-9)
-    assert principal_components(x, train, 100).shape == (40, 9)

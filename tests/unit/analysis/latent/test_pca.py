@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
-from dpf.analysis.latent.pca import latent_pca
+from dpf.analysis.latent.pca import latent_pca, principal_components
 
 
 def draw(wells=60, width=6, seed=0):
@@ -73,3 +73,33 @@ def test_latents_that_do_not_vary_have_nothing_to_explain():
     got = latent_pca(np.ones((8, 3)), np.arange(8) < 2)
     assert not got.explained.any()
     np.testing.assert_allclose(got.places, 0, atol=1e-12)
+
+
+def test_principal_components_are_fitted_on_the_chosen_wells():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 9)) @ rng.normal(size=(9, 30)) + 4
+    train = np.arange(40) < 25
+    got = principal_components(x, 5, train)
+    oracle = PCA(5, svd_solver="full").fit(x[train])
+    np.testing.assert_allclose(np.abs(got.places), np.abs(oracle.transform(x)), atol=1e-9)
+    np.testing.assert_allclose(got.explained, oracle.explained_variance_ratio_)
+    assert principal_components(x, 100, train).places.shape == (40, 9)
+
+
+@pytest.mark.parametrize("shape", [(60, 200), (200, 60)])
+def test_randomised_components_are_nearly_the_exact_ones(shape):
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=(shape[0], 6)) @ (
+        rng.normal(size=(6, shape[1])) * np.array([[9], [7], [5], [4], [3], [2]])
+    )
+    x = (20 + signal + rng.normal(size=shape)).astype(np.float32)
+    found = principal_components(x, 5, rng=np.random.default_rng(0))
+    exact = principal_components(x.astype(np.float64), 5)
+    np.testing.assert_allclose(found.places, exact.places, rtol=1e-3, atol=1e-2)
+    assert found.explained.sum() == pytest.approx(exact.explained.sum(), rel=1e-4)
+    assert principal_components(x[:, :3], 20, rng=rng).explained.sum() == pytest.approx(1.0)
+
+
+def test_what_does_not_vary_has_no_components():
+    for rows in (np.full((30, 3), 7.1, dtype=np.float32), np.ones((1, 3))):
+        assert principal_components(rows, 5).places.shape == (len(rows), 0)

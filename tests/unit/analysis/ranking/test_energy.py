@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import kstest
 
 from dpf.analysis.ranking.energy import energy_test
+from tests.support.inert_screens import inert_screen
 
 
 def by_pairs(x, y):
@@ -24,13 +26,11 @@ def by_pairs(x, y):
 def energy_distance(x, y):
     """Of one compound x from the controls y."""
     group = np.r_[np.zeros(len(x), dtype=int), np.full(len(y), -1)]
-    found = energy_test(np.concatenate([x, y]), group, 1, group < 0, rng=np.random.default_rng(0), largest_floor=1.0)
-    return found.distance[0]
+    found = energy_test(np.concatenate([x, y]), group, 1, group < 0, None, np.random.default_rng(0))
+    return found.value[0]
 
 
-def screen(rng, controls=10, compounds=3, wells=2, width=4, plates=1):
-    group = np.concatenate([np.full(controls, -1), np.repeat(np.arange(compounds), wells)])
-    return rng.normal(size=(len(group), width)), group, group < 0, np.arange(len(group)) % plates
+screen = partial(inert_screen, controls=10, compounds=3, width=4)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_one_well_has_no_distance():
 def test_golden_permutation_by_brute_force(rng, plates):
     z, group, control, plate = screen(rng, plates=plates)
     z += 1000.0
-    ours = energy_test(z, group, 3, control, plate, rng=rng)
+    ours = energy_test(z, group, 3, control, plate, rng)
     for c in range(3):
         pool = np.flatnonzero(control | (group == c))
         observed = by_pairs(z[group == c], z[control])
@@ -75,7 +75,7 @@ def test_golden_permutation_by_brute_force(rng, plates):
             if sorted(plate[list(pair)]) == sorted(plate[group == c]):
                 rest = np.setdiff1d(pool, pair)
                 reached.append(by_pairs(z[list(pair)], z[rest]) >= observed - 1e-6)
-        assert ours.distance[c] == pytest.approx(observed, abs=1e-6)
+        assert ours.value[c] == pytest.approx(observed, abs=1e-6)
         assert ours.p[c] == pytest.approx(np.mean(reached))
         assert ours.floor[c] == pytest.approx(1 / len(reached))
 
@@ -83,10 +83,10 @@ def test_golden_permutation_by_brute_force(rng, plates):
 def test_drawn_sets_agree_with_enumeration_in_kind(rng):
     z, group, control, _ = screen(rng, controls=150, compounds=200, wells=3)
     z[group == 0] += 5
-    found = energy_test(z, group, 200, control, rng=rng)
+    found = energy_test(z, group, 200, control, None, rng)
     assert found.p[0] == pytest.approx(1 / 10_001)
     assert kstest(found.p[1:], "uniform").pvalue > 0.01
-    assert abs(found.distance[1:].mean()) < 0.3
+    assert abs(found.value[1:].mean()) < 0.3
 
 
 def test_p_values_are_uniform_under_the_null():
@@ -94,7 +94,7 @@ def test_p_values_are_uniform_under_the_null():
     for seed in range(300):
         rng = np.random.default_rng(seed)
         z, group, control, _ = screen(rng, controls=20, compounds=1, wells=3)
-        p.append(energy_test(np.exp(z), group, 1, control, rng=rng).p[0])
+        p.append(energy_test(np.exp(z), group, 1, control, None, rng).p[0])
     assert kstest(p, "uniform").pvalue > 0.01
 
 
@@ -102,6 +102,6 @@ def test_compounds_of_one_well_are_left_blank_beside_others(rng):
     z, group, control, _ = screen(rng, controls=20)
     group[-1] = -1
     control = np.arange(len(group)) < 20
-    found = energy_test(z, group, 3, control, rng=rng)
+    found = energy_test(z, group, 3, control, None, rng)
     assert np.isnan(found.p[2])
     assert np.isfinite(found.p[:2]).all()

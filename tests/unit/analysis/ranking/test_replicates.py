@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 from scipy.stats import kstest
 
 from dpf.analysis.ranking.replicates import average_precision, cosine_test, replicate_retrieval
+from tests.support.inert_screens import inert_screen
 
 # copairs 0.5.5, average_precision(pos_sameby=["compound"], neg_diffby=["is_control"]) on `fixed_profiles()`:
 # wells 0-2 and 3-4 are two compounds, 5-13 the controls.
@@ -25,17 +27,15 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(614)
 
 
-def screen(rng, controls=10, compounds=3, wells=2, width=6, plates=1):
-    group = np.concatenate([np.full(controls, -1), np.repeat(np.arange(compounds), wells)])
-    return rng.normal(size=(len(group), width)), group, group < 0, np.arange(len(group)) % plates
+screen = partial(inert_screen, controls=10, compounds=3, width=6)
 
 
 def test_average_precision_is_copairs(rng):
     x, group = fixed_profiles()
-    found = replicate_retrieval(x, group, 2, group < 0, rng=rng)
+    found = replicate_retrieval(x, group, 2, group < 0, None, rng)
     assert found.ap[:5] == pytest.approx(COPAIRS, abs=1e-7)
     assert np.isnan(found.ap[5:]).all()
-    assert found.mean_ap == pytest.approx([np.mean(COPAIRS[:3]), np.mean(COPAIRS[3:])], abs=1e-7)
+    assert found.mean_ap.value == pytest.approx([np.mean(COPAIRS[:3]), np.mean(COPAIRS[3:])], abs=1e-7)
 
 
 def test_average_precision_by_hand():
@@ -59,24 +59,24 @@ def test_golden_p_by_brute_force(rng, plates):
             [average_precision(similarity[q, [i for i in chosen if i != q]], similarity[q, rest]) for q in chosen]
         )
 
-    ours = replicate_retrieval(x, group, 3, control, plate, rng=rng)
+    ours = replicate_retrieval(x, group, 3, control, plate, rng)
     for c in range(3):
         own = np.flatnonzero(group == c)
         pool = np.flatnonzero(control | (group == c))
         sets = [s for s in itertools.combinations(pool, 2) if sorted(plate[list(s)]) == sorted(plate[own])]
         reached = [mean_ap(list(s), pool) >= mean_ap(own, pool) - 1e-12 for s in sets]
-        assert ours.p[c] == pytest.approx(np.mean(reached))
-    assert ours.exact.all()
+        assert ours.mean_ap.p[c] == pytest.approx(np.mean(reached))
+        assert ours.mean_ap.floor[c] == pytest.approx(1 / len(sets))
 
 
 def test_rotation_scale_and_order_do_not_matter(rng):
     x, group, control, _ = screen(rng)
     rotation, _ = np.linalg.qr(rng.normal(size=(6, 6)))
     order = rng.permutation(len(x))
-    a = replicate_retrieval(x, group, 3, control, rng=rng)
-    b = replicate_retrieval(4 * x[order] @ rotation, group[order], 3, control[order], rng=rng)
-    assert np.allclose(a.mean_ap, b.mean_ap)
-    assert np.allclose(a.p, b.p)
+    a = replicate_retrieval(x, group, 3, control, None, rng)
+    b = replicate_retrieval(4 * x[order] @ rotation, group[order], 3, control[order], None, rng)
+    assert np.allclose(a.mean_ap.value, b.mean_ap.value)
+    assert np.allclose(a.mean_ap.p, b.mean_ap.p)
 
 
 @pytest.mark.parametrize(("controls", "wells", "seeds"), [(20, 2, 250), (12, 3, 250), (60, 4, 50)])
@@ -85,7 +85,7 @@ def test_p_values_are_valid_under_the_null(controls, wells, seeds):
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
         x, group, control, _ = screen(rng, controls=controls, compounds=1, wells=wells)
-        p.append(replicate_retrieval(x, group, 1, control, rng=rng).p[0])
+        p.append(replicate_retrieval(x, group, 1, control, None, rng).mean_ap.p[0])
     # mAP takes few values for pairs, so p can only be at least uniform.
     assert kstest(p, "uniform", alternative="greater").pvalue > 0.01
     assert np.mean(p) < 0.58
@@ -94,31 +94,31 @@ def test_p_values_are_valid_under_the_null(controls, wells, seeds):
 def test_a_pair_alike_is_found(rng):
     x, group, control, _ = screen(rng, controls=40)
     x[group == 1] = x[group == 1].mean(axis=0) + 0.01 * rng.normal(size=(2, 6))
-    found = replicate_retrieval(x, group, 3, control, rng=rng)
-    assert found.mean_ap[1] == 1
-    assert found.p[1] < 0.05
+    found = replicate_retrieval(x, group, 3, control, None, rng)
+    assert found.mean_ap.value[1] == 1
+    assert found.mean_ap.p[1] < 0.05
 
 
 def test_profiles_of_length_zero_do_not_agree(rng):
     x, group, control, _ = screen(rng, controls=20)
     x[group == 1] = 0
-    found = replicate_retrieval(x, group, 3, control, rng=rng)
+    found = replicate_retrieval(x, group, 3, control, None, rng)
     assert found.ap[group == 1] == pytest.approx([1 / 21, 1 / 21])
-    assert found.p[1] > 0.9
+    assert found.mean_ap.p[1] > 0.9
 
 
 def test_one_replicate_cannot_agree(rng):
     x, group, control, _ = screen(rng, controls=30, compounds=2, wells=1)
-    found = replicate_retrieval(x, group, 2, control, rng=rng)
-    assert np.isnan(found.mean_ap).all()
-    assert np.isnan(found.p).all()
+    found = replicate_retrieval(x, group, 2, control, None, rng)
+    assert np.isnan(found.mean_ap.value).all()
+    assert np.isnan(found.mean_ap.p).all()
 
 
 def test_more_replicates_than_controls(rng):
     x, group, control, _ = screen(rng, controls=6, compounds=1, wells=14)
-    found = replicate_retrieval(x, group, 1, control, rng=rng)
-    assert not found.exact[0]
-    assert 0 < found.p[0] <= 1
+    found = replicate_retrieval(x, group, 1, control, None, rng)
+    assert pytest.approx(found.mean_ap.floor[0]) == 1 / 10_001
+    assert 0 < found.mean_ap.p[0] <= 1
 
 
 def test_the_mean_cosine_of_a_pair_against_all_pairs():
@@ -126,13 +126,13 @@ def test_the_mean_cosine_of_a_pair_against_all_pairs():
     group, control = np.r_[np.full(8, -1), 0, 0, 1, 1], np.r_[np.ones(8), np.zeros(4)].astype(bool)
     x = rng.normal(size=(12, 4))
     x[9] = x[8] * 2
-    found = cosine_test(x, group, 2, control, rng=rng, largest_floor=1.0)
+    found = cosine_test(x, group, 2, control, None, rng)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     for compound, own in ((0, [8, 9]), (1, [10, 11])):
         pool = [*range(8), *own]
         cosines = [unit[a] @ unit[b] for i, a in enumerate(pool) for b in pool[:i]]
-        assert found.cosine[compound] == pytest.approx(unit[own[0]] @ unit[own[1]])
-        assert found.p[compound] == pytest.approx(np.mean(np.array(cosines) >= found.cosine[compound] - 1e-12))
+        assert found.value[compound] == pytest.approx(unit[own[0]] @ unit[own[1]])
+        assert found.p[compound] == pytest.approx(np.mean(np.array(cosines) >= found.value[compound] - 1e-12))
     assert found.floor == pytest.approx(np.full(2, 1 / 45))
     assert found.p[0] == pytest.approx(1 / 45)
 
@@ -142,5 +142,5 @@ def test_the_cosine_of_inert_replicates_has_a_uniform_p():
     for seed in range(200):
         rng = np.random.default_rng(seed)
         group = np.r_[np.full(20, -1), 0, 0, 0]
-        p.append(cosine_test(rng.normal(size=(23, 5)), group, 1, group < 0, rng=rng).p[0])
+        p.append(cosine_test(rng.normal(size=(23, 5)), group, 1, group < 0, None, rng).p[0])
     assert kstest(p, "uniform").pvalue > 0.01
