@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import fields
-from enum import Enum
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer.main
 
@@ -57,12 +56,14 @@ def commands_page() -> str:
 
 def _value(hint: Any, metavar: str | None) -> str:
     """What an option takes, by its annotation; nothing for a switch."""
+    if get_origin(hint) is Annotated:
+        return _value(get_args(hint)[0], metavar)
+    if get_origin(hint) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(hint))
     if get_origin(hint) is list:
         return f"{_value(get_args(hint)[0], metavar)}, repeatable"
     if get_args(hint):  # X | None
         return _value(next(kind for kind in get_args(hint) if kind is not NoneType), metavar)
-    if issubclass(hint, Enum):
-        return ", ".join(f"`{choice.value}`" for choice in hint)
     return "" if hint is bool else f"`{metavar or _WORDS[hint]}`"
 
 

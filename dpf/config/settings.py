@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, get_type_hints
 
 from dpf.errors import DpfError
@@ -255,8 +255,12 @@ def setting_names() -> list[str]:
     return [f"{section}.{entry.name}" for section, cls in sections().items() for entry in fields(cls)]
 
 
-def documentation(name: str) -> str:
-    """The one line of documentation of `section.name`, with its default."""
+def setting_field(name: str) -> Field[Any]:
+    """The field that declares `section.name`."""
     section, _, key = name.partition(".")
-    entry = next(entry for entry in fields(sections()[section]) if entry.name == key)
-    return f"{entry.metadata['doc']} [dpf.toml: {name}]"
+    return next(entry for entry in fields(sections()[section]) if entry.name == key)
+
+
+def documentation(name: str) -> str:
+    """The one line of documentation of `section.name`, with its name."""
+    return f"{setting_field(name).metadata['doc']} [dpf.toml: {name}]"

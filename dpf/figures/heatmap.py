@@ -67,10 +67,10 @@ def similarity_heatmap(
         Array of shape (C − 1, 4), the merges as `scipy.cluster.hierarchy.linkage` returns them: the tree and the order
         of the rows. None: the order given, no tree.
     activation
-        Array of shape (C,), the mean position on the activation axis: its sign is drawn as a strip beside the rows,
+        Array of shape (C,), the mean position on the activation axis: its sign is drawn as a strip next to the rows,
         activating vermillion, suppressing blue, neither grey.
     named
-        Above 110 compounds, the row numbers (before clustering) of those to name, the first with precedence.
+        Above 110 compounds, the row numbers (before clustering) of those to name, most important first.
     limit
         The value at which the colour is full.
 

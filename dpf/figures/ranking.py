@@ -38,7 +38,7 @@ _Array = NDArray[np.float64]
 
 
 class Band(NamedTuple):
-    """The control wells' spread, and what to call it."""
+    """The control wells' spread, and its label."""
 
     low: float
     high: float
@@ -71,7 +71,7 @@ def ranked_dots(
     statistic_label: str = "standardised distance T from the controls (robust SD)",
     top: int = 30,
 ) -> Figure:
-    """Draw compounds by their statistic, largest first: the top ones named, all of them beside where there are more.
+    """Draw compounds by their statistic, largest first: the top ones named, next to all of them where there are more.
 
     Parameters
     ----------

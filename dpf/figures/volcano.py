@@ -29,7 +29,7 @@ from dpf.figures.drawing.style import (
     shorten,
 )
 
-#: Permutation p-values have a floor, and many hits may share it: from this many on, their names stand above the axes.
+#: Many hits may share the smallest possible p-value: from this many on, their names stand above the axes.
 _COMB_FROM = 4
 
 _Array = NDArray[np.float64]

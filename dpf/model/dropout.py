@@ -1,4 +1,4 @@
-"""Dropout whose noise is a function of where training stands, not of a hidden generator.
+"""Dropout whose noise is a function of the step of the training, not of a generator's state.
 
 The noise of a pass is drawn from the key (seed, member, epoch, step, part of the batch), so a run that was stopped and
 resumed draws what it would have drawn, with no generator state to save. On the CPU the bits are those of NumPy's SFC64,
@@ -19,7 +19,7 @@ from torch import Tensor
 
 _LEVELS = 1 << 16
 _BF16_ONE = np.uint16(0x3F80)
-#: How a run's noise is drawn and put on: a run begun otherwise cannot go on bit for bit.
+#: How noise is drawn and applied: a run with other noise cannot be resumed bit for bit.
 NOISE = "SFC64 by chunks of 32,768 words, masks by PyTorch"
 _CHUNK_WORDS = 1 << 15  # words of 64 bits that one generator makes
 _CHUNK_ELEMENTS = 4 * _CHUNK_WORDS

@@ -26,7 +26,7 @@ from dpf.model.encoder import Attention, Encoder, EncoderLayer, torch_attention
 
 
 class InducedLayer(EncoderLayer):
-    """The genes ask the points, after the points have asked the genes.
+    """The points attend to the genes, then the genes to the points.
 
     Two exact layers whose keys and values change places. This one's `qkv` makes queries of the genes, for
     ``out = MAB(X, H)``, and keys and values of the genes, for ``H = MAB(I, X)``; `point_layer.qkv` makes queries of the

@@ -19,8 +19,9 @@ from dpf.tables.genes.not_genes import refuse_columns_about_wells, refuse_target
 from dpf.tables.genes.table import describe_genes
 from dpf.tables.joining.join import join_wells
 from dpf.tables.joining.well_tables import merge_tables
-from dpf.tables.matrix import Matrix, Orientation, orient
-from dpf.tables.roles.assign import Identified, Roles, assign_roles
+from dpf.tables.matrix import Matrix, orient
+from dpf.tables.options import Orientation, Roles
+from dpf.tables.roles.assign import Identified, assign_roles
 from dpf.tables.screen import Note, Screen, SourceFile
 from dpf.tables.text.wells_table import Table
 

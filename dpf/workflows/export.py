@@ -94,7 +94,7 @@ def _all_tables(project: Project, model: str, progress: Progress) -> dict[str, p
 
 
 def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame]:
-    """The result tables: as they were last made, but for those that are missing or stale, which are made now."""
+    """The result tables as they were last made; those that are missing or stale are made now."""
     makers: dict[str, Callable[..., object]] = {
         "predictions": predict_project,
         "latent": latent_project,
@@ -167,7 +167,7 @@ def _latents(predictions: pl.DataFrame) -> list[str]:
 
 
 def _gene_scaler(path: Path) -> pl.DataFrame:
-    """What a z-score takes off every gene and divides it by, a row a member and gene.
+    """Centre and scale of the z-score, a row a member and gene.
 
     The mean of the training wells (of the controls among them with `train.gene_center=controls`), and the standard
     deviation of the training wells.
@@ -217,7 +217,7 @@ def _h5ad(project: Project, tables: dict[str, pl.DataFrame], output: Path, model
 def _pandas(table: pl.DataFrame, index: str, progress: Progress) -> Any:
     """As pandas, which anndata needs, without what HDF5 cannot hold.
 
-    That is columns of nothing but nulls, truth values with gaps (they become text), and slashes in names.
+    That is columns of missing values only, booleans with gaps (they become text), and slashes in names.
     """
     known = table.select(name for name in table.columns if name == index or table.get_column(name).count())
     slashed = {name: name.replace("/", "_") for name in known.columns if "/" in name}

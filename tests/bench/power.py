@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dpf.analysis.latent.distances import latent_geometry
+from dpf.analysis.latent.distances import latent_distances
 from dpf.analysis.ranking.energy import energy_test
 from dpf.analysis.ranking.p_values import benjamini_hochberg, compound_p_values
 from dpf.config.settings import PRESETS
@@ -97,7 +97,7 @@ def _summary(
 def _p_values(expression: Floats, group: Floats, control: Floats, plate: Floats, seed: int) -> dict[str, Floats]:
     count = int(group.max()) + 1
     pcs = components_of(expression, plate)
-    geometry = latent_geometry(pcs, None, control)
+    distances = latent_distances(pcs, None, control)
 
     def ranked(values: Floats) -> Floats:
         return compound_p_values(values, group, count, control, rng=np.random.default_rng(seed)).p
@@ -106,8 +106,8 @@ def _p_values(expression: Floats, group: Floats, control: Floats, plate: Floats,
         return energy_test(values, group, count, control, rng=np.random.default_rng(seed)).p
 
     methods: dict[str, Callable[[], Floats]] = {
-        "PCA distance": lambda: ranked(geometry.d_euc),
-        "Mahalanobis on PCs": lambda: ranked(geometry.d_maha),
+        "PCA distance": lambda: ranked(distances.d_euc),
+        "Mahalanobis on PCs": lambda: ranked(distances.d_maha),
         "E-distance on PCs": lambda: energy(pcs),
         "E-distance on expression": lambda: energy(expression),
     }

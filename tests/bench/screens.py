@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 RESULTS = Path(__file__).parent / "results" / "screens.json"
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks" / "scoreboards.md"
 BASELINES = ("ridge", "kernel ridge", "pls", "position")
-METHODS = ("model", "start alone", *BASELINES, "other replicate")
+METHODS = ("model", "initial regression alone", *BASELINES, "other replicate")
 
 
 class Screen(NamedTuple):
@@ -104,7 +104,7 @@ def table(found: dict[str, Any]) -> str:
         worse = {row["target"] for row in board if row["verdict"] == "worse" and row["method"] in BASELINES}
         cells = [f"{ours[target]['value']:.2f}{' (-)' if target in worse else ''}" for target in targets]
         lines.append(f"| `{preset}` | {' | '.join(cells)} |")
-        started = {row["target"]: row for row in board if row["method"] == "start alone"}
+        started = {row["target"]: row for row in board if row["method"] == "initial regression alone"}
         if started:
             cells = [f"{started[target]['value']:.2f}" for target in targets]
             lines.append(f"| its initial regression alone | {' | '.join(cells)} |")
@@ -136,7 +136,7 @@ def document(kept: dict[str, Any]) -> str:
 def _added(found: dict[str, Any]) -> str:
     told = []
     for preset, one in found.items():
-        if any(row["method"] == "start alone" for row in one["scoreboard"]):
+        if any(row["method"] == "initial regression alone" for row in one["scoreboard"]):
             epochs = one["best_epochs"]
             told.append(f"{sum(epoch > 0 for epoch in epochs)} of {len(epochs)} (`{preset}`)")
     return ", ".join(told)

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import pytest
 import typer.main
 
-import dpf
 from dpf.cli.app import app
 from dpf.config.settings import setting_names
 from dpf.errors import DpfError
@@ -161,7 +160,7 @@ def test_every_block_runs_in_order(name, tmp_path):
     interpreter = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
     for page in RUN[name]:
         for block in blocks(page):
-            if block.language not in interpreter or ("dpf.open" in block.text and not hasattr(dpf, "open")):
+            if block.language not in interpreter:
                 continue
             words = [*interpreter[block.language], block.text]
             ran = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

@@ -364,6 +364,6 @@ def test_a_member_that_says_the_same_activation_of_every_well_leaves_the_rest(fo
     for command in ("predict", "latent", "rank"):
         ran = ok(command, project)
         assert "there is no activation axis" in ran.err
-        assert f"a member says the same {about['axis_name']} of every well" in ran.err
+        assert f"a member predicts the same {about['axis_name']} for every well" in ran.err
         assert not {"activation_axis", "activation_p", "pattern_cosine"} & set(ran.rows.columns)
         assert ran.rows.height > 1

@@ -1,4 +1,4 @@
-"""Does the plate layout already decide the answer? Everything `dpf check` says about a screen's design."""
+"""The design check: whether position and layout could bias the results of a screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Could a control have stood where a compound stands? And do replicates stand in different places?"""
+"""Whether controls and compounds are spread alike over the plates, and replicates over different positions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dpf.analysis.design.wells import MISSING, Codes, Positions
 
 @dataclass(frozen=True)
 class ControlSpread:
-    """How the controls lie over the levels of one position factor, beside the compounds.
+    """How the controls lie over the levels of one position factor, compared with the compounds.
 
     Attributes
     ----------

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PositionDesign:
-    """What a model that sees no gene may know of a well.
+    """The features of a model of position alone.
 
     Attributes
     ----------

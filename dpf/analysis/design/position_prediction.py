@@ -1,4 +1,4 @@
-"""What position alone, without a single gene, predicts: the baseline that a model of expression has to beat."""
+"""How well position alone, without expression, predicts a target: a baseline for models of expression."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ def ridge_out_of_fold_moved(
         rest = np.where(fold == held_out, 0.0, y - y_mean)
         right = rest[orders] @ X  # (B, p)
         slope = np.linalg.solve(centred + alpha * np.eye(X.shape[1]), right[:, :, None])
-        said = y_mean + ((left_out - x_mean[:, None]) @ slope)[:, :, 0]  # (B, t)
-        np.put_along_axis(predicted, place[:, test], said, axis=1)
+        values = y_mean + ((left_out - x_mean[:, None]) @ slope)[:, :, 0]  # (B, t)
+        np.put_along_axis(predicted, place[:, test], values, axis=1)
     return np.ascontiguousarray(predicted.T)
 
 
@@ -225,7 +225,7 @@ def predict_from_position(
     if len(plates) > 1:
         alone = float(metric(y[:, None], ridge_out_of_fold(np.eye(len(plates))[plate], y[:, None], fold))[0])
         # Wells stay on their plates: what differs between these also sets how much there is to predict within them.
-        within_p = _p_value(within, chance(plate, lambda Y, said: metric_within(Y, said, plate)))
+        within_p = _p_value(within, chance(plate, lambda Y, predicted: metric_within(Y, predicted, plate)))
     logistic = _logistic_auroc(X, y, fold) if is_label else float("nan")
     return PositionPrediction(score, p_value, alone, within, within_p, logistic, wells.size)
 

@@ -1,4 +1,4 @@
-"""Targets that say the same thing twice: copies, sums of others, thresholds of others, functions of a cluster."""
+"""Redundant targets: copies, sums of others, thresholds of others, functions of a cluster."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def correlations(targets: Table) -> dict[tuple[str, str], float]:
 def combinations(targets: Table) -> list[Combination]:
     """Targets that are (nearly) a linear combination of the others, one equation for each that is superfluous.
 
-    When four targets obey one equation, each of them is a combination of the other three; the equation is told once,
+    When four targets obey one equation, each of them is a combination of the other three; the equation is given once,
     in the form with the plainest weights (all +1, then the fewest parts). Its target is then set aside and the rest
     is searched again. Wells with every target count.
 

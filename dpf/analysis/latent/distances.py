@@ -16,8 +16,8 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class LatentGeometry:
-    """What `latent_geometry` returns: one value a well, all float64 of shape (N,).
+class LatentDistances:
+    """What `latent_distances` returns: one value a well, all float64 of shape (N,).
 
     Attributes
     ----------
@@ -47,17 +47,17 @@ class LatentGeometry:
     on_axis: Floats | None
 
 
-def latent_geometry(
+def latent_distances(
     latent: ArrayLike,
     axis: ArrayLike | None,
     center_mask: ArrayLike,
     plate: ArrayLike | None = None,
     plate_names: Sequence[str] | None = None,
-) -> LatentGeometry:
+) -> LatentDistances:
     """Distances, norm and activation of every well of one member.
 
-    A well of `center_mask` is compared with the centre of the other wells of the mask (leave-one-out), in every
-    column alike; every other well, control or not, with the centre of all of them.
+    A well of `center_mask` is compared with the centre of the other wells of the mask (leave-one-out), for all the
+    distances; every other well, control or not, with the centre of all of them.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def latent_geometry(
     if axis is not None:
         activation = activation_position(deviation, axis)
         on_axis = on_axis_share(activation, d_euc)
-    return LatentGeometry(
+    return LatentDistances(
         centers=centers,
         d_euc=d_euc,
         d_cos=cosine_distance(z, reference),
@@ -126,7 +126,7 @@ def activation_position(deviation: ArrayLike, axis: ArrayLike) -> Floats:
 
 
 def on_axis_share(activation: ArrayLike, d_euc: ArrayLike) -> Floats:
-    """Share of a well's shift that lies on the activation axis, a²/‖z − μ‖², (N,) in [0, 1]; NaN where z = μ."""
+    """Share of the squared displacement on the activation axis, a²/‖z − μ‖², (N,) in [0, 1]; NaN where z = μ."""
     a, d = np.asarray(activation, dtype=np.float64), np.asarray(d_euc, dtype=np.float64)
     share = np.full(a.shape, np.nan)
     np.divide(a, d, out=share, where=d > 0)
@@ -137,7 +137,7 @@ def on_axis_share(activation: ArrayLike, d_euc: ArrayLike) -> Floats:
 def cosine_distance(latent: ArrayLike, reference: ArrayLike) -> Floats:
     """1 − x·y/(‖x‖‖y‖), row by row, (N,) in [0, 2]; NaN where either vector is 0."""
     x, y = np.asarray(latent, dtype=np.float64), np.asarray(reference, dtype=np.float64)
-    # Each norm by itself: the product of two tiny norms can be 0 where neither is.
+    # Each norm by itself: the product of two tiny norms can underflow to 0.
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine = np.einsum("nl,nl->n", _unit(x), _unit(y))
     result: Floats = 1.0 - np.clip(cosine, -1.0, 1.0)

@@ -64,7 +64,7 @@ class Layout:
         )
 
     def check(self, fdr: float = 0.05) -> list[CheckItem]:
-        """What `check_design` says about it; items that need measurements are ``not applicable``.
+        """The items of `check_design`; those that need measurements are ``not applicable``.
 
         Missing wells are left out: what is empty here is so on purpose.
         """

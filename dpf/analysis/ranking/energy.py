@@ -62,7 +62,7 @@ def energy_test(
     latent
         (N, L). Rows are only compared within strata, so strata may hold latents of different members.
     group, n_groups, is_control, strata, strata_names, rng
-        As in `nulls.compound_p_values`.
+        As in `p_values.compound_p_values`.
 
     largest_floor
         A design in which no compound can reach this p is an error; 1 allows any.
@@ -70,20 +70,20 @@ def energy_test(
     Raises
     ------
     DataError
-        Too few controls, see `nulls.compound_p_values`.
+        Too few controls, see `p_values.compound_p_values`.
     """
     z, codes = np.asarray(latent, dtype=np.float64), np.asarray(group, dtype=np.int64)
     control = np.asarray(is_control, dtype=bool)
     stratum = None if strata is None else np.asarray(strata, dtype=np.int64)
     distance, p, floor = (np.full(n_groups, np.nan) for _ in range(3))
-    for case in comparisons(codes, n_groups, control, stratum, "exchange", rng, strata_names, largest_floor):
+    for case in comparisons(codes, n_groups, control, stratum, rng, strata_names, largest_floor):
         if min(case.own.shape[1], len(case.controls)) < 2:
             continue
         # About the controls' mean: sums of squares of large offsets would lose the differences.
         centre = z[case.controls].mean(axis=0)
         found, share = _compare(z[case.controls] - centre, z[case.own] - centre, case)
         distance[case.compounds], p[case.compounds] = found, share
-        floor[case.compounds] = smallest_p(case.subsets, "exchange")
+        floor[case.compounds] = smallest_p(case.subsets)
     return EnergyTest(distance, p, floor)
 
 

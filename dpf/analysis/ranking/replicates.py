@@ -86,7 +86,7 @@ def cosine_test(
     length = np.linalg.norm(x, axis=1, keepdims=True)
     unit = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
     cosine, p, floor = (np.full(n_groups, np.nan) for _ in range(3))
-    for case in comparisons(codes, n_groups, control, stratum, "exchange", rng, strata_names, largest_floor):
+    for case in comparisons(codes, n_groups, control, stratum, rng, strata_names, largest_floor):
         n = case.own.shape[1]
         if n < 2:
             continue
@@ -100,7 +100,7 @@ def cosine_test(
             cosine[compound] = observed
             own_set = 0 if case.subsets.exact else 1
             p[compound] = (reached + own_set) / (len(case.subsets.index) + own_set)
-        floor[case.compounds] = smallest_p(case.subsets, "exchange")
+        floor[case.compounds] = smallest_p(case.subsets)
     return CosineTest(cosine, p, floor)
 
 
@@ -153,7 +153,7 @@ def replicate_retrieval(
         member's training controls): profiles centred on their own mean repel each other, and compounds then agree
         more than controls do for no other reason. A profile of length 0 is as similar (0) to every other.
     group, n_groups, is_control, strata, strata_names, rng
-        As in `nulls.compound_p_values`; negatives are the controls of a compound's strata.
+        As in `p_values.compound_p_values`; negatives are the controls of a compound's strata.
 
     largest_floor
         A design in which no compound can reach this p is an error; 1 allows any.
@@ -161,7 +161,7 @@ def replicate_retrieval(
     Raises
     ------
     DataError
-        Too few controls, see `nulls.compound_p_values`.
+        Too few controls, see `p_values.compound_p_values`.
     """
     x, codes = np.asarray(profiles, dtype=np.float64), np.asarray(group, dtype=np.int64)
     control = np.asarray(is_control, dtype=bool)
@@ -170,7 +170,7 @@ def replicate_retrieval(
     unit = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
     ap, (mean_ap, p, floor) = np.full(len(x), np.nan), (np.full(n_groups, np.nan) for _ in range(3))
     exact = np.zeros(n_groups, dtype=bool)
-    for case in comparisons(codes, n_groups, control, stratum, "exchange", rng, strata_names, largest_floor):
+    for case in comparisons(codes, n_groups, control, stratum, rng, strata_names, largest_floor):
         if case.own.shape[1] < 2:
             continue
         ap[case.own] = _own_precision(unit, case)
@@ -178,11 +178,11 @@ def replicate_retrieval(
         exact[case.compounds] = case.subsets.exact
         if case.subsets.exact or len(case.controls) < _PSEUDO_FROM * case.own.shape[1]:
             p[case.compounds] = _exchange_p(unit, case)
-            floor[case.compounds] = smallest_p(case.subsets, "exchange")
+            floor[case.compounds] = smallest_p(case.subsets)
         else:
-            pseudo = draw_subsets(case.counts, "pseudo", rng)
+            pseudo = draw_subsets(case.counts, rng, controls_only=True)
             p[case.compounds] = _pseudo_p(unit[case.controls], mean_ap[case.compounds], pseudo)
-            floor[case.compounds] = smallest_p(pseudo, "pseudo")
+            floor[case.compounds] = 1 / (len(pseudo.index) + 1)
     return Retrieval(ap, mean_ap, p, floor, exact)
 
 

@@ -8,52 +8,46 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpf.cli.display.summaries import summary_lines
-from dpf.cli.options import ProjectArgument, SetOption
-from dpf.cli.session import OutputFormat, Session, session
+from dpf.cli.options import InfoSession, ProjectArgument
+from dpf.cli.session import Session
+from dpf.config.options import overrides
 from dpf.errors import UsageError, listed
+from dpf.workflows.options import SettingOptions
 
 if TYPE_CHECKING:
-    from dpf.config.settings import Settings
     from dpf.workflows.info import DivergedInfo, ProjectInfo, RunInfo
 
 
 def command(
+    run: InfoSession,
     project: ProjectArgument,
+    changed: SettingOptions,
     settings: Annotated[bool, typer.Option("--settings", help="Show every setting with its meaning instead.")] = False,
     columns: Annotated[
         str, typer.Option("--columns", metavar="TABLE", help="Explain the columns of a table, e.g. ranking, instead.")
     ] = "",
-    set_: SetOption = None,
-    output: Annotated[
-        OutputFormat | None,
-        typer.Option(
-            "--format", show_default=False,
-            help="How the result is shown: a text as such (table) or as json; --columns as table, csv or json.",
-        ),
-    ] = None,
-) -> None:  # fmt: skip
+) -> None:
     """What is in a project: wells, targets, models with their metrics, results and whether they are stale."""
-    with session("info", output if columns else output or OutputFormat.table) as run:
-        if output is OutputFormat.csv and not columns:
-            raise UsageError("this result is no table", found="--format csv", expected="--format table or json")
-        from dpf.config.toml import template
-        from dpf.project.directory import open_project
-        from dpf.workflows.info import project_info
+    if run.requested == "csv" and not columns:
+        raise UsageError("this result is no table", found="--format csv", expected="--format table or json")
+    from dpf.config.toml import template
+    from dpf.project.directory import open_project
+    from dpf.workflows.info import project_info
 
-        opened = open_project(project, set_ or [])
-        if columns:
-            _show_columns(run, columns)
-            return
-        if settings:
-            _show_settings(run, opened.settings, template(opened.settings))
-            return
+    opened = open_project(project, overrides(changed))
+    if columns:
+        _show_columns(run, columns)
+    elif settings and run.format == "json":
+        run.envelope(opened.settings.as_dict())
+    elif settings:
+        run.print(template(opened.settings))
+    elif run.format == "json":
+        run.envelope(asdict(project_info(opened)))
+    else:
+        from dpf.workflows.check.stored import design_lines
+
         found = project_info(opened)
-        if run.format is OutputFormat.json:
-            run.envelope(asdict(found))
-        else:
-            from dpf.workflows.check.stored import design_lines
-
-            typer.echo("\n".join(_lines(found, design_lines(found.design, project))))
+        run.print("\n".join(_lines(found, design_lines(found.design, project))))
 
 
 def _show_columns(run: Session, name: str) -> None:
@@ -61,17 +55,10 @@ def _show_columns(run: Session, name: str) -> None:
     from dpf.tables.schemas.registry import describe, find_schema
 
     schema = find_schema(name)
-    if run.format is OutputFormat.table:
+    if run.format == "table":
         print_columns(schema)
     else:
         run.show(describe(schema), "", file=schema.file, made_by=schema.made_by, row=schema.row)
-
-
-def _show_settings(run: Session, settings: Settings, text: str) -> None:
-    if run.format is OutputFormat.json:
-        run.envelope(settings.as_dict())
-    else:
-        typer.echo(text)
 
 
 def _lines(found: ProjectInfo, design: list[str]) -> list[str]:

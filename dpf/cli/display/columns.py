@@ -1,4 +1,4 @@
-"""What the columns of a table mean, as a text."""
+"""The meaning of a table's columns, as text."""
 
 from __future__ import annotations
 

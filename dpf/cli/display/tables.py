@@ -1,4 +1,4 @@
-"""A result as a table on a terminal: the columns that answer the question, as wide as the terminal allows."""
+"""A result as a table on a terminal: the most important columns, as many as fit its width."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dpf.tables.schemas.registry import SCHEMAS
 if TYPE_CHECKING:
     import polars as pl
 
-_WIDEST, _NARROWEST = 24, 8  # of names, beside more columns and where even these are too many; numbers are never cut
+_WIDEST, _NARROWEST = 24, 8  # of names, with further columns and where even these do not fit; numbers are never cut
 _GAP = 2
 _MOST_NAMED = 4
 #: Columns whose largest value is smaller than the first are rounding errors of 0, unless their unit is exact ...
@@ -49,8 +49,8 @@ class _Shown:
 def print_table(frame: pl.DataFrame, kind: str, title: str = "", sorted_by: str = "") -> None:
     """Print what the schema of `kind` chooses of a table, and the column that it was sorted by.
 
-    What does not fit is left out from the right, but for the first columns and those that the schema keeps (q); how
-    much is not shown is said. Names are cut where that is not enough, numbers never.
+    What does not fit is left out from the right, but for the first columns and those that the schema keeps (q); a line
+    below names what is not shown. Names are cut where that is not enough, numbers never.
     """
     console = Console(highlight=False)
     schema = SCHEMAS[kind]

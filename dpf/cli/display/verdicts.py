@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from dpf.analysis.design.item import CheckItem
+from dpf.analysis.design.item import CheckItem, Verdict
 
-_STYLES = {"good": "green", "warn": "yellow bold", "fail": "red bold", "not applicable": "dim"}
-_SHORT = {"not applicable": "-"}
+_STYLES = {Verdict.GOOD: "green", Verdict.WARN: "yellow bold", Verdict.FAIL: "red bold", Verdict.NOT_APPLICABLE: "dim"}
+_SHORT = {Verdict.NOT_APPLICABLE: "-"}
 #: Below so many columns the text stands under the name, without its number.
 _NARROW = 72
 _INDENT = (0, 0, 0, 2)
@@ -35,7 +33,7 @@ def print_items(items: Sequence[CheckItem]) -> None:
     for group, members in groupby(items, key=lambda item: item.group):
         table.add_row(Text(group, style="bold"))
         for item in members:
-            calm = item.verdict in ("good", "not applicable")
+            calm = item.verdict in (Verdict.GOOD, Verdict.NOT_APPLICABLE)
             verdict = Text(_SHORT.get(item.verdict, item.verdict), style=_STYLES[item.verdict])
             text = Text(item.text, style="dim" if calm else "")
             if narrow:

@@ -1,4 +1,4 @@
-"""What a figure asks of its numbers, said in the same words everywhere."""
+"""Checks of the arrays that a figure gets, with the same messages in every figure."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class CannotBuildError(Exception):
 
 
 def cpu_flags() -> frozenset[str]:
-    """The instruction sets of this machine's CPU as Linux names them; empty where it does not tell."""
+    """The instruction sets of this machine's CPU as Linux names them; empty where they are not known."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -72,7 +72,7 @@ def load_library(*, bf16: bool) -> ctypes.CDLL:
 
 
 def _compiler() -> tuple[str, str]:
-    """The path of the C++ compiler and what it says of its version."""
+    """The path of the C++ compiler and its version text."""
     asked = os.environ.get("CXX")
     names = (asked,) if asked else _COMPILERS
     path = next(filter(None, map(shutil.which, names)), None)

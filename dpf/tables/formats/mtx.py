@@ -15,7 +15,8 @@ import polars as pl
 from dpf.errors import DataError, listed
 from dpf.files import sha256_file
 from dpf.tables.formats.matrix_market import BANNER, Header, read_entries, read_header
-from dpf.tables.matrix import Matrix, MatrixFormat, Orientation
+from dpf.tables.matrix import Matrix, MatrixFormat
+from dpf.tables.options import Orientation
 from dpf.tables.screen import Note, SourceFile
 from dpf.tables.text.encodings import open_unpacked, parse_text, rounding_note
 

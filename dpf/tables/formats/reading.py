@@ -21,7 +21,8 @@ from dpf.tables.formats.gct import GCT
 from dpf.tables.formats.gctx import GCTX
 from dpf.tables.formats.h5ad import H5AD, read_h5ad
 from dpf.tables.formats.mtx import MTX, read_mtx
-from dpf.tables.matrix import Matrix, MatrixFormat, Orientation
+from dpf.tables.matrix import Matrix, MatrixFormat
+from dpf.tables.options import Orientation
 from dpf.tables.text.encodings import unpacked_head
 from dpf.tables.text.expression import read_text_matrix
 from dpf.tables.text.wells_table import Table, read_text_table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,10 +15,8 @@ from dpf.errors import DataError, UsageError, count, listed
 from dpf.tables.genes.not_genes import without_counters
 from dpf.tables.genes.table import describe_genes
 from dpf.tables.matrix import Matrix
+from dpf.tables.options import DuplicateGenes
 from dpf.tables.screen import Note
-
-#: What to do with a gene name that appears more than once.
-DuplicateGenes = Literal["rename", "sum", "refuse"]
 
 #: Names no gene may have: columns of `inputs/expression.parquet` that are no genes.
 RESERVED = frozenset({"well_id"})

@@ -10,7 +10,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, UsageError, count, listed
-from dpf.tables.genes.names import DuplicateGenes
 from dpf.tables.joining.plate_files import refuse_other_order, tables_by_plate
 from dpf.tables.joining.well_matching import (
     WellColumn,
@@ -20,7 +19,8 @@ from dpf.tables.joining.well_matching import (
     note_left_out,
     refuse_wells_in_two_files,
 )
-from dpf.tables.matrix import Matrix, Orientation, select_rows
+from dpf.tables.matrix import Matrix, select_rows
+from dpf.tables.options import DuplicateGenes, Orientation
 from dpf.tables.screen import Note, SourceFile
 from dpf.tables.text.wells_table import Table
 

@@ -12,10 +12,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, count, listed
-from dpf.tables.genes.names import DuplicateGenes, name_genes
+from dpf.tables.genes.names import name_genes
 from dpf.tables.genes.not_genes import refuse_columns_about_wells
 from dpf.tables.joining.same_names import Matching, match_names, position
-from dpf.tables.matrix import Matrix, Orientation, orient
+from dpf.tables.matrix import Matrix, orient
+from dpf.tables.options import DuplicateGenes, Orientation
 from dpf.tables.roles.headings import find_column, guess_columns
 from dpf.tables.roles.positions import PLATE_HEADINGS, WELL_HEADINGS
 from dpf.tables.roles.well_names import row_letters

@@ -46,20 +46,21 @@ def merge_tables(tables: Sequence[Table], matrix: Matrix) -> Table:
         if base is not None and own is not None:
             place = {name_at: row for row, name_at in own[1].places.items()}
             rows = {row: place[name_at] for row, name_at in base[1].places.items() if name_at in place}
-            merged = _add(merged, table, rows, own[0].columns, own[0].name)
+            merged = _add(merged, table, rows, own[0], own[0].name, own[1].rule)
         else:
             (mine, theirs), matching = _common_column(tables[base_at], table)
-            merged = _add(merged, table, matching.places, theirs.columns, mine.name)
+            merged = _add(merged, table, matching.places, theirs, mine.name, matching.rule)
     return merged
 
 
-def _add(base: Table, other: Table, row_of: dict[int, int], key: Sequence[str], shown: str) -> Table:
-    """`base` with the columns of `other`, whose row `row_of[i]` is row i; `key` are the columns they were joined on."""
+def _add(base: Table, other: Table, row_of: dict[int, int], key: WellColumn, shown: str, rule: str | None) -> Table:
+    """`base` with the columns of `other`, whose row `row_of[i]` is row i, by its column `key` and the rule of names."""
     rows = [row_of.get(row) for row in range(base.frame.height)]
     notes = [*base.notes, *other.notes]
-    notes.append(Note("info", f"{other.short_name} is joined to {base.short_name} on column {shown}"))
+    how = "" if rule is None else f"; names of wells were compared {rule}"
+    notes.append(Note("info", f"{other.short_name} is joined to {base.short_name} on column {shown}{how}"))
     matched = set(row_of.values())
-    names = enumerate(other.texts(key[-1]))
+    names = enumerate(key.texts)
     unknown = [name for row, name in names if row not in matched and not is_missing_name(name)]
     if unknown:
         text = (

@@ -32,15 +32,16 @@ from dpf.errors import DataError, UsageError, count, listed
 from dpf.tables.genes.filters import detected_in, listed_genes, most_perturbed, most_variable
 from dpf.tables.genes.set_scores import Signature, gene_set_score, signature_members
 from dpf.tables.matrix import select_columns, select_rows
+from dpf.tables.options import Method
 from dpf.tables.preparing.counts import LARGEST_LOG, check_counts, looks_like_counts, scale_of
-from dpf.tables.preparing.normalise import Method, Normalisation, fit_log_cpm, normalise
+from dpf.tables.preparing.normalise import Normalisation, fit_log_cpm, normalise
 from dpf.tables.preparing.options import Preparation
 from dpf.tables.preparing.vst import fit_vst
 from dpf.tables.preparing.well_quality import well_quality
 from dpf.tables.roles.controls import EMPTY_WELLS, as_key
+from dpf.tables.roles.validate import check_screen, require_sound
 from dpf.tables.screen import Note, Screen, Targets
 from dpf.tables.text.cells import code_notes
-from dpf.tables.validate import check_screen, require_sound
 
 #: Fewer control wells with counts than this, and VST is fitted on all wells.
 FEWEST_REFERENCE_WELLS = 8

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import polars as pl
 
 from dpf.errors import DataError, listed
-from dpf.tables.genes.names import DuplicateGenes
-from dpf.tables.matrix import Orientation
+from dpf.tables.options import Roles
 from dpf.tables.roles.controls import DEFAULT_CONTROL, find_controls, read_compounds, read_flags
 from dpf.tables.roles.headings import find_column, guess_columns
 from dpf.tables.roles.positions import read_concentrations, read_groups, read_plates, read_positions, shared_positions
@@ -31,48 +29,6 @@ COMPOUND_HEADINGS = (
     r"(perturbation|perturbagen|molecule|substance|inhibitor)([ _.]?(name|id))?",
     r"pert[ _.]?id",
 )
-
-
-@dataclass(frozen=True)
-class Roles:
-    """What a user says about their tables; what is None or empty is found by name, and noted.
-
-    Attributes
-    ----------
-    compound_column, well_column, plate_column, concentration_column
-        Headings of the wells table.
-    controls
-        Compounds that are controls, in any case; none means DMSO.
-    scores, label, activation
-        Headings of the targets.
-    positive
-        The value of the label that is 1.
-    orientation
-        Which side of the expression table holds the wells.
-    well_pattern
-        How to read plate, row and column from a well's name; see `dpf.tables.roles.well_names`.
-    duplicate_genes
-        What to do with gene names that appear more than once.
-    layer
-        The layer of an h5ad file; None means ``X``.
-    targets_follow
-        The targets are made after the import (gene-set scores), so none need be named here.
-    """
-
-    compound_column: str | None = None
-    controls: tuple[str, ...] = ()
-    well_column: str | None = None
-    plate_column: str | None = None
-    concentration_column: str | None = None
-    scores: tuple[str, ...] = ()
-    label: str | None = None
-    positive: str | None = None
-    activation: str | None = None
-    orientation: Orientation | None = None
-    well_pattern: str | None = None
-    duplicate_genes: DuplicateGenes = "rename"
-    layer: str | None = None
-    targets_follow: bool = False
 
 
 class Identified(NamedTuple):

@@ -331,7 +331,7 @@ def _without_unit(texts: list[str], is_control: Sequence[bool], where: str) -> t
 
 def _unit(text: str) -> str:
     """One spelling a unit: micro is u, whichever of its two signs it is written with."""
-    return unicodedata.normalize("NFKC", text).strip().replace("\u03bc", "u")
+    return unicodedata.normalize("NFKC", text).strip().replace("\u03bc", "u").replace("mL", "ml")
 
 
 def _one_dose_each(doses: pl.Series) -> tuple[pl.Series, tuple[Note, ...]]:

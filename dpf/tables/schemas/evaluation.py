@@ -17,8 +17,8 @@ _SCOPE = Column(
     "of one plate column); plate:NAME: on one plate.",
 )  # fmt: skip
 _METHOD = Column(
-    "method", Type.TEXT, "model; model, uncalibrated; start alone (the model without its Transformer); or a baseline: "
-    "mean, position, ridge, kernel ridge, pls, other replicate.",
+    "method", Type.TEXT, "model; model, uncalibrated; initial regression alone (the model without its Transformer); "
+    "or a baseline: mean, position, ridge, kernel ridge, pls, other replicate.",
 )  # fmt: skip
 _BASIS = Column(
     "basis", Type.TEXT, "What the wells were to the method: held_out; validation (they chose the epoch); train (proves "

@@ -20,7 +20,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 #: The longest that one process waits for another: the ranks' shares are equal, so this is much more than they differ.
 _PATIENCE = timedelta(minutes=10)
 _HEARTBEAT_SECONDS = 0.3
+#: torchrun starts its processes together, and each has read its own copy of PyTorch by then.
+_SECONDS_TO_MEET = 10.0
 #: A process without heartbeat for so long that has not signed off is lost.
 _LOST_SECONDS = 3.0
 #: Where the store counts the processes that would report why the run ends.
@@ -249,6 +251,31 @@ class Team:
         )
 
 
+def _meeting_place(waiting: Callable[[], None]) -> Store:
+    """The store that all processes share, found in a thread of its own: PyTorch would not let a signal through."""
+    from torch.distributed.rendezvous import rendezvous
+
+    found: list[Store | RuntimeError | ValueError] = []
+
+    def find() -> None:
+        try:
+            found.append(next(rendezvous("env://", timeout=_PATIENCE))[0])
+        except (RuntimeError, ValueError) as error:
+            found.append(error)
+
+    thread = threading.Thread(target=find, daemon=True)
+    thread.start()
+    thread.join(_SECONDS_TO_MEET)
+    if thread.is_alive():
+        waiting()
+    while thread.is_alive():
+        thread.join(0.2)
+    store: Store | Exception = found[0]
+    if isinstance(store, Exception):
+        raise _unreachable(store) from store
+    return store
+
+
 def _unreachable(error: Exception) -> DeviceError:
     return DeviceError(
         "the processes of this run do not find each other",
@@ -265,8 +292,18 @@ def _first_sentence(error: BaseException | None) -> str:
 
 
 @contextmanager
-def joined(environment: Mapping[str, str] | None = None) -> Iterator[Team]:
+def joined(
+    environment: Mapping[str, str] | None = None, waiting: Callable[[str], None] = lambda _text: None
+) -> Iterator[Team]:
     """The team this process belongs to by the environment that `torchrun` made, while a run lasts.
+
+    Parameters
+    ----------
+    environment
+        None: this process's own.
+    waiting
+        Called with a line to show where the other processes do not come within seconds: the environment may be left
+        over from another run.
 
     Raises
     ------
@@ -275,18 +312,17 @@ def joined(environment: Mapping[str, str] | None = None) -> Iterator[Team]:
     DeviceError
         The other processes cannot be reached, or one was lost on the way.
     """
-    ranks = ranks_from_environment(os.environ if environment is None else environment)
+    environment = os.environ if environment is None else environment
+    ranks = ranks_from_environment(environment)
     if ranks.alone:
         yield Team()
         return
     if not dist.is_available():
         raise DeviceError("this PyTorch cannot train in several processes", hint="start dpf without torchrun")
-    from torch.distributed.rendezvous import rendezvous
-
-    try:
-        store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
-    except (RuntimeError, ValueError) as error:
-        raise _unreachable(error) from error
-    team = Team(ranks, store)
+    address = f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
+    text = (
+        f"waiting at {address} for the other {ranks.world - 1} processes that torchrun started (none? unset WORLD_SIZE)"
+    )
+    team = Team(ranks, _meeting_place(lambda: waiting(text)))
     with team.together():
         yield team

@@ -1,4 +1,4 @@
-"""`dpf evaluate`: does the model earn its keep? The scoreboard, the latent's quality, the calibration, the card."""
+"""`dpf evaluate`: the scoreboard against baselines, the latent's quality, the calibration, the model card."""
 
 from __future__ import annotations
 
@@ -24,15 +24,13 @@ from dpf.workflows.evaluate.notes import notes
 from dpf.workflows.evaluate.scoreboard import Scoreboard, scoreboard
 from dpf.workflows.evaluate.scoreboard_text import summary_table, verdict_lines
 from dpf.workflows.evaluate.wells import EvaluatedWells, evaluated_wells
+from dpf.workflows.options import EvaluateOptions
 from dpf.workflows.predict.outputs import Outputs, project_outputs
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.calibration import Calibration, write_calibration
 from dpf.workflows.project.inputs import Inputs, Measured, read_inputs, read_measured
 from dpf.workflows.project.model_file import ModelFile, find_model
 from dpf.workflows.project.provenance import CARD, Now, current, made_of
-
-#: What the intervals of the scores aim to hold.
-LEVEL = 0.9
 
 
 @dataclass(frozen=True)
@@ -44,13 +42,13 @@ class EvaluateResult:
     table
         One row a target and method (`dpf.workflows.evaluate.scoreboard_text.summary_table`).
     board
-        All of it.
+        All metrics and comparisons.
     latent, calibration
-        None for baselines alone, or where nothing honest can be measured.
+        None for baselines alone, or where the model was trained on every well.
     notes, verdicts
-        What to know before believing it; who is better on what.
+        Caveats; the best method by target.
     design
-        What `dpf check` said of the design, or None.
+        What `dpf check` found about the design, or None.
     files, figures
         What was written.
     """
@@ -69,44 +67,30 @@ class EvaluateResult:
 def evaluate_project(
     project: Project,
     model: str = "default",
+    options: EvaluateOptions | None = None,
     *,
-    baselines_only: bool = False,
-    in_sample: bool = False,
-    level: float = LEVEL,
-    classes: str = "",
     progress: Progress | None = None,
 ) -> EvaluateResult:
-    """Measure a model beside simple methods on wells that it has not trained on.
+    """Compare a model with baselines on wells that it has not trained on.
 
     Tables go to `results/<model>/` (of baselines alone: `baselines/`); the card and the calibration, which `predict`
     uses from then on, to `models/<model>/`. A model from a path elsewhere gets a card in `results/` and no calibration.
 
-    Parameters
-    ----------
-    baselines_only
-        Use no model: what do the data hold? In the folds that the settings ask for, or 5.
-    in_sample
-        Also measure the model on the wells it was trained on, marked as such.
-    level
-        The coverage that the intervals of the scores aim at.
-    classes
-        Column of the wells table with the class (mechanism, target) of each compound, for the latent's quality.
+    Baselines alone are fitted in the folds that the settings ask for, or 5.
 
     Raises
     ------
     UsageError
-        Options that exclude each other, no such column, or a model that has trained on every well.
+        No such column, or a model that has trained on every well.
     DpfError
         The model or the inputs cannot be used, or the wells do not allow the split.
     """
-    progress = progress or Silent()
-    if baselines_only and in_sample:
-        raise UsageError("baselines are never measured on wells they were fitted on", found="--in-sample")
-    file = None if baselines_only else find_model(project, model)
-    subject = _read(project, file, classes, progress)
+    options, progress = options or EvaluateOptions(), progress or Silent()
+    file = None if options.baselines_only else find_model(project, model)
+    subject = _read(project, file, options.classes, progress)
     parts = None if subject.outputs is None else subject.outputs.parts
-    wells = evaluated_wells(project, subject.inputs, subject.measured, parts, in_sample=in_sample)
-    calibration, methods = _methods(subject, wells, in_sample, level, progress)
+    wells = evaluated_wells(project, subject.inputs, subject.measured, parts, in_sample=options.in_sample)
+    calibration, methods = _methods(subject, wells, options, progress)
     progress.start("comparing methods", 1, "scoreboard")
     board = scoreboard(subject.truth, methods, wells, seed=project.settings.train.seed)
     result = EvaluateResult(
@@ -114,11 +98,11 @@ def evaluate_project(
         board,
         _latent(subject, wells),
         calibration,
-        notes(wells, subject.truth, subject.inputs, subject.outputs, in_sample=in_sample),
+        notes(wells, subject.truth, subject.inputs, subject.outputs, in_sample=options.in_sample),
         tuple(verdict_lines(board)),
         subject.design,
     )
-    choices = {"in_sample": in_sample, "level": level, "classes": classes}
+    choices = {"in_sample": options.in_sample, "level": options.level, "classes": options.classes}
     files, figures = _write(subject, wells, methods, result, choices)
     return replace(result, files=files, figures=figures)
 
@@ -137,12 +121,12 @@ class _Subject:
 
     @property
     def is_own(self) -> bool:
-        """Whether the model is one of the project's own, which may keep a card and a calibration beside it."""
+        """Whether the model is one of the project's own, whose folder keeps a card and a calibration."""
         return self.now.model is not None and self.now.model.name in self.now.project.model_names()
 
     @property
     def folder(self) -> ResultsFolder:
-        """Where tables and figures go. Baselines are of the inputs and of no model: they stand beside `results/`."""
+        """Where tables and figures go; for baselines, which belong to no model, a folder of their own."""
         if self.now.model is None:
             return self.now.project.baselines
         return self.now.project.results(self.now.model.name)
@@ -163,7 +147,7 @@ def _read(project: Project, file: ModelFile | None, classes: str, progress: Prog
 
 
 def _methods(
-    subject: _Subject, wells: EvaluatedWells, in_sample: bool, level: float, progress: Progress
+    subject: _Subject, wells: EvaluatedWells, options: EvaluateOptions, progress: Progress
 ) -> tuple[Calibration | None, list[Method]]:
     """The calibration, and all methods: the model's (with calibrated probabilities), then the baselines."""
     truth, outputs = subject.truth, subject.outputs
@@ -173,9 +157,9 @@ def _methods(
         if measurable:
             as_trained = model_methods(outputs, truth, wells, None, in_sample=False)[0]
             calibration, probability = fit_calibration(
-                outputs, truth, wells, as_trained, subject.inputs.is_control, level
+                outputs, truth, wells, as_trained, subject.inputs.is_control, options.level
             )
-        ours = model_methods(outputs, truth, wells, probability, in_sample=in_sample)
+        ours = model_methods(outputs, truth, wells, probability, in_sample=options.in_sample)
     theirs = baseline_methods(subject.now.project, subject.inputs, truth, wells, progress) if measurable else []
     return calibration, [*ours, *theirs]
 
@@ -204,7 +188,7 @@ def _write(
     files = [folder.table(name) for name in tables]
     if now.model is not None:
         home = now.model.folder if subject.is_own else ModelFolder(folder.path)
-        # The card is for others too: it names no folder of this machine.
+        # The card is passed on to others: no absolute path in it.
         card = CardContent(
             now.model, inputs, subject.truth, result.board, result.notes, result.verdicts, result.calibration,
             result.latent, design_lines(subject.design, Path("PROJECT")), now.project.wells,

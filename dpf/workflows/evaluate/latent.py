@@ -1,4 +1,4 @@
-"""Does the latent keep together what belongs together, better than plain expression does, or the scores alone?"""
+"""Whether replicates and classes lie together in the latent, compared with expression and with the scores."""
 
 from __future__ import annotations
 

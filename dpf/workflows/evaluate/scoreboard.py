@@ -1,4 +1,4 @@
-"""Every method on every target, by every metric, overall, plate by plate and within position; and who is better."""
+"""Every method on every target, by every metric, overall, plate by plate and within position; and comparisons."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
 
 OVERALL, WITHIN = "overall", "within_position"
-#: What a label's metric within position can be: probabilities less the mean of a plate column are none any more.
+#: Metrics of a label within position: without the mean of their plate column, probabilities are none any more.
 _WITHIN_LABEL = ("auroc",)
-#: Metrics of order: a method that says the same of every well has none, whatever its folds' means.
+#: Metrics of association: undefined for the mean, whose predictions differ between folds only.
 _OF_ORDER = frozenset({"pearson", "spearman", "auroc", "auprc"})
 
 
@@ -37,7 +37,7 @@ class Scoreboard:
     values
         One row a target, metric, method, member and scope: `value` with the ends of its 95% bootstrap interval over
         compounds (null for single members, plates and wells that were trained on), on so many `wells` of so many
-        `compounds`; `basis` says what the wells were to the method. A value is null where the metric is not defined.
+        `compounds`; `basis` is what the wells were to the method. A value is null where the metric is not defined.
     comparisons
         One row a target, metric, scope and method: `difference` = `reference_value` − `method_value` on the wells
         that both predict, and the `verdict` on the reference: better, equal (these compounds show no difference),
@@ -62,7 +62,7 @@ class _Target(NamedTuple):
     name: str
     is_label: bool
     measured: Floats
-    said: Callable[[Method], Floats]
+    predicted: Callable[[Method], Floats]
 
     def metrics(self, scope: _Scope) -> Sequence[str]:
         if self.is_label:
@@ -71,29 +71,29 @@ class _Target(NamedTuple):
 
 
 class _Compared(NamedTuple):
-    """The wells that are compared, what was measured there, and what each method says, in one order."""
+    """The wells that are compared, with the measured values and each method's predictions, in one order."""
 
     wells: Index
     measured: Floats
-    said: list[Floats]
+    predicted: list[Floats]
     stratum: Index | None
 
 
 @dataclass(frozen=True)
 class _Bootstrap:
-    """Draws over compounds, the same for the same wells; each method's metric is drawn once."""
+    """Draws over compounds, the same for the same wells; each method's metric is computed once."""
 
     groups: Index
     seed: int
     kept: dict[tuple[object, ...], Floats] = field(default_factory=dict)
 
     def values(self, metric: str, method: Method, compared: _Compared, place: int) -> Floats:
-        content = (compared.wells, compared.measured, compared.said[place])
+        content = (compared.wells, compared.measured, compared.predicted[place])
         key = (metric, method.name, compared.stratum is None, *(values.tobytes() for values in content))
         if key not in self.kept:
             draws = draw_compounds(self.groups[compared.wells], np.random.default_rng(self.seed))
-            said = _for_metric(metric, method, compared.said[place])
-            self.kept[key] = resampled(METRICS[metric], draws, compared.measured, said, compared.stratum)
+            predicted = _for_metric(metric, method, compared.predicted[place])
+            self.kept[key] = resampled(METRICS[metric], draws, compared.measured, predicted, compared.stratum)
         return self.kept[key]
 
 
@@ -150,7 +150,7 @@ def _measure(target: _Target, method: Method, wells: EvaluatedWells, bootstrap: 
     if method.member == ENSEMBLE and method.basis != "train":
         scopes = list(_scopes(wells, wells.tested, plates=True))
     else:
-        scopes = [_Scope(OVERALL, np.ones_like(wells.tested), drawn=False)]  # wherever it says something
+        scopes = [_Scope(OVERALL, np.ones_like(wells.tested), drawn=False)]  # wherever it predicts
     rows = []
     for scope in scopes:
         compared = _compared(target, scope, [method])
@@ -187,27 +187,27 @@ def _compare(
 
 def _compared(target: _Target, scope: _Scope, methods: Sequence[Method]) -> _Compared:
     """The wells that were measured and that every method predicts; within position, less the mean of their cell."""
-    said = [target.said(method) for method in methods]
-    wells = scope.wells & np.isfinite(target.measured) & np.logical_and.reduce([np.isfinite(f) for f in said])
+    predicted = [target.predicted(method) for method in methods]
+    wells = scope.wells & np.isfinite(target.measured) & np.logical_and.reduce([np.isfinite(f) for f in predicted])
     measured = target.measured
     if scope.cells is not None and not target.is_label:
-        measured, *said = (
-            within_position(np.where(wells, values, np.nan), scope.cells) for values in (target.measured, *said)
+        measured, *predicted = (
+            within_position(np.where(wells, values, np.nan), scope.cells) for values in (target.measured, *predicted)
         )
         wells = np.isfinite(measured)
     index = np.flatnonzero(wells)
     stratum = scope.cells[index] if scope.cells is not None and target.is_label else None
-    return _Compared(index, measured[index], [f[index] for f in said], stratum)
+    return _Compared(index, measured[index], [f[index] for f in predicted], stratum)
 
 
 def _value(metric: str, method: Method, compared: _Compared, place: int) -> float:
-    said = _for_metric(metric, method, compared.said[place])
-    return METRICS[metric](compared.measured, said, compared.stratum)
+    predicted = _for_metric(metric, method, compared.predicted[place])
+    return METRICS[metric](compared.measured, predicted, compared.stratum)
 
 
-def _for_metric(metric: str, method: Method, said: Floats) -> Floats:
-    """What a metric is given. The mean says the same of every well; that its folds' means differ is no order."""
-    return np.zeros_like(said) if method.name == MEAN and metric in _OF_ORDER else said
+def _for_metric(metric: str, method: Method, predicted: Floats) -> Floats:
+    """Predictions as a metric takes them: of the mean's, the differences between folds do not rank wells."""
+    return np.zeros_like(predicted) if method.name == MEAN and metric in _OF_ORDER else predicted
 
 
 def _size(compared: _Compared, bootstrap: _Bootstrap) -> dict[str, int]:

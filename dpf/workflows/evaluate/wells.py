@@ -19,14 +19,14 @@ from dpf.workflows.project.splitting import baseline_folds, split_wells
 Index = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
-#: "held_out": no member that speaks for a well has seen it. "validation": its epoch was chosen on these very wells.
-#: "train": the model has trained on every well there is, and nothing honest can be measured.
+#: What the measured wells were to the model. "held_out": to the members that predict them. "validation": they chose its
+#: epoch. "train": it was trained on every well, and there is nothing to measure it on.
 Basis = Literal["held_out", "validation", "train"]
 
 
 @dataclass(frozen=True)
 class EvaluatedWells:
-    """N wells as an evaluation sees them.
+    """The wells of an evaluation, N in all.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class EvaluatedWells:
     plates
         The plate of each well, or None where the wells table has none.
     position
-        Shape (N, P): what a model without genes may know, or None where no position is known.
+        Shape (N, P): the features of the position baseline, or None where no position is known.
     cells
         Shape (N,): plate×column, −1 where unknown; None where there are no columns.
     """
@@ -103,7 +103,7 @@ def evaluated_wells(
     basis: Basis = "held_out" if held_out else "validation" if tests.any() else "train"
     if basis == "train" and not in_sample:
         raise UsageError(
-            "the model has trained on every well of this project: nothing here can tell how good it is",
+            "the model has trained on every well of this project: it cannot be evaluated here",
             found=f"{parts.shape[1]:,} wells, all of them training wells",
             expected="wells that the model has not trained on",
             hint="train with --folds 5; or add --in-sample to see, marked as such, how well it fits its own wells",

@@ -1,4 +1,4 @@
-"""`calibration.json`, which `dpf evaluate` leaves beside a model and `dpf predict` uses."""
+"""`calibration.json`, which `dpf evaluate` writes into a model's folder and `dpf predict` uses."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class LabelCalibration:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is stored beside a model.
+    """The calibration of a model.
 
     Attributes
     ----------
     model_sha256
-        The weights it was fitted for; it is used with no others.
+        Digest of the weights it was fitted for; it is used with no others.
     basis
         "held_out", or "validation": fitted on wells that chose the epoch.
     level
-        The coverage that the intervals aim at.
+        The nominal coverage of the intervals.
     label, scores
         The label's temperature (None without a label) and each score's interval.
     """
@@ -72,7 +72,7 @@ def write_calibration(path: Path, calibration: Calibration, about: Mapping[str, 
 
 
 def read_calibration(path: Path) -> tuple[Calibration, dict[str, Any]]:
-    """The calibration in a file, and all that the file says of itself.
+    """The calibration in a file, and the file's whole content.
 
     Raises
     ------

@@ -45,5 +45,5 @@ def find_model(project: Project, model: str) -> ModelFile:
 
 
 def elsewhere(sha256: str) -> str:
-    """The name, for results, of a model that is not one of the project's: its digest stands in it."""
+    """The name, for results, of a model that is not one of the project's: made from its digest."""
     return f"from-{sha256[:12]}"

@@ -61,8 +61,8 @@ _CHANGED = {
     "calibration_sha256": "the model's calibration has changed since",
     "check_sha256": "the check of the design has changed since",
 }
-#: How a kind of result is made, where that has changed once: what verdicts go by (`dpf.workflows.rank.table.verdicts`),
-#: and the dimensions an axis has weight in (`dpf.workflows.predict.outputs.activation_axes`).
+#: Versions of the verdicts' rule (`dpf.workflows.rank.table.verdicts`) and of the cached activation axis
+#: (`dpf.workflows.predict.outputs.activation_axes`); change one to recompute its results.
 VERDICT_RULE, AXIS_RULE = ("verdict_rule", "activation pattern"), ("axis_in", "moving dimensions")
 _RULES = {"ranking": VERDICT_RULE, "ranking_by_dose": VERDICT_RULE, "classes": VERDICT_RULE, "outputs": AXIS_RULE}
 _OLD = {
@@ -155,5 +155,5 @@ def _old_rule(about: Mapping[str, Any], now: Now) -> str | None:
     rule = _RULES.get(about.get("kind", ""))
     if rule is None or about.get(rule[0]) == rule[1]:
         return None
-    has_start = now.model and current_names(now.model.header["settings"]["model"]).get("start", "none") != "none"
-    return None if rule == AXIS_RULE and not has_start else _OLD[rule]  # without a start, axes are as they were
+    has_initial = now.model and current_names(now.model.header["settings"]["model"]).get("start", "none") != "none"
+    return None if rule == AXIS_RULE and not has_initial else _OLD[rule]  # other models' axes have not changed

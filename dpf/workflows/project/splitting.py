@@ -1,4 +1,4 @@
-"""Which wells each member sees: by the rule in the settings, or by the user's own table."""
+"""The split of a project's wells: by the rule in the settings, or by the user's own table."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def split_wells(project: Project, inputs: Inputs, measured: Measured) -> Parts:
     if train.split == "file":
         if train.repeats > 1:
             raise UsageError(
-                "a split file says itself which members there are: it cannot be repeated",
+                "a split file already names its members: it cannot be repeated",
                 where=f"train.split = file, train.repeats = {train.repeats}",
                 hint="give the file more members, or let dpf deal the folds (--split compound)",
             )

@@ -86,16 +86,15 @@ def rank_project(
     Every well's distance is measured by members that held it out, from the centre of those members' *training*
     controls, in the spread of the held-out controls (`dpf.analysis.ranking.standardise`). P-values come from exchanging
     a compound's wells with control wells (`dpf.analysis.ranking.p_values`); where nothing was held out there are none.
-    The verdict in words is `dpf.workflows.rank.table.verdicts`.
+    The verdict in words is `dpf.workflows.rank.verdicts.Verdict`.
 
     Raises
     ------
     DpfError
-        The model, the inputs or a column are not there; choices do not go together; there are too few controls (how
+        The model, the inputs or a column are not there; there are too few controls (how
         many would do is said).
     """
     choices, progress = choices or RankChoices(), progress or Silent()
-    choices.require_sense()
     file = find_model(project, model)
     inputs = read_inputs(project)
     rows = compound_rows(inputs, choices.by_dose)
@@ -206,8 +205,8 @@ def _well_table(inputs: Inputs, ranked: _Ranked) -> pl.DataFrame:
         columns |= {"activation": wells.activation, "on_axis": wells.on_axis}
     columns |= {
         "average_precision": ranked.replicates.ap,
-        "members": wells.speakers.members(),
-        "part": wells.speakers.part,
+        "members": wells.members.names(),
+        "part": wells.members.part,
     }
     return inputs.wells.select("well_id", "compound", "is_control", *place).with_columns(
         pl.DataFrame(columns).fill_nan(None).get_columns()

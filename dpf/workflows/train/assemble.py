@@ -23,7 +23,7 @@ from dpf.workflows.train.interrupted import discard_interrupted
 from dpf.workflows.train.run import TrainingRun, TrainResult, validation_metrics, write_model
 from dpf.workflows.train.tuning import join_searches
 
-# Seconds: whoever holds the model's lock meanwhile is a member that begins, in milliseconds, or an assembly.
+# Seconds: whoever holds the model's lock meanwhile is a member that begins, in a moment, or an assembly.
 _PATIENCE = 600.0
 
 

@@ -68,8 +68,8 @@ def warn_before_training(inputs: Inputs, parts: Parts, train: TrainSettings, pro
 
 # Writing the state of a run costs some tens of milliseconds; a power cut may cost this much work.
 _SECONDS_BETWEEN_SAVES = 5.0
-# Many members may begin at once, one after another under the model's lock, each in milliseconds.
-_PATIENCE_TO_BEGIN = 30.0
+# Many members may begin at once, one after another under the model's lock, each in a moment.
+_PATIENCE_TO_BEGIN = 60.0
 
 
 def train_project(
@@ -156,23 +156,23 @@ def _train_whole(run: TrainingRun, resume: bool) -> TrainResult:
 
 
 def _train_alone(run: TrainingRun, number: int, resume: bool) -> TrainResult:
-    team, whole, state = run.team, False, None
+    team, complete, state = run.team, False, None
     own = replace(run, folder=run.folder.member(number), members=[number])
     with ExitStack() as held:
         if team.is_rank_0:
             with writing(run.folder.path, _PATIENCE_TO_BEGIN):
-                whole = resume and is_assembled(run)
-                if not whole:
+                complete = resume and is_assembled(run)
+                if not complete:
                     prepare_folder(run, own.folder, resume=resume, held=held)
-        whole = team.from_rank_0(whole)
-        if not whole and not team.from_rank_0(own.folder.finished.is_file()):
+        complete = team.from_rank_0(complete)
+        if not complete and not team.from_rank_0(own.folder.finished.is_file()):
             state = _train_members(own, team.from_rank_0(resume and own.folder.interrupted))
         team.disconnect()
         if state and team.is_rank_0:
             finish_member(own, state)
     if not team.is_rank_0:
         return TrainResult(own.folder, {"members": []})
-    if whole:
+    if complete:
         run.progress.log("the model has all its members: there is nothing to resume")
         return assembled(run)
     return assemble_if_complete(run, number)

@@ -9,7 +9,7 @@ import pytest
 from dpf.errors import DataError, UsageError
 from dpf.tables.formats.reading import FORMAT_NAMES, read_matrix, read_table
 from dpf.tables.importing import read_expression
-from dpf.tables.roles.assign import Roles
+from dpf.tables.options import Roles
 from dpf.tables.screen import summarise
 from tests.support.reading import read_screen
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dpf.errors import DataError, UsageError
-from dpf.tables.roles.assign import Roles
+from dpf.tables.options import Roles
 from tests.support.reading import read_screen
 
 

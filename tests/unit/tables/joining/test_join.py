@@ -334,3 +334,8 @@ def test_a_map_that_lies_as_the_plate_lies_is_refused(tmp_path):
     with pytest.raises(DataError, match="lies as the plate does") as error:
         join(tmp_path, COUNTS, "row,1,2,3\nA,x,y,z\nB,u,DMSO,v\n")
     assert error.value.found == "rows A to B, columns 1 to 3"
+
+
+def test_how_names_were_compared_is_told_also_between_tables(tmp_path):
+    merged = merge(tmp_path, COUNTS, MAP, READER.replace("A0", "A").replace("B0", "B"))
+    assert any("joined to t0.csv on column well; names of wells were compared by row" in n.text for n in merged.notes)

@@ -16,6 +16,7 @@ from dpf.tables import matrix as in_place_module
 from dpf.tables.genes.set_scores import Signature, gene_set_score
 from dpf.tables.genes.table import describe_genes
 from dpf.tables.matrix import select_columns, select_rows
+from dpf.tables.options import PrepareOptions
 from dpf.tables.preparing import normalise as normalise_module
 from dpf.tables.preparing.normalise import Normalisation, normalise, read_normalisation, write_normalisation
 from dpf.tables.preparing.options import Preparation, read_preparation
@@ -335,19 +336,21 @@ def test_options_are_read_from_their_files(tmp_path) -> None:
     (tmp_path / "b.gmt").write_text("T\tx\tG4\n")
     (tmp_path / "genes.csv").write_text('# mine\n"gene","why"\n"G1","a, b"\n\nG2\tx\nG1\n')
     files = [tmp_path / "a.gmt", tmp_path / "b.gmt"]
-    options = read_preparation(files, tmp_path / "genes.csv", normalize="log-cpm", top_variable=3)
+    options = read_preparation(
+        PrepareOptions("log-cpm", signature=files, genes_file=tmp_path / "genes.csv", top_variable=3)
+    )
     assert options.signatures == (Signature("S", ("G1", "G2"), ("G3",)), Signature("T", ("G4",)))
     assert options.gene_list == ("G1", "G2")
     assert options.gene_list_name == str(tmp_path / "genes.csv")
     assert [source.path for source in options.sources] == [str(path) for path in [*files, tmp_path / "genes.csv"]]
     assert (options.normalize, options.top_variable) == ("log-cpm", 3)
     with pytest.raises(DataError, match="stands in two files") as caught:
-        read_preparation([files[1], files[1]], None)
+        read_preparation(PrepareOptions(signature=[files[1], files[1]]))
     assert caught.value.found == "T"
     (tmp_path / "empty.txt").write_text("gene\n#G1\n")
     with pytest.raises(DataError, match="a list of genes is empty"):
-        read_preparation([], tmp_path / "empty.txt")
-    assert read_preparation([], None) == Preparation()
+        read_preparation(PrepareOptions(genes_file=tmp_path / "empty.txt"))
+    assert read_preparation(PrepareOptions()) == Preparation()
 
 
 @pytest.mark.parametrize("method", ["log-cpm", "vst"])

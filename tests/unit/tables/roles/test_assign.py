@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from dpf.errors import DataError, UsageError
-from dpf.tables.roles.assign import Identified, Roles, assign_roles
+from dpf.tables.options import Roles
+from dpf.tables.roles.assign import Identified, assign_roles
 from dpf.tables.screen import SourceFile
 from dpf.tables.text.wells_table import Table
 
@@ -224,6 +225,8 @@ def test_concentrations_with_units():
     frame, _, said = assign(table(Drug=DRUGS, score=SCORE, dose=["0", "10 uM", "0.3uM", ""]))
     assert frame.get_column("concentration").to_list() == [0, 10, 0.3, None]
     assert "concentrations are in uM" in said
+    frame, _, _ = assign(table(Drug=DRUGS, score=SCORE, dose=["", "10 \u00b5g/mL", "3 ug/ml", "1 \u03bcg/ml"]))
+    assert frame.get_column("concentration").to_list() == [None, 10, 3, 1]
     for micro in ("\u00b5M", "\u03bcM", "uM"):
         frame, _, _ = assign(table(Drug=DRUGS, score=SCORE, dose=["", f"10 {micro}", "0.3 uM", "NA"]))
         assert frame.get_column("concentration").to_list() == [None, 10, 0.3, None]

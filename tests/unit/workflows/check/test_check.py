@@ -20,7 +20,7 @@ from dpf.errors import DataError, ProjectError, UsageError
 from dpf.project.directory import Project, open_project
 from dpf.simulate.design import SimulationDesign
 from dpf.simulate.screen import simulate
-from dpf.tables.roles.assign import Roles
+from dpf.tables.options import Roles
 from dpf.tables.screen import Screen, Targets
 from dpf.tables.storage import (
     read_about,
@@ -31,8 +31,10 @@ from dpf.tables.storage import (
 )
 from dpf.workflows.check.check import FEWEST_PERMUTATIONS, LIBRARY_SIZE, CheckResult, check_project, quality_column
 from dpf.workflows.check.integrity import read_back
-from dpf.workflows.check.next_layout import LayoutWish, read_compound_list, suggest
+from dpf.workflows.check.next_layout import read_compound_list, suggest
 from dpf.workflows.check.stored import EXCHANGEABLE, design_lines, stored_check
+from dpf.workflows.options import CheckOptions, LayoutWish
+from dpf.workflows.progress import Progress
 from dpf.workflows.project.initialise import create_demo, create_project
 from dpf.workflows.project.provenance import current
 from tests.support.listening import Listener
@@ -42,12 +44,14 @@ from tests.support.stored import spoil, write_anything
 PERMUTATIONS = 199
 
 
-def checked(project: Project, *, figures: bool = False, **options: object) -> CheckResult:
+def checked(
+    project: Project, *, figures: bool = False, progress: Progress | None = None, **options: object
+) -> CheckResult:
     """Check a project; most tests need no figures, which take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         if not figures:
             patch.setattr("dpf.workflows.check.check.draw_plates", lambda *_: ())
-        return check_project(project, **{"permutations": PERMUTATIONS, **options})
+        return check_project(project, CheckOptions(**{"permutations": PERMUTATIONS, **options}), progress=progress)
 
 
 def by_name(result: CheckResult) -> dict[str, CheckItem]:
@@ -158,6 +162,15 @@ def test_a_damaged_stored_check_is_an_error_and_can_be_made_again(project):
         stored_check(current(project))
     checked(project)
     assert stored_check(current(project)) is not None
+
+
+def test_a_stored_verdict_that_does_not_exist_is_named(project):
+    checked(project)
+    path = project.check.table("check")
+    about = read_about(path, "check")
+    write_table(path, read_table(path, "check").with_columns(verdict=pl.lit("splendid")), "check", about)
+    with pytest.raises(DataError, match=r"'splendid'(.|\n)*not applicable, good, warn, fail"):
+        stored_check(current(project))
 
 
 def test_settings_that_name_no_column_fail_and_the_rest_is_checked(project):
@@ -356,15 +369,15 @@ def test_a_target_is_not_taken_for_the_library_size(scattered):
 
 
 @pytest.mark.parametrize("fdr", [0.0, 1.0, -1, float("nan")])
-def test_a_false_discovery_rate_is_one(scattered, fdr):
-    with pytest.raises(UsageError, match="between 0 and 1"):
-        check_project(scattered, fdr=fdr)
+def test_a_false_discovery_rate_is_one(fdr):
+    with pytest.raises(UsageError, match="wrong value for --fdr"):
+        CheckOptions(fdr=fdr)
 
 
 def test_too_few_permutations_to_ever_flag_are_refused(scattered):
     assert FEWEST_PERMUTATIONS == 119
     with pytest.raises(UsageError, match="119 or more"):
-        check_project(scattered, permutations=118)
+        check_project(scattered, CheckOptions(permutations=118))
 
 
 def test_the_classic_layout_reproduces_its_quoted_figures(tmp_path, real_data):

@@ -19,7 +19,7 @@ from dpf.workflows.evaluate.calibrate import fit_calibration
 from dpf.workflows.evaluate.methods import model_methods, truth_of
 from dpf.workflows.evaluate.wells import evaluated_wells
 from dpf.workflows.predict.predict import predicted_columns
-from dpf.workflows.predict.well_members import choose_speakers
+from dpf.workflows.predict.well_members import WellMembers
 from dpf.workflows.project.calibration import Calibration, LabelCalibration, ScoreInterval, read_calibration
 from dpf.workflows.project.calibration import write_calibration as write
 from tests.support.evaluated import folds_of, inputs_of, measured_of, outputs_of, project_of, wells_table
@@ -56,7 +56,7 @@ def test_the_temperature_is_fitted_on_what_each_member_held_out():
     assert probability == pytest.approx(cross_fitted_probability(logits, truth.label, held.argmax(0)))
     assert calibration.label.ece_calibrated < calibration.label.ece_as_trained
     trained_on = outputs.label_logit.copy()
-    trained_on[~held] = 1e6  # what members say of wells they did not hold out is not looked at
+    trained_on[~held] = 1e6  # predictions for wells that a member did not hold out are not used
     again = fit_calibration(
         outputs_of(outputs.parts, outputs.scores, trained_on), truth, wells,
         model_methods(outputs, truth, wells, None, in_sample=False)[0], np.zeros(88, dtype=bool), 0.9,
@@ -147,10 +147,10 @@ def test_predictions_use_it():
     parts = np.array([[0, 2, 2], [2, 0, 2]], dtype=np.int8)
     rng = np.random.default_rng(0)
     outputs = outputs_of(parts, rng.normal(size=(2, 3, 2)), rng.normal(size=(2, 3)))
-    speakers = choose_speakers(parts)
-    plain = predicted_columns(outputs, speakers)
+    members = WellMembers.of(parts)
+    plain = predicted_columns(outputs, members)
     assert not [name for name in plain if name.endswith(("_lower", "_upper"))]
-    columns = predicted_columns(outputs, speakers, a_calibration())
+    columns = predicted_columns(outputs, members, a_calibration())
     order = ["first_predicted", "first_lower", "first_upper", "second_predicted", "second_lower", "second_upper"]
     assert list(columns)[:6] == order
     assert columns["first_lower"].to_numpy() == pytest.approx(plain["first_predicted"] - 1.5)
@@ -160,7 +160,7 @@ def test_predictions_use_it():
     third = probability_of(outputs.label_logit[:, 2] / 2.0).mean()
     assert columns["label_probability"][2] == pytest.approx(third)
     none = a_calibration(label=LabelCalibration("label", None, 3, None, None, "too few"))
-    assert predicted_columns(outputs, speakers, none)["label_probability"] == pytest.approx(plain["label_probability"])
+    assert predicted_columns(outputs, members, none)["label_probability"] == pytest.approx(plain["label_probability"])
 
 
 def test_intervals_hold_new_compounds_as_often_as_they_say():

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from dpf.errors import DataError
+from dpf.tables.roles.validate import check_screen, constant_genes
 from dpf.tables.screen import Replicates, Screen, SourceFile, Targets, summarise
-from dpf.tables.validate import check_screen, constant_genes
 
 
 @pytest.fixture
