@@ -47,6 +47,9 @@ LayerOption = Annotated[
     str | None, typer.Option("--layer", help="Layer of an h5ad file. (Default: X.)", show_default=False)
 ]
 FdrOption = Annotated[float, typer.Option("--fdr", help="The false discovery rate that hits will be called at.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files in the way that this project's earlier runs did not write.")
+]
 TopOption = Annotated[int | None, typer.Option("--top", min=1, help="Only the first rows.", show_default=False)]
 
 

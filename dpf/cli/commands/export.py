@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from dpf.cli.options import DeviceOption, ModelOption, PrecisionOption, ProjectArgument, ThreadsOption, overrides
+from dpf.cli.options import (
+    DeviceOption,
+    ModelOption,
+    OverwriteOption,
+    PrecisionOption,
+    ProjectArgument,
+    ThreadsOption,
+    overrides,
+)
 from dpf.cli.session import OutputFormat, session
 
 
@@ -31,6 +39,7 @@ def command(
         _Layout, typer.Option("--layout", help="tables: everything; classic: the eight files of the classic pipeline.")
     ] = _Layout.tables,
     file_format: Annotated[_Format, typer.Option("--format", help="Of the tables.")] = _Format.csv,
+    overwrite: OverwriteOption = False,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
@@ -44,7 +53,8 @@ def command(
         opened = open_project(project, changed)
         target = folder or project / "export"
         result = export_project(
-            opened, target, model, layout=layout.value, file_format=file_format.value, progress=run.progress
-        )
+            opened, target, model, layout=layout.value, file_format=file_format.value, overwrite=overwrite,
+            progress=run.progress,
+        )  # fmt: skip
         for path in result.files:
             typer.echo(str(path))

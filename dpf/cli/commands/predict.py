@@ -13,6 +13,7 @@ from dpf.cli.options import (
     FormatOption,
     LayerOption,
     ModelOrFileOption,
+    OverwriteOption,
     PrecisionOption,
     ProjectArgument,
     SetOption,
@@ -55,6 +56,7 @@ def command(
     target: Annotated[
         Path | None, typer.Option("--output", help="With --input: where the table goes (Parquet).")
     ] = None,
+    overwrite: OverwriteOption = False,
     missing_genes: Annotated[
         _Missing,
         typer.Option("--missing-genes", help="Genes that --input lacks: an error, or the mean they are centred on."),
@@ -70,6 +72,7 @@ def command(
     with session("predict", output) as run:
         for_new_wells = {
             "--output": target,
+            "--overwrite": overwrite,
             "--missing-genes": missing_genes is _Missing.impute,
             "--input-scale": input_scale is not _Scale.auto,
             "--source-format": source_format,
@@ -98,7 +101,7 @@ def command(
             wells = read_new_wells(opened, model, new_wells, run.progress, source_format, layer)
             result = predict_new(
                 opened, wells, target, model, impute_missing=missing_genes is _Missing.impute, scale=input_scale.value,
-                progress=run.progress,
+                overwrite=overwrite, progress=run.progress,
             )  # fmt: skip
         run.show(result.table, "predictions", top=top, title="Predictions")
         run.say(f"table: {result.path}")
