@@ -7,7 +7,6 @@ There is no generator state to keep: order and noise are functions of (seed, mem
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from dpf import __version__
 from dpf.config.settings import FORMAT
 from dpf.errors import ModelError, listed
 from dpf.files import atomic_path, canonical_json
+from dpf.model.checkpoint import content_digest
 from dpf.project.directory import previous_state
 from dpf.project.model_header import KEY, DamagedModelError, read_model_header
 from dpf.training.member import MemberTraining
@@ -95,7 +95,7 @@ def save_run(path: Path, state: RunState, current: MemberTraining | None, identi
         }
         tensors |= _current(current)
     tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    header["sha256"] = digest = _digest(header, tensors)
+    header["sha256"] = digest = content_digest(header, tensors)
     with atomic_path(path) as part:
         part.write_bytes(save(tensors, {KEY: canonical_json(header)}))
         _keep_as_previous(path)
@@ -129,16 +129,6 @@ def discard_run(path: Path) -> bool:
     for file in there:
         file.unlink()
     return bool(there)
-
-
-def _digest(header: dict[str, Any], tensors: Weights) -> str:
-    """The SHA-256 of everything that the file says: a safetensors file has no checksum of its own."""
-    total = hashlib.sha256(canonical_json(header).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
 
 
 def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
@@ -248,7 +238,7 @@ def _read(path: Path, digest: str = "") -> tuple[dict[str, Any], Weights]:
     except SafetensorError as error:
         raise DamagedModelError("the interrupted run is damaged", where=path, found=error) from error
     told = header.pop("sha256", None)
-    if told != _digest(header, tensors) or told != (digest or told):
+    if told != content_digest(header, tensors) or told != (digest or told):
         raise DamagedModelError("the interrupted run is damaged", where=path, found="its content is not what was saved")
     return header, tensors
 
