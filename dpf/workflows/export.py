@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from dpf.errors import ProjectError, UsageError, listed
+from dpf.errors import DataError, ProjectError, UsageError, listed
 from dpf.files import atomic_path
 from dpf.project.directory import Project
 from dpf.project.model_header import read_model_header
@@ -22,7 +22,7 @@ from dpf.workflows.predict.predict import predict_project
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import read_inputs
 from dpf.workflows.project.model_file import find_model
-from dpf.workflows.project.provenance import current, why_stale
+from dpf.workflows.project.provenance import Now, current, why_stale
 from dpf.workflows.rank.rank import rank_project
 
 Layout = Literal["tables", "classic"]
@@ -132,14 +132,27 @@ def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.D
     tables: dict[str, pl.DataFrame] = {}
     for name, make in _MAKERS.items():
         path = project.results(model).table(name)
-        there = path.is_file()
-        stale = why_stale(read_about(path, name), now) if there else None
-        if stale:
-            progress.log(f"{path.name} is made again, as without options: {stale}")
-        if stale or not there:
+        columns = needed if name == "predictions" else []
+        table = _stored(path, name, columns, now, progress)
+        if table is None:
             make(project, model, progress=progress)
-        tables[name] = read_table(path, name, needed=needed if name == "predictions" else ())
+            table = read_table(path, name, needed=columns)
+        tables[name] = table
     return tables
+
+
+def _stored(path: Path, name: str, needed: list[str], now: Now, progress: Progress) -> pl.DataFrame | None:
+    """A result as it was last made; None where it is missing, stale or damaged."""
+    try:
+        if not path.is_file():
+            return None
+        stale = why_stale(read_about(path, name), now)
+        if not stale:
+            return read_table(path, name, needed=needed)
+        progress.log(f"{path.name} is made again, as without options: {stale}")
+    except DataError as error:
+        progress.warn(f"{path.name} is made again, as without options: {error.what} ({error.found})")
+    return None
 
 
 def _classic(project: Project, model: str, progress: Progress) -> list[Write]:

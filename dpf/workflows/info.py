@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,10 @@ import numpy as np
 import polars as pl
 
 from dpf.errors import DpfError
-from dpf.project.directory import ModelFolder, Project
+from dpf.project.directory import ModelFolder, Project, tables_in
 from dpf.project.model_header import read_model_header
 from dpf.tables.screen import Note, Screen, Summary, Targets, summarise
-from dpf.tables.storage import read_about, read_table
+from dpf.tables.storage import expression_digest, read_about, read_table
 from dpf.workflows.check.stored import StoredCheck, stored_check
 from dpf.workflows.project.calibration import read_calibration
 from dpf.workflows.project.model_file import ModelFile, elsewhere, find_model
@@ -111,33 +113,26 @@ def project_info(project: Project) -> ProjectInfo:
     """
     now = current(project)
     problems: list[str] = []
+    with _listed_in(problems):
+        read_about(project.expression, "expression")
+        expression_digest(project.expression)
     models, files = [], dict[str, ModelFile]()
     for name in project.model_names():
-        try:
+        with _listed_in(problems):
             files[name] = find_model(project, name)
-            models.append(_model(files[name], now))
-        except DpfError as error:
-            problems.append(str(error))
+            models.append(_model(files[name], now, problems))
     runs = []
     for name in project.unfinished_names():
-        try:
+        with suppress(FileNotFoundError), _listed_in(problems):  # not there: it has finished in the meantime
             runs.append(_run(project.model(name)))
-        except FileNotFoundError:  # it has finished in the meantime
-            continue
-        except DpfError as error:
-            problems.append(str(error))
     diverged = []
     for path in project.diverged_files():
-        try:
+        with _listed_in(problems, path):
             diverged.append(_diverged(path, now))
-        except DpfError as error:
-            problems.append(str(error))
     results = _results(now, files, problems)
     design = None
-    try:
+    with _listed_in(problems, project.check.table("check")):
         design = stored_check(now)
-    except DpfError as error:
-        problems.append(str(error))
     return ProjectInfo(
         str(project.path), _summary(project), models, runs, project.waiting_names(), diverged, results, problems, design
     )
@@ -153,9 +148,25 @@ def _summary(project: Project) -> Summary:
     return summarise(Screen(wells, genes, np.empty((wells.height, 0), np.float32), targets, notes))
 
 
-def _model(file: ModelFile, now: Now) -> ModelInfo:
+@contextmanager
+def _listed_in(problems: list[str], path: Path | None = None) -> Iterator[None]:
+    """Whatever damage does not let a part of a project be read is a line among its problems."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except DpfError as error:
+        problems.append(str(error))
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, pl.exceptions.PolarsError) as error:
+        problems.append(f"{path or 'a part of the project'} cannot be read\n  found: {type(error).__name__}: {error}")
+
+
+def _model(file: ModelFile, now: Now, problems: list[str]) -> ModelInfo:
     folder, header = file.folder, file.header
-    metrics = json.loads(folder.metrics.read_text(encoding="utf-8")) if folder.metrics.is_file() else {}
+    metrics: dict[str, Any] = {}
+    if folder.metrics.exists():
+        with _listed_in(problems, folder.metrics):
+            metrics = _metrics(folder.metrics)
     return ModelInfo(
         file.name,
         file.path.stat().st_size / 2**20,
@@ -169,6 +180,15 @@ def _model(file: ModelFile, now: Now) -> ModelInfo:
         why_stale(header, now) is not None,
         folder.resumable,
     )
+
+
+def _metrics(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise OSError("it is no regular file")
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    if not all({"member", "best_epoch"} <= set(row) for row in metrics.get("members", [])):
+        raise ValueError("it is not as dpf writes it")
+    return metrics
 
 
 def _run(folder: ModelFolder) -> RunInfo:
@@ -209,16 +229,16 @@ def _results(now: Now, files: dict[str, ModelFile], problems: list[str]) -> list
     folders = sorted((project.path / "results").glob("*/"))
     models = [project.model(name) for name in project.model_names()]
     found = [path for model in models for path in (model.card, model.calibration)]
-    found += [path for folder in folders for path in (folder / "card.md", *sorted(folder.glob("*.parquet")))]
-    found += sorted(project.baselines.path.glob("*.parquet"))
+    found += [path for folder in folders for path in (folder / "card.md", *tables_in(folder))]
+    found += tables_in(project.baselines.path)
     results = []
     for path in found:
         of = None if path.parent == project.baselines.path else files.get(path.parent.name)
-        try:
+        with _listed_in(problems, path):
             if path.is_file():
                 results.append(ResultInfo(str(path.relative_to(project.path)), _stale(path, replace(now, model=of))))
-        except DpfError as error:
-            problems.append(str(error))
+            elif path.exists():
+                problems.append(f"{path} is no regular file")
     return results
 
 

@@ -13,8 +13,10 @@ from typing import Any
 import polars as pl
 
 from dpf.analysis.design.item import VERDICTS, Cell, CheckItem, Verdict, worst
+from dpf.errors import DataError
 from dpf.tables.schemas.registry import polars_schema
 from dpf.tables.storage import read_about, read_table, write_table
+from dpf.workflows.progress import Progress
 from dpf.workflows.project.provenance import Now, made_of, why_stale
 
 #: The item that says whether a difference from the controls can be one of position: no ranking without its words.
@@ -92,13 +94,23 @@ def stored_check(now: Now) -> StoredCheck | None:
         The stored table is damaged or of a later format.
     """
     path = now.project.check.table("check")
-    if not path.is_file():
+    if not path.exists():
         return None
     rows = read_table(path, "check", ["name", "group", "verdict", "value", "text", "advice"]).rows(named=True)
     counts = Counter(row["verdict"] for row in rows)
     flagged = tuple(FlaggedItem(**row) for verdict in ("fail", "warn") for row in rows if row["verdict"] == verdict)
     stale = why_stale(read_about(path, "check"), now)
     return StoredCheck(worst(counts), {verdict: counts[verdict] for verdict in reversed(VERDICTS)}, flagged, stale)
+
+
+def design_of(now: Now, progress: Progress) -> StoredCheck | None:
+    """The last check for a result that only mentions it: a damaged one is as none, with a word about it."""
+    try:
+        return stored_check(now)
+    except DataError as error:
+        path = now.project.check.table("check")
+        progress.warn(f"{path.name}: {error.what} ({error.found}); dpf check makes it again")
+        return None
 
 
 def design_lines(stored: StoredCheck | None, project: Path) -> list[str]:

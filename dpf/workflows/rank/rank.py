@@ -15,7 +15,7 @@ from dpf.project.directory import Project, ResultsFolder
 from dpf.tables.schemas.ranking import RANKING_BY_DOSE
 from dpf.tables.storage import write_table
 from dpf.workflows.check.names import suspicious_names
-from dpf.workflows.check.stored import StoredCheck, stored_check
+from dpf.workflows.check.stored import StoredCheck, design_of
 from dpf.workflows.predict.outputs import project_outputs
 from dpf.workflows.predict.predict import warn_no_axis
 from dpf.workflows.progress import Progress, Silent
@@ -104,7 +104,7 @@ def rank_project(
     ranked = _rank(project, inputs, rows, wells, choices)
     table = _sorted(ranked.table, choices.sort)
     results, now = project.results(file.name), current(project, file, inputs)
-    design = stored_check(now)
+    design = design_of(now, progress)
     extra, figures, said = _write_more(now, results, inputs, ranked, choices, progress)
     statements = tuple(ranked.statements + said)
     name = "ranking_by_dose" if choices.by_dose else "ranking"

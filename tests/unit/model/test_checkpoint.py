@@ -143,7 +143,10 @@ def test_another_kind_of_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda about: about.update(genes=["CD4"], genes_sha256=gene_fingerprint(["CD4"])), "size mismatch for encoder.tokens.gene"),
+        (
+            lambda about: about.update(genes=["CD4"], genes_sha256=gene_fingerprint(["CD4"])),
+            "size mismatch for encoder.tokens.gene",
+        ),
         (lambda about: about["targets"].update(label=None), "label.weight"),
         (lambda about: about["settings"]["model"].update(latent=6), "size mismatch for latent_out.weight"),
         (lambda about: about.update(members=3), "KeyError: 'control_latent'"),

@@ -175,7 +175,7 @@ def test_values_that_do_not_tell_what_they_are(made: Made, tmp_path: Path) -> No
     assert not (tmp_path / "new.parquet").exists()
     assert "taken as counts, as you say, though all values are whole" in ok(*words, "--input-scale", "counts").err
     assert "do not look like the training's" in ok(*words, "--input-scale", "normalised").err
-    full = [*words[:2], "--input", made.files / "P2-counts.csv", *words[4:]]
+    full = [*words[:2], "--input", made.files / "P2-counts.csv", *words[4:], "--overwrite"]
     assert (
         "taken as normalised, as you say, though all values are whole" in ok(*full, "--input-scale", "normalised").err
     )
