@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,11 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from dpf.errors import ProjectError
-
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
 
 _BLOCK = 1 << 20
 #: What `atomic_path` writes to: the target's name, eight characters at random, and the target's ending once more.
@@ -44,12 +40,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=f".part{target.suffix}")
         temporary = Path(name)
-        if fcntl is None:  # Windows does not rename a file that is open
-            os.close(handle)
-            handle = None
-        else:
-            _lock(handle)
-            _remove_leftovers(target.parent)
+        handle = _hold(handle, target.parent)
         yield temporary
         _sync(temporary)
         # mkstemp makes files only their owner can read; a project is shared as the user's umask says.
@@ -67,21 +58,31 @@ def atomic_path(target: Path) -> Iterator[Path]:
             os.close(handle)
 
 
-def _lock(handle: int) -> bool:
-    """Whether the file is this process's now; False too where a file system has no locks."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+if sys.platform == "win32":
 
+    def _hold(handle: int, folder: Path) -> int | None:  # noqa: ARG001
+        os.close(handle)  # Windows does not rename a file that is open
+        return None
 
-def _remove_leftovers(folder: Path) -> None:
-    for path in folder.iterdir():
-        if _PART.fullmatch(path.name) and path.is_file():
-            with suppress(OSError), path.open("rb") as stream:
-                if _lock(stream.fileno()):
-                    path.unlink(missing_ok=True)
+else:
+    import fcntl
+
+    def _hold(handle: int, folder: Path) -> int | None:
+        """Lock this process's half-written file, and remove those in the folder that no process has a lock on."""
+        if _locked(handle):
+            for path in folder.iterdir():
+                if _PART.fullmatch(path.name) and path.is_file():
+                    with suppress(OSError), path.open("rb") as stream:
+                        if _locked(stream.fileno()):
+                            path.unlink(missing_ok=True)
+        return handle
+
+    def _locked(handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # another process has it, or the file system has no locks
+            return False
+        return True
 
 
 def _sync(path: Path) -> None:

@@ -185,7 +185,7 @@ def _model(file: ModelFile, now: Now, problems: list[str]) -> ModelInfo:
 def _metrics(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise OSError("it is no regular file")
-    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if not all({"member", "best_epoch"} <= set(row) for row in metrics.get("members", [])):
         raise ValueError("it is not as dpf writes it")
     return metrics

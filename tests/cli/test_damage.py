@@ -146,3 +146,16 @@ def test_what_a_killed_writer_left_is_no_damage_and_goes(whole, copy, ok):
     assert not left[0].exists()
     ok("evaluate", project)
     assert not left[1].exists()
+
+
+@pytest.mark.parametrize("option", ["--gene-sets", "--query"])
+@pytest.mark.parametrize("content", [None, "no gene set"])
+def test_a_file_of_an_option_that_cannot_be_read_replaces_no_table(whole, copy, dpf, tmp_path, option, content):
+    project = copy(whole)
+    before = {path: path.read_bytes() for path in project.rglob("*.parquet")}
+    if content:
+        (tmp_path / "sets.gmt").write_text(content)
+    ran = dpf("rank", project, "--signatures", option, tmp_path / "sets.gmt", "--adjust", "plate")
+    assert ran.code in (2, 4)
+    assert "sets.gmt" in ran.err
+    assert before == {path: path.read_bytes() for path in project.rglob("*.parquet")}

@@ -12,6 +12,7 @@ import polars as pl
 from dpf.analysis.ranking.standardise import members_differ
 from dpf.errors import UsageError, listed
 from dpf.project.directory import Project, ResultsFolder
+from dpf.tables.genes.set_scores import read_gmt
 from dpf.tables.schemas.ranking import RANKING_BY_DOSE
 from dpf.tables.storage import write_table
 from dpf.workflows.check.names import suspicious_names
@@ -96,6 +97,9 @@ def rank_project(
     """
     choices, progress = choices or RankChoices(), progress or Silent()
     choices.require_sense()
+    for path in (choices.gene_sets, choices.query):
+        if path is not None:
+            read_gmt(path)  # one that cannot be read stops the command before any table is replaced
     file = find_model(project, model)
     inputs = read_inputs(project)
     rows = compound_rows(inputs, choices.by_dose)
