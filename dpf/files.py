@@ -6,22 +6,27 @@ import errno
 import hashlib
 import json
 import os
+import re
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from dpf.errors import ProjectError
 
 _BLOCK = 1 << 20
+#: What `atomic_path` writes to: the target's name, eight characters at random, and the target's ending once more.
+_PART = re.compile(r"\..+?(\.[^.]*)?\.[a-z0-9_]{8}\.part(?(1)\1)")
 
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a path in the folder of `target` to write to; on success it is fsynced and renamed onto `target`.
 
-    A reader sees the old file or the new one, never half of one. When the block raises, the half-written
+    What killed processes left half-written in that folder is removed: a writer holds a lock on its file as long as it
+    lives. A reader sees the old file or the new one, never half of one. When the block raises, the half-written
     file is removed and `target` stays as it was.
 
     Raises
@@ -30,11 +35,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
         The disk is full, or the folder cannot be written.
     """
     temporary: Path | None = None
+    handle: int | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=f".part{target.suffix}")
-        os.close(handle)
         temporary = Path(name)
+        handle = _hold(handle, target.parent)
         yield temporary
         _sync(temporary)
         # mkstemp makes files only their owner can read; a project's files follow the user's umask.
@@ -48,6 +54,35 @@ def atomic_path(target: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+if sys.platform == "win32":
+
+    def _hold(handle: int, folder: Path) -> int | None:  # noqa: ARG001
+        os.close(handle)  # Windows does not rename a file that is open
+        return None
+
+else:
+    import fcntl
+
+    def _hold(handle: int, folder: Path) -> int | None:
+        """Lock this process's half-written file, and remove those in the folder that no process has a lock on."""
+        if _locked(handle):
+            for path in folder.iterdir():
+                if _PART.fullmatch(path.name) and path.is_file():
+                    with suppress(OSError), path.open("rb") as stream:
+                        if _locked(stream.fileno()):
+                            path.unlink(missing_ok=True)
+        return handle
+
+    def _locked(handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # another process has it, or the file system has no locks
+            return False
+        return True
 
 
 def _sync(path: Path) -> None:

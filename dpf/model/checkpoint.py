@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -94,8 +95,20 @@ def save_model(path: Path, model: TrainedModel) -> None:
         "controls": controls,
         "normalisation": normalisation,
     }
+    header["sha256"] = content_digest(header, tensors)
     # Not save_file: on a full disk its error is no OSError and does not name the cause.
     write_bytes(path, save(tensors, metadata={KEY: canonical_json(header)}))
+
+
+def content_digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of everything that a model file says: a safetensors file has no checksum of its own."""
+    total = hashlib.sha256(canonical_json(header).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if tensor.numel():  # PyTorch gives no bytes of what has none
+            total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def gene_fingerprint(genes: Sequence[str]) -> str:
@@ -109,7 +122,8 @@ def load_model(path: Path) -> TrainedModel:
     Raises
     ------
     ModelError
-        The file is missing, truncated, foreign, of a later format, or its weights do not fit its own description.
+        The file is missing, truncated, foreign, of a later format, is not as it was saved, or its weights do not fit
+        its own description.
     """
     about = read_model_header(path)
     if about.get("kind") != "model":
@@ -118,6 +132,7 @@ def load_model(path: Path) -> TrainedModel:
         tensors = load_file(path)
     except SafetensorError as error:
         raise ModelError("the model file is damaged", where=path, found=error, hint="train again") from error
+    _require_intact(path, about, tensors)
     try:
         return _assemble(about, tensors)
     except (KeyError, TypeError, RuntimeError, DataError) as error:
@@ -127,6 +142,19 @@ def load_model(path: Path) -> TrainedModel:
             found=f"{type(error).__name__}: {error}",
             hint="restore the file from a copy, or train again",
         ) from error
+
+
+def _require_intact(path: Path, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    wrong = None
+    if "sha256" in about:  # the first models had no digest of their content, and one of the gene names only
+        content = {name: value for name, value in about.items() if name != "sha256"}
+        if content_digest(content, tensors) != about["sha256"]:
+            wrong = "its content is not what was saved"
+    if not wrong and gene_fingerprint(about.get("genes", [])) != about.get("genes_sha256"):
+        wrong = "its gene names, or their order, are not those it was trained with"
+    if wrong:
+        hint = "restore the file from a copy, or train again"
+        raise ModelError("the model file is damaged", where=path, found=wrong, hint=hint)
 
 
 def _assemble(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TrainedModel:

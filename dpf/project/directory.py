@@ -245,6 +245,11 @@ def _require_name(name: str) -> None:
         )
 
 
+def tables_in(folder: Path) -> list[Path]:
+    """The tables in a folder, but for what a killed process has left half-written."""
+    return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+
+
 def settings_path(project: Path) -> Path:
     """Where a project's settings are."""
     return project / "dpf.toml"

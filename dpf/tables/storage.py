@@ -1,12 +1,19 @@
-"""Parquet in and out. Every file says in its footer what it is, in which format, and what it was made from."""
+"""Parquet in and out. Every file says in its footer what it is, in which format, and what it was made from.
+
+A flipped bit anywhere is found: the footer has a checksum of all that is before it, and one of itself (CRC-32). The
+first is compared wherever a table is read; of the expression, which is read in parts, where its digest is needed anyway
+(`expression_digest`). Files of before there were any are read as they are.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,6 +28,8 @@ from dpf.files import atomic_path, canonical_json
 from dpf.tables.schemas.registry import SCHEMAS, always_there, misfits, undeclared
 
 _KEY = b"dpf"
+#: The footer's key of its checksums: of what is before it, and of itself with zeros in that very place.
+_CHECKSUMS, _ZEROS = b"dpf_crc32", b"0" * 8
 _WELLS_A_GROUP = 4096
 _CELLS_A_GROUP = 1 << 25
 
@@ -67,12 +76,69 @@ def write_table(path: Path, frame: pl.DataFrame, kind: str, about: Mapping[str, 
         raise UndeclaredError(f"{path.name} is not as the schema of {kind!r} declares it: {'; '.join(wrong)}")
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     with atomic_path(path) as part:
-        pq.write_table(table.replace_schema_metadata(_footer(kind, about)), part, compression="zstd")
+        table = table.replace_schema_metadata(_footer(kind, about))
+        pq.write_table(table, part, compression="zstd")
+        _sign(part)
 
 
 def _footer(kind: str, about: Mapping[str, Any] | None) -> dict[bytes, bytes]:
     content = {"format": FORMAT, "kind": kind, "dpf": __version__, **(about or {})}
-    return {_KEY: canonical_json(content).encode()}
+    return {_KEY: canonical_json(content).encode(), _CHECKSUMS: _ZEROS + _ZEROS}
+
+
+def _sign(path: Path) -> None:
+    """Put the checksums in the place that `_footer` has made for them."""
+    found = _raw_footer(path)
+    assert found is not None
+    at, footer = found
+    place = _place(footer)
+    assert place is not None
+    footer[place] = _hex(_read_head(path, at).crc32) + _ZEROS
+    footer[place] = bytes(footer[place][:8]) + _hex(zlib.crc32(footer))
+    with path.open("r+b") as stream:
+        stream.seek(at)
+        stream.write(footer)
+
+
+def _raw_footer(path: Path) -> tuple[int, bytearray] | None:
+    """Where a Parquet file's footer begins, and its bytes; None where it has none."""
+    with path.open("rb") as stream:
+        size = stream.seek(0, 2)
+        stream.seek(max(0, size - 8))
+        tail = stream.read()
+        at = size - 8 - int.from_bytes(tail[:4], "little")
+        if tail[4:] != b"PAR1" or at < 4:
+            return None
+        stream.seek(at)
+        return at, bytearray(stream.read())
+
+
+def _place(footer: bytearray) -> slice | None:
+    """Where in a footer the checksums are (after their key, a field's header and the length); None: there are none."""
+    key = _CHECKSUMS + b"\x18\x10"
+    at = footer.rfind(key)
+    return None if at < 0 else slice(at + len(key), at + len(key) + 16)
+
+
+def _hex(checksum: int) -> bytes:
+    return b"%08x" % checksum
+
+
+class _Head(NamedTuple):
+    """Of what is before a file's footer: the checksum, and the SHA-256 so far."""
+
+    crc32: int
+    sha256: hashlib._Hash
+
+
+def _read_head(path: Path, end: int) -> _Head:
+    crc32, sha256 = 0, hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(min(end, 1 << 20)):
+            crc32 = zlib.crc32(block, crc32)
+            sha256.update(block)
+            end -= len(block)
+    return _Head(crc32, sha256)
 
 
 def read_about(path: Path, kind: str) -> dict[str, Any]:
@@ -88,9 +154,43 @@ def read_about(path: Path, kind: str) -> dict[str, Any]:
     return _about(_open(path), path, kind)
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def expression_digest(path: Path, check: bool = True) -> str:
+    """The SHA-256 of the file with the expression; with `check`, a file that is not as it was written is an error.
+
+    Raises
+    ------
+    DataError
+        The file is damaged.
+    """
+    at, footer = _raw_footer(path) or (path.stat().st_size, bytearray())
+    head, place = _read_head(path, at), _place(footer)
+    if check and place and footer[place][:8] != _hex(head.crc32):
+        raise _damaged(path, "restore it from a copy, or run dpf init again from the source files")
+    head.sha256.update(footer)
+    return head.sha256.hexdigest()
+
+
+def _damaged(path: Path, hint: str) -> DataError:
+    return DataError("a table is damaged", where=path, found="its content is not what was written", hint=hint)
+
+
+def _open(path: Path, whole: bool = False) -> pq.ParquetFile:
+    """The file with its footer checked; with `whole`, all of it is read and checked."""
     try:
-        return pq.ParquetFile(path)
+        if path.exists() and not path.is_file():  # to open a FIFO would wait for ever
+            raise OSError("it is a directory" if path.is_dir() else "it is no regular file")
+        at, footer = _raw_footer(path) or (0, bytearray())
+        told = None
+        if place := _place(footer):
+            told, footer[place] = bytes(footer[place]), bytes(footer[place][:8]) + _ZEROS
+            if _hex(zlib.crc32(footer)) != told[8:]:
+                raise pa.ArrowInvalid("its footer is not what was written")
+        if not whole:
+            return pq.ParquetFile(path)
+        content = path.read_bytes()
+        if told and _hex(zlib.crc32(memoryview(content)[:at])) != told[:8]:
+            raise _damaged(path, "restore it from a copy, or make it again with the command that wrote it")
+        return pq.ParquetFile(pa.BufferReader(content))
     except FileNotFoundError:
         raise ProjectError("a file of the project is missing", where=path) from None
     except PermissionError as error:
@@ -118,6 +218,11 @@ def _about(file: pq.ParquetFile, path: Path, kind: str) -> dict[str, Any]:
     return about
 
 
+def require_intact(path: Path) -> None:
+    """Refuse a table that is not as it was written, without looking at what is in it (errors as for `read_about`)."""
+    _open(path, whole=True)
+
+
 def read_table(path: Path, kind: str, columns: Sequence[str] | None = None, needed: Sequence[str] = ()) -> pl.DataFrame:
     """Read a table that `write_table` wrote.
 
@@ -135,7 +240,7 @@ def read_table(path: Path, kind: str, columns: Sequence[str] | None = None, need
     DataError
         As for `read_about`, or a column is missing, of another type, or empty where it never is.
     """
-    file = _open(path)
+    file = _open(path, whole=True)
     _about(file, path, kind)
     try:
         frame = pl.from_arrow(file.read(columns=None if columns is None else list(columns)))
@@ -171,8 +276,16 @@ def write_expression(
     schema = pa.schema([("well_id", pa.string()), *((gene, pa.float32()) for gene in genes)])
     schema = schema.with_metadata(_footer("expression", about))
     options = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}
-    with atomic_path(path) as part, pq.ParquetWriter(part, schema, **options) as writer:
-        step = max(1, min(_WELLS_A_GROUP, _CELLS_A_GROUP // max(1, len(genes))))
+    with atomic_path(path) as part:
+        _write_matrix(part, schema, options, well_ids, values)
+        _sign(part)
+
+
+def _write_matrix(
+    path: Path, schema: pa.Schema, options: dict[str, Any], well_ids: Sequence[str], values: NDArray[np.float32]
+) -> None:
+    with pq.ParquetWriter(path, schema, **options) as writer:
+        step = max(1, min(_WELLS_A_GROUP, _CELLS_A_GROUP // max(1, values.shape[1])))
         for start in range(0, len(well_ids), step):
             rows = slice(start, start + step)
             block = np.asarray(values[rows].T, dtype=np.float32)

@@ -7,7 +7,6 @@ There is no generator state to keep: order and noise are functions of (seed, mem
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from dataclasses import dataclass, field, fields, replace
@@ -23,6 +22,7 @@ from dpf import __version__
 from dpf.config.settings import FORMAT
 from dpf.errors import ModelError, listed
 from dpf.files import atomic_path, canonical_json
+from dpf.model.checkpoint import content_digest
 from dpf.project.directory import previous_state
 from dpf.project.model_header import KEY, DamagedModelError, read_model_header
 from dpf.training.member import MemberTraining
@@ -100,7 +100,7 @@ def save_run(path: Path, state: RunState, current: MemberTraining | None, identi
         }
         tensors |= _current(current)
     tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    header["sha256"] = _digest(header, tensors)
+    header["sha256"] = content_digest(header, tensors)
     with atomic_path(path) as part:
         part.write_bytes(save(tensors, {KEY: canonical_json(header)}))
         _keep_as_previous(path)
@@ -133,16 +133,6 @@ def discard_run(path: Path) -> bool:
     for file in there:
         file.unlink()
     return bool(there)
-
-
-def _digest(header: dict[str, Any], tensors: Weights) -> str:
-    """The SHA-256 of everything that the file says: a safetensors file has no checksum of its own."""
-    total = hashlib.sha256(canonical_json(header).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
 
 
 def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
@@ -240,7 +230,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Weights]:
         tensors = {name: value.clone() for name, value in load_file(path).items()}
     except SafetensorError as error:
         raise DamagedModelError("the interrupted run is damaged", where=path, found=error) from error
-    if header.pop("sha256", None) != _digest(header, tensors):
+    if header.pop("sha256", None) != content_digest(header, tensors):
         raise DamagedModelError("the interrupted run is damaged", where=path, found="its content is not what was saved")
     return header, tensors
 

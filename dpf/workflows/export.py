@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 import polars as pl
 
-from dpf.errors import ProjectError, UsageError, listed
+from dpf.errors import DataError, ProjectError, UsageError, listed
 from dpf.files import atomic_path
 from dpf.project.directory import Project
 from dpf.project.model_header import read_model_header
+from dpf.project.new_files import Exports, require_free
 from dpf.tables.storage import read_about, read_table
 from dpf.workflows.explain import explain_project
 from dpf.workflows.predict.latent import latent_project
@@ -21,11 +22,26 @@ from dpf.workflows.predict.predict import predict_project
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import read_inputs
 from dpf.workflows.project.model_file import find_model
-from dpf.workflows.project.provenance import current, why_stale
+from dpf.workflows.project.provenance import Now, current, why_stale
 from dpf.workflows.rank.rank import rank_project
 
 Layout = Literal["tables", "classic"]
 TableFormat = Literal["csv", "parquet", "h5ad"]
+Write = Callable[[Path], object]
+
+_MAKERS: dict[str, Callable[..., object]] = {
+    "predictions": predict_project,
+    "latent": latent_project,
+    "latent_correlations": latent_project,
+    "ranking": rank_project,
+    "importance": explain_project,
+}
+_TABLES = ("wells", "expression", "genes", "splits", "history", *_MAKERS)
+_CLASSIC = (
+    "well_activation_scores.csv", "metabolite_activation_scores.csv", "well_predictions_results.csv",
+    "gene_importance_gradinput.csv", "latent_scores.csv", "history_loss_detailed.csv", "gene_scaler.csv",
+    "loss_curve.png",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,41 +58,56 @@ def export_project(
     *,
     layout: Layout = "tables",
     file_format: TableFormat = "csv",
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ExportResult:
     """Write a project's results into a folder (or, for h5ad, a file inside it).
 
     `layout="classic"`: the eight files of the classic pipeline, under its names, with true column names.
     Otherwise inputs, splits, history and every result as tables in `file_format`. What has not been computed yet, or
-    is stale, is computed first.
+    is stale, is computed first. Files that an earlier export of the project wrote, and nobody has changed, are
+    replaced; any other only with `overwrite`, and what the project itself consists of never.
 
     Raises
     ------
     DpfError
-        The model cannot be used, or the folder cannot be written.
+        The model cannot be used, the folder cannot be written, or it has files that are not to be replaced.
     """
     progress = progress or Silent()
     if "/" in model or model.endswith(".safetensors"):
         raise UsageError("export needs a model of the project", found=model, expected="its name in models/")
     if layout == "classic":
-        return ExportResult(tuple(_classic(project, output, model, progress)))
-    tables = _all_tables(project, model, progress)
-    if file_format == "h5ad":
-        return ExportResult((_h5ad(project, tables, output, model, progress),))
-    files = []
-    for name, table in tables.items():
-        path = output / f"{name}.{file_format}"
-        _write(path, table, file_format)
-        files.append(path)
-    return ExportResult(tuple(files))
+        paths = [output / name for name in _CLASSIC]
+    elif file_format == "h5ad":
+        paths = [output if output.suffix == ".h5ad" else output / "project.h5ad"]
+    else:
+        paths = [output / f"{name}.{file_format}" for name in _TABLES]
+    exports = Exports(project)
+    require_free(paths, project, overwrite, ours=exports.holds)
+    if layout == "classic":
+        write = _classic(project, model, progress)
+    elif file_format == "h5ad":
+        write = [_h5ad(project, _all_tables(project, model, progress), model, progress)]
+    else:
+        write = [_table(table) for table in _all_tables(project, model, progress).values()]
+    known = True
+    for path, write_one in zip(paths, write, strict=True):
+        with atomic_path(path) as part:
+            write_one(part)
+        known = exports.add(path) and known
+    if not known:
+        progress.warn("the project cannot be written to: exporting to the same place again will take --overwrite")
+    return ExportResult(tuple(paths))
 
 
-def _write(path: Path, table: pl.DataFrame, file_format: str) -> None:
-    with atomic_path(path) as part:
-        if file_format == "csv":
-            table.write_csv(part)
+def _table(table: pl.DataFrame) -> Write:
+    def write(path: Path) -> None:
+        if path.suffix == ".csv":
+            table.write_csv(path)
         else:
-            table.write_parquet(part)
+            table.write_parquet(path)
+
+    return write
 
 
 def _all_tables(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame]:
@@ -94,32 +125,38 @@ def _all_tables(project: Project, model: str, progress: Progress) -> dict[str, p
 
 
 def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame]:
-    """The result tables as they were last made; those that are missing or stale are made now."""
-    makers: dict[str, Callable[..., object]] = {
-        "predictions": predict_project,
-        "latent": latent_project,
-        "latent_correlations": latent_project,
-        "ranking": rank_project,
-        "importance": explain_project,
-    }
+    """The result tables: as they were last made, but for those that are missing or stale, which are made now."""
     file = find_model(project, model)
     targets, now = file.header["targets"], current(project, file)
     needed = [f"{target}_predicted" for target in (*targets["scores"], targets["activation"]) if target]
     tables: dict[str, pl.DataFrame] = {}
-    for name, make in makers.items():
+    for name, make in _MAKERS.items():
         path = project.results(model).table(name)
-        there = path.is_file()
-        stale = why_stale(read_about(path, name), now) if there else None
-        if stale:
-            progress.log(f"{path.name} is made again, with default options: {stale}")
-        if stale or not there:
+        columns = needed if name == "predictions" else []
+        table = _stored(path, name, columns, now, progress)
+        if table is None:
             make(project, model, progress=progress)
-        tables[name] = read_table(path, name, needed=needed if name == "predictions" else ())
+            table = read_table(path, name, needed=columns)
+        tables[name] = table
     return tables
 
 
-def _classic(project: Project, output: Path, model: str, progress: Progress) -> list[Path]:
-    """The classic pipeline's files, with its names spelled right."""
+def _stored(path: Path, name: str, needed: list[str], now: Now, progress: Progress) -> pl.DataFrame | None:
+    """A result as it was last made; None where it is missing, stale or damaged."""
+    try:
+        if not path.is_file():
+            return None
+        stale = why_stale(read_about(path, name), now)
+        if not stale:
+            return read_table(path, name, needed=needed)
+        progress.log(f"{path.name} is made again, as without options: {stale}")
+    except DataError as error:
+        progress.warn(f"{path.name} is made again, as without options: {error.what} ({error.found})")
+    return None
+
+
+def _classic(project: Project, model: str, progress: Progress) -> list[Write]:
+    """The classic pipeline's files, in the order of their names (`_CLASSIC`, spelled right)."""
     folder = project.trained_model(model)
     target = find_model(project, model).header["targets"]["activation"]
     if target is None:
@@ -144,22 +181,16 @@ def _classic(project: Project, output: Path, model: str, progress: Progress) -> 
         pl.col("distance_cosine").mean().alias("distance_cosine_mean"),
     ]
     by_compound = predictions.group_by("compound", maintain_order=True)
-    files = {
-        "well_activation_scores": predictions.select("well_id", "compound", activation),
-        "metabolite_activation_scores": by_compound.agg(aggregates).sort("activation_mean", descending=True),
-        "well_predictions_results": predictions.drop(*_latents(predictions), "latent_member"),
-        "gene_importance_gradinput": tables["importance"].select("gene", "importance", "signed"),
-        "latent_scores": by_compound.agg(norms).sort("distance_euclidean_mean", descending=True),
-        "history_loss_detailed": read_table(folder.history, "history"),
-        "gene_scaler": _gene_scaler(folder.best),
-    }
-    written = []
-    for name, table in files.items():
-        _write(output / f"{name}.csv", table, "csv")
-        written.append(output / f"{name}.csv")
-    with atomic_path(output / "loss_curve.png") as part:
-        shutil.copyfile(folder.loss_curve, part)
-    return [*written, output / "loss_curve.png"]
+    tables_in_order = (
+        predictions.select("well_id", "compound", activation),
+        by_compound.agg(aggregates).sort("activation_mean", descending=True),
+        predictions.drop(*_latents(predictions), "latent_member"),
+        tables["importance"].select("gene", "importance", "signed"),
+        by_compound.agg(norms).sort("distance_euclidean_mean", descending=True),
+        read_table(folder.history, "history"),
+        _gene_scaler(folder.best),
+    )
+    return [*map(_table, tables_in_order), lambda part: shutil.copyfile(folder.loss_curve, part)]
 
 
 def _latents(predictions: pl.DataFrame) -> list[str]:
@@ -185,7 +216,7 @@ def _gene_scaler(path: Path) -> pl.DataFrame:
     return pl.concat([table.insert_column(1, pl.Series("gene", genes)) for table in tables])
 
 
-def _h5ad(project: Project, tables: dict[str, pl.DataFrame], output: Path, model: str, progress: Progress) -> Path:
+def _h5ad(project: Project, tables: dict[str, pl.DataFrame], model: str, progress: Progress) -> Write:
     """One AnnData: X the expression, obs the wells with predictions, var the genes with importance, obsm the latent."""
     try:
         import anndata
@@ -208,10 +239,7 @@ def _h5ad(project: Project, tables: dict[str, pl.DataFrame], output: Path, model
         obsm={"X_dpf_latent": predictions.select(latents).to_numpy()},
         uns={"dpf_ranking": _pandas(tables["ranking"].with_row_index("row"), "row", progress), "dpf_model": model},
     )
-    path = output if output.suffix == ".h5ad" else output / "project.h5ad"
-    with atomic_path(path) as part:
-        data.write_h5ad(part)
-    return path
+    return lambda part: data.write_h5ad(part)
 
 
 def _pandas(table: pl.DataFrame, index: str, progress: Progress) -> Any:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import polars as pl
 
 from dpf.errors import DpfError
-from dpf.project.directory import ModelFolder, Project
+from dpf.project.directory import ModelFolder, Project, tables_in
 from dpf.project.lock import is_held
 from dpf.project.model_header import read_model_header
 from dpf.tables.screen import Note, Screen, Summary, Targets, summarise
-from dpf.tables.storage import read_about, read_table
+from dpf.tables.storage import expression_digest, read_about, read_table
 from dpf.workflows.check.stored import StoredCheck, stored_check
 from dpf.workflows.project.calibration import read_calibration
 from dpf.workflows.project.model_file import ModelFile, elsewhere, find_model
@@ -115,6 +116,7 @@ def project_info(project: Project) -> ProjectInfo:
         The inputs themselves cannot be read.
     """
     now, problems = current(project), list[str]()
+    _each(_whole_expression, [project.expression], problems)
     files = {file.name: file for file in _each(partial(find_model, project), project.model_names(), problems)}
     folders = project.training_folders()
     running = [folder for folder in folders if folder.running_history.is_file()]
@@ -127,7 +129,7 @@ def project_info(project: Project) -> ProjectInfo:
     return ProjectInfo(
         str(project.path),
         _summary(project),
-        [_model(file, now) for file in files.values()],
+        _each(lambda file: _model(file, now, problems), files.values(), problems),
         _each(_run, running, problems),
         waiting,
         _each(lambda path: _diverged(path, now), diverged, problems),
@@ -147,7 +149,15 @@ def _each(look: Callable[[T], R], there: Iterable[T], problems: list[str]) -> li
             continue
         except DpfError as error:
             problems.append(str(error))
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, pl.exceptions.PolarsError) as error:
+            what = one if isinstance(one, Path | str) else "a part of the project"
+            problems.append(f"{what} cannot be read\n  found: {type(error).__name__}: {error}")
     return found
+
+
+def _whole_expression(path: Path) -> None:
+    read_about(path, "expression")
+    expression_digest(path)
 
 
 def _name(folder: ModelFolder) -> str:
@@ -165,9 +175,11 @@ def _summary(project: Project) -> Summary:
     return summarise(Screen(wells, genes, np.empty((wells.height, 0), np.float32), targets, notes))
 
 
-def _model(file: ModelFile, now: Now) -> ModelInfo:
+def _model(file: ModelFile, now: Now, problems: list[str]) -> ModelInfo:
     folder, header = file.folder, file.header
-    metrics = json.loads(folder.metrics.read_text(encoding="utf-8")) if folder.metrics.is_file() else {}
+    metrics: dict[str, Any] = {}
+    if folder.metrics.exists():
+        metrics = next(iter(_each(_metrics, [folder.metrics], problems)), {})
     return ModelInfo(
         file.name,
         file.path.stat().st_size / 2**20,
@@ -181,6 +193,15 @@ def _model(file: ModelFile, now: Now) -> ModelInfo:
         why_stale(header, now) is not None,
         folder.resumable,
     )
+
+
+def _metrics(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise OSError("it is no regular file")
+    metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if not all({"member", "best_epoch"} <= set(row) for row in metrics.get("members", [])):
+        raise ValueError("it is not as dpf writes it")
+    return metrics
 
 
 def _run(folder: ModelFolder) -> RunInfo:
@@ -218,11 +239,13 @@ def _result_files(project: Project) -> Iterator[Path]:
     models = [project.model(name) for name in project.model_names()]
     found = [path for model in models for path in (model.card, model.calibration)]
     for folder in sorted((project.path / "results").glob("*/")):
-        found += [folder / "card.md", *sorted(folder.glob("*.parquet"))]
-    yield from filter(Path.is_file, [*found, *sorted(project.baselines.path.glob("*.parquet"))])
+        found += [folder / "card.md", *tables_in(folder)]
+    yield from filter(Path.exists, [*found, *tables_in(project.baselines.path)])
 
 
 def _result(path: Path, now: Now, files: dict[str, ModelFile]) -> ResultInfo:
+    if not path.is_file():
+        raise OSError("it is no regular file")
     of = None if path.parent == now.project.baselines.path else files.get(path.parent.name)
     return ResultInfo(str(path.relative_to(now.project.path)), _stale(path, replace(now, model=of)))
 

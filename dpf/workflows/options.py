@@ -58,6 +58,11 @@ def fdr_option(panel: str | None = None) -> Any:
     return option(0.05, "The false discovery rate that hits will be called at.", above=0, below=1, panel=panel)
 
 
+def overwrite_option() -> Any:
+    """Of the commands that write where the user asks for it."""
+    return option(False, "Replace files in the way that this project's earlier runs did not write.")
+
+
 def in_sample_option(panel: str | None = None) -> Any:
     """Of the commands that measure on held-out wells."""
     text = "Also measure the model on wells it was trained on, marked as proving nothing."
@@ -229,6 +234,7 @@ class PredictOptions(Options):
     source_format: str | None = source_format_option()
     layer: str | None = layer_option()
     output: Path | None = option(None, "With --input: where the table goes (Parquet).")
+    overwrite: bool = overwrite_option()
     missing_genes: Literal["refuse", "impute"] = option(
         "refuse", "Genes that --input lacks: an error, or the mean they are centred on."
     )
@@ -275,6 +281,7 @@ class ExportOptions(Options):
 
     model: str = _own_model()
     output: Path | None = option(None, "Folder to write to. [PROJECT/export]")
+    overwrite: bool = overwrite_option()
     layout: Literal["tables", "classic"] = option(
         "tables", "tables: everything; classic: the eight files of the classic pipeline."
     )

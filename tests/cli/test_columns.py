@@ -165,12 +165,6 @@ RESULTS = "results/default"
         ("inputs/wells.parquet", "well_id", ["rank"], INIT),
         ("inputs/genes.parquet", "gene", ["info"], INIT),
         ("models/default/history.parquet", "train_mse", ["export"], "restore it from a copy, or run dpf train again"),
-        (f"{RESULTS}/outputs.parquet", "member", ["rank"], "remove it: what needs it computes it again"),
-        (f"{RESULTS}/outputs.parquet", "score:Tscore", ["predict"], "remove it: what needs it computes it again"),
-        (f"{RESULTS}/outputs.parquet", "latent_0", ["latent"], "remove it: what needs it computes it again"),
-        (f"{RESULTS}/predictions.parquet", "latent_norm", CLASSIC, "run dpf predict again"),
-        (f"{RESULTS}/predictions.parquet", "activation_predicted", CLASSIC, "run dpf predict again"),
-        (f"{RESULTS}/ranking.parquet", "q", ["export"], "run dpf rank again"),
     ],
 )
 def test_a_renamed_column_is_named_and_what_to_do(folded, told, copy, dpf, file, column, words, next_step):
@@ -184,6 +178,29 @@ def test_a_renamed_column_is_named_and_what_to_do(folded, told, copy, dpf, file,
     assert f"where: {project / file}" in ran.err
     assert f"found: no column {column}" in ran.err
     assert f"next: {next_step}" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("file", "column", "words"),
+    [
+        ("outputs", "member", ["rank"]),
+        ("outputs", "score:Tscore", ["predict"]),
+        ("outputs", "latent_0", ["latent"]),
+        ("predictions", "latent_norm", CLASSIC),
+        ("predictions", "activation_predicted", CLASSIC),
+        ("ranking", "q", ["export"]),
+    ],
+)
+def test_a_renamed_column_of_what_can_be_made_again_is_a_warning(folded, told, copy, ok, file, column, words):
+    for command in ("predict", "rank"):
+        told(command)
+    project = copy(folded)
+    path = project / RESULTS / f"{file}.parquet"
+    whole = pl.read_parquet(path)
+    spoil(path, lambda table: table.rename({column: "renamed"}))
+    ran = ok(words[0], project, *words[1:])
+    assert f"{file}.parquet is not as dpf writes it (no column {column}" in ran.err
+    assert pl.read_parquet(path).equals(whole)
 
 
 def test_a_damaged_check_does_not_stop_info(folded, copy, ok):

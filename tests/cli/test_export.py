@@ -199,3 +199,77 @@ def test_a_disk_that_is_full(folded, dpf, tmp_path, monkeypatch):
     assert ran.code == 3
     assert "free some space" in ran.err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_users_own_files_are_left_alone(folded, copy, dpf, ok, tmp_path):
+    project, out = copy(folded), tmp_path / "out"
+    out.mkdir()
+    (out / "wells.csv").write_text("my own notes")
+    ran = dpf("export", project, "--output", out)
+    assert ran.code == 2
+    assert "found: wells.csv" in ran.err
+    assert "--overwrite" in ran.err
+    assert [path.name for path in out.iterdir()] == ["wells.csv"]
+    assert (out / "wells.csv").read_text() == "my own notes"
+    ok("export", project, "--output", out, "--overwrite")
+    assert (out / "wells.csv").read_text() != "my own notes"
+
+
+@pytest.mark.parametrize("words", [[], ["--layout", "classic"], ["--format", "h5ad"]])
+def test_what_an_export_wrote_the_next_one_replaces_unless_it_was_changed(folded, copy, dpf, ok, tmp_path, words):
+    if "h5ad" in words:
+        pytest.importorskip("anndata")
+    project, out = copy(folded), tmp_path / "out"
+    files = [Path(line) for line in ok("export", project, "--output", out, *words).out.splitlines()]
+    ok("export", project, "--output", out, *words)
+    moved = project.rename(tmp_path / "moved")
+    ok("export", moved, "--output", out, *words)
+    with files[0].open("ab") as stream:
+        stream.write(b"a remark")
+    changed = files[0].read_bytes()
+    ran = dpf("export", moved, "--output", out, *words)
+    assert ran.code == 2
+    assert f"found: {files[0].name}" in ran.err
+    assert files[0].read_bytes() == changed
+
+
+def test_two_projects_do_not_replace_each_others_exports(folded, copy, dpf, ok, tmp_path):
+    other = copy(folded, "other")
+    ok("export", copy(folded), "--output", tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert dpf("export", other, "--output", tmp_path / "out").code == 2
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+@pytest.mark.parametrize("place", ["inputs", "models/default", "results/default", "check", "baselines", "models/new"])
+@pytest.mark.parametrize("through", ["path", "link", "other project"])
+def test_nothing_is_exported_into_what_a_project_consists_of(folded, copy, dpf, tmp_path, place, through):
+    project = copy(folded)
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    output = project / place
+    if through == "link":
+        (tmp_path / "link").symlink_to(project)
+        output = tmp_path / "link" / place
+    ran = dpf("export", folded if through == "other project" else project, "--output", output,
+              "--format", "parquet", "--overwrite")  # fmt: skip
+    assert ran.code == 2
+    assert "keeps its own files" in ran.err
+    assert before == {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+
+
+def test_a_folder_of_the_project_that_lies_elsewhere_is_the_projects_too(folded, copy, dpf, tmp_path):
+    project = copy(folded)
+    (project / "models").rename(tmp_path / "big disk")
+    (project / "models").symlink_to(tmp_path / "big disk")
+    ran = dpf("export", project, "--output", tmp_path / "big disk/default", "--overwrite")
+    assert ran.code == 2
+    assert "keeps its own files" in ran.err
+
+
+def test_a_damaged_record_of_exports_protects(folded, copy, dpf, ok, tmp_path):
+    project = copy(folded)
+    ok("export", project, "--output", tmp_path / "out")
+    (project / "exports.json").write_text('{"files": 3}')
+    assert dpf("export", project, "--output", tmp_path / "out").code == 2
+    ok("export", project, "--output", tmp_path / "out", "--overwrite")
+    ok("export", project, "--output", tmp_path / "out")

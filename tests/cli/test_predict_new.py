@@ -223,3 +223,72 @@ def test_a_name_that_promises_another_format_is_refused(folded, dpf, wells, tmp_
     assert ran.code == 2
     assert "as Parquet" in ran.err
     assert not (tmp_path / "o.csv").exists()
+
+
+@pytest.mark.parametrize("same", ["path", "dots", "symlink", "hard link"])
+def test_predictions_never_replace_the_table_they_are_made_from(folded, copy, dpf, wells, tmp_path, same):
+    source, output = tmp_path / "new.parquet", tmp_path / "new.parquet"
+    wells.write_parquet(source)
+    if same == "dots":
+        (tmp_path / "d").mkdir()
+        output = tmp_path / "d/../new.parquet"
+    elif same != "path":
+        output = tmp_path / "other.parquet"
+        output.symlink_to(source) if same == "symlink" else output.hardlink_to(source)
+    before = source.read_bytes()
+    ran = dpf("predict", copy(folded), "--input", source, "--output", output, "--overwrite")
+    assert ran.code == 2
+    assert "the very file it is made from" in ran.err
+    assert source.read_bytes() == output.read_bytes() == before
+
+
+def test_an_output_that_is_there_is_replaced_only_by_predictions_of_the_same_table(
+    folded, copy, dpf, ok, wells, tmp_path
+):
+    project, out = copy(folded), tmp_path / "out.parquet"
+    wells.write_csv(tmp_path / "a.csv")
+    wells.head(3).write_csv(tmp_path / "b.csv")
+    pl.DataFrame({"mine": [1]}).write_parquet(out)
+    ran = dpf("predict", project, "--input", tmp_path / "a.csv", "--output", out)
+    assert ran.code == 2
+    assert "--overwrite" in ran.err
+    assert pl.read_parquet(out).columns == ["mine"]
+    ok("predict", project, "--input", tmp_path / "a.csv", "--output", out, "--overwrite")
+    ok("predict", project, "--input", tmp_path / "a.csv", "--output", out)
+    assert dpf("predict", project, "--input", tmp_path / "b.csv", "--output", out).code == 2
+    assert pl.read_parquet(out).height == 12
+    for place in ("inputs/expression.parquet", "results/default/mine.parquet"):
+        ran = dpf("predict", project, "--input", tmp_path / "a.csv", "--output", project / place, "--overwrite")
+        assert ran.code == 2
+        assert "keeps its own files" in ran.err
+
+
+def test_two_tables_never_share_one_file_of_predictions(folded, copy, dpf, ok, wells, tmp_path):
+    project = copy(folded)
+    for name in ("plate.A.csv", "plate.B.csv"):
+        wells.write_csv(tmp_path / name)
+        ok("predict", project, "--input", tmp_path / name)
+        ok("predict", project, "--input", tmp_path / name)
+    results = project / "results/default"
+    assert {path.stem for path in results.glob("predictions_*")} == {"predictions_plate.A", "predictions_plate.B"}
+    assert "predictions_plate.A" in ok("info", project).out
+    (tmp_path / "day 2").mkdir()
+    wells.head(3).write_csv(tmp_path / "day 2/plate.A.csv")
+    ran = dpf("predict", project, "--input", tmp_path / "day 2/plate.A.csv")
+    assert ran.code == 2
+    assert f"found: {tmp_path / 'plate.A.csv'}" in ran.err
+    assert "--output NAME.parquet" in ran.err
+    assert pl.read_parquet(results / "predictions_plate.A.parquet").height == 12
+    ok("predict", project, "--input", tmp_path / "day 2/plate.A.csv", "--overwrite")
+    assert pl.read_parquet(results / "predictions_plate.A.parquet").height == 3
+
+
+def test_predictions_by_an_earlier_dpf_are_replaced_by_those_of_the_same_name(folded, copy, ok, wells, tmp_path):
+    project, path = copy(folded), tmp_path / "new.csv"
+    wells.write_csv(path)
+    ok("predict", project, "--input", path)
+    stored = project / "results/default/predictions_new.parquet"
+    table, about = read_table(stored, "predictions"), read_about(stored, "predictions")
+    del about["input_path"]
+    write_table(stored, table, "predictions", about)
+    ok("predict", project, "--input", path)

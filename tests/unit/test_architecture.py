@@ -160,7 +160,9 @@ def test_every_folder_with_folders_has_an_order_of_imports():
 
 
 def test_no_circle_of_imports():
-    edges = {module_of(path): {module for module, _ in imported_modules(path)} for path in FILES}
+    # `dpf` itself, from which a file takes the version, names its public face for type checkers and loads it when asked.
+    files = [path for path in FILES if path != PACKAGE / "__init__.py"]
+    edges = {module_of(path): {module for module, _ in imported_modules(path)} - {"dpf"} for path in files}
     while ends := {module for module, others in edges.items() if not others & set(edges)}:
         edges = {module: others for module, others in edges.items() if module not in ends}
     assert not edges, f"these import each other in a circle, or what is in one: {sorted(edges)}"

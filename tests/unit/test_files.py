@@ -148,3 +148,22 @@ def test_digests(tmp_path):
     assert sha256_file(tmp_path / "a.bin") == hashlib.sha256(data).hexdigest()
     write_bytes(tmp_path / "empty", b"")
     assert sha256_file(tmp_path / "empty") == hashlib.sha256().hexdigest()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such locks")
+def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_path):
+    import fcntl
+
+    left = [tmp_path / name for name in (".a.txt.abcd_fgh.part.txt", ".b.parquet.01234567.part.parquet",
+                                         ".lock.01234567.part")]  # fmt: skip
+    others = [tmp_path / name for name in ("a.part.txt", ".a.txt.part.txt", ".b.txt.01234567.part.csv", ".notes.part")]
+    for path in (*left, *others):
+        path.write_text("half")
+    alive = tmp_path / ".c.txt.76543210.part.txt"
+    with alive.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with atomic_path(tmp_path / "d.txt") as outer:
+            write_text(tmp_path / "a.txt", "new")
+            assert outer.exists()
+            outer.write_text("d")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "d.txt", alive.name, *(p.name for p in others)}

@@ -20,6 +20,7 @@ def command(
 
     opened, folder = open_project(project, overrides(compute)), options.output or project / "export"
     result = export_project(
-        opened, folder, options.model, layout=options.layout, file_format=options.format, progress=run.progress
-    )
+        opened, folder, options.model, layout=options.layout, file_format=options.format, overwrite=options.overwrite,
+        progress=run.progress,
+    )  # fmt: skip
     run.print("\n".join(map(str, result.files)))

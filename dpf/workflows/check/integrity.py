@@ -15,11 +15,10 @@ from dpf.analysis.design.item import Cell, CheckItem, Verdict, columns_of, not_a
 from dpf.config.settings import TargetSettings
 from dpf.errors import DataError, DpfError, listed
 from dpf.files import sha256_file
-from dpf.project.directory import Project
-from dpf.project.model_header import read_model_header
+from dpf.project.directory import Project, tables_in
 from dpf.tables.roles.validate import require_sound
 from dpf.tables.screen import CANONICAL_COLUMNS, Screen, Targets
-from dpf.tables.storage import Expression, read_about, read_expression, read_table
+from dpf.tables.storage import Expression, expression_digest, read_about, read_expression, read_table, require_intact
 from dpf.workflows.check.names import names_item
 from dpf.workflows.project.inputs import AUTO, project_normalisation, read_measured
 from dpf.workflows.project.provenance import Now, current, why_stale
@@ -134,7 +133,8 @@ def _problems(name: str, wrong: list[DpfError], good: str, advice: str, rule: st
 
 def _read_tables(project: Project, wells: pl.DataFrame) -> tuple[Expression | None, CheckItem]:
     wrong: list[DpfError] = []
-    expression = _attempt(lambda: read_expression(project.expression), wrong)
+    intact = _attempt(lambda: expression_digest(project.expression), wrong)
+    expression = _attempt(lambda: read_expression(project.expression), wrong) if intact else None
     genes = _attempt(lambda: read_table(project.genes, "genes"), wrong)
     _attempt(lambda: project_normalisation(project), wrong)
     if expression is not None and expression.well_ids != wells.get_column("well_id").to_list():
@@ -248,13 +248,19 @@ def _state(path: Path, sha256: str) -> str:
 
 
 def _models_item(now: Now) -> CheckItem:
+    from dpf.model.checkpoint import load_model
+
     name = "models"
     rows: list[dict[str, Cell]] = []
     for model in now.project.model_names():
-        wrong: list[DpfError] = []
-        header = _attempt(lambda model=model: read_model_header(now.project.model(model).best), wrong)  # type: ignore[misc]
-        state = _as_sentence(wrong) if header is None else "fits"
-        if header is not None and why_stale(header, now):
+        folder, wrong = now.project.model(model), list[DpfError]()
+        header = _attempt(lambda folder=folder: load_model(folder.best).about, wrong)  # type: ignore[misc]
+        for path in [*tables_in(folder.path), *tables_in(now.project.results(model).path)]:
+            damage = list[DpfError]()
+            _attempt(lambda path=path: require_intact(path), damage)  # type: ignore[misc]
+            wrong += [DataError(f"{path.name}: {one.what}", found=one.found) for one in damage]
+        state = _as_sentence(wrong) if wrong else "fits"
+        if not wrong and header is not None and why_stale(header, now):
             state = "trained on other inputs"
         rows.append({"model": model, "state": state})
     if not rows:
@@ -264,6 +270,6 @@ def _models_item(now: Now) -> CheckItem:
     if any(row["state"] != "trained on other inputs" for row in bad):
         verdict = Verdict.FAIL
     text = "; ".join(f"{row['model']}: {row['state']}" for row in bad) or "Every model was trained on these inputs"
-    advice = "" if not bad else "train again: dpf train PROJECT --model NAME"
-    rule = "models trained on other inputs warn, model files that cannot be read fail"
+    advice = "" if not bad else "train again: dpf train PROJECT --model NAME; results are made again by their commands"
+    rule = "models trained on other inputs warn, models or tables of theirs that are damaged fail"
     return CheckItem(name, GROUP, verdict, float(len(bad)), f"{text.rstrip('.')}.", advice, rule, columns_of(rows))

@@ -16,6 +16,7 @@ from dpf.analysis.layout.suggest import Layout, suggest_layout
 from dpf.errors import DataError, ProjectError, UsageError, listed
 from dpf.files import write_text
 from dpf.project.directory import Project
+from dpf.project.new_files import require_free
 from dpf.tables.formats.reading import read_table, refuse_absent
 from dpf.tables.roles.assign import COMPOUND_HEADINGS
 from dpf.tables.roles.headings import guess_columns
@@ -106,10 +107,11 @@ def suggest(
     Raises
     ------
     UsageError
-        Neither a project nor a list, or `target` holds something else.
+        Neither a project nor a list, or `target` holds something else or lies among a project's own files.
     DataError
         The list cannot be read, or the layout does not fit.
     """
+    require_free([target], project, overwrite=True)  # what is there already is looked at below
     if project is None and compounds is None:
         raise UsageError("a layout needs compounds", expected="a project, or --compound-list FILE")
     treatments = project_treatments(project) if project is not None else None

@@ -16,6 +16,7 @@ from dpf.analysis.design.item import Cell, CheckItem, Verdict, worst
 from dpf.errors import DataError
 from dpf.tables.schemas.registry import polars_schema
 from dpf.tables.storage import read_about, read_table, write_table
+from dpf.workflows.progress import Progress
 from dpf.workflows.project.provenance import Now, made_of, why_stale
 
 #: The item on whether a difference from the controls can be one of position: shown with every ranking.
@@ -93,7 +94,7 @@ def stored_check(now: Now) -> StoredCheck | None:
         The stored table is damaged or of a later format.
     """
     path = now.project.check.table("check")
-    if not path.is_file():
+    if not path.exists():
         return None
     items = _read_items(path)
     counts = Counter(item.verdict for item in items)
@@ -109,6 +110,16 @@ def _read_items(path: Path) -> list[FlaggedItem]:
     except ValueError as error:
         raise DataError("the stored check has a verdict that does not exist", where=path, found=error,
                         expected=", ".join(Verdict), hint="dpf check PROJECT makes it again") from None  # fmt: skip
+
+
+def design_of(now: Now, progress: Progress) -> StoredCheck | None:
+    """The last check for a result that only mentions it: a damaged one is as none, with a word about it."""
+    try:
+        return stored_check(now)
+    except DataError as error:
+        path = now.project.check.table("check")
+        progress.warn(f"{path.name}: {error.what} ({error.found}); dpf check makes it again")
+        return None
 
 
 def design_lines(stored: StoredCheck | None, project: Path) -> list[str]:

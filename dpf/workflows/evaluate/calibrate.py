@@ -64,8 +64,8 @@ def _interval(measured: Floats, predicted: Floats, groups: Index, level: float) 
     if not np.isfinite(measured - predicted).any():
         return ScoreInterval(None, None, 0, 0)
     found = split_conformal(measured, predicted, groups, level)
-    finite = math.isfinite(found.half_width)
-    width, coverage = (found.half_width, found.coverage) if finite else (None, None)
+    usable = 0 < found.half_width < math.inf  # of a constant score, the width is 0: that is no interval
+    width, coverage = (found.half_width, found.coverage) if usable else (None, None)
     return ScoreInterval(width, coverage, found.wells, found.compounds)
 
 

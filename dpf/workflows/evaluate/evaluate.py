@@ -14,7 +14,7 @@ from dpf.files import write_text
 from dpf.project.directory import ModelFolder, Project, ResultsFolder
 from dpf.splits.parts import Part, split_fingerprint
 from dpf.tables.storage import write_table
-from dpf.workflows.check.stored import StoredCheck, design_lines, stored_check
+from dpf.workflows.check.stored import StoredCheck, design_lines, design_of
 from dpf.workflows.evaluate.calibrate import fit_calibration
 from dpf.workflows.evaluate.card import CardContent, card_text
 from dpf.workflows.evaluate.figures import draw_reliability, draw_scoreboard
@@ -141,7 +141,7 @@ def _read(project: Project, file: ModelFile | None, classes: str, progress: Prog
             "no such column of classes", found=classes, expected=f"one of {listed(inputs.wells.columns, 20)}"
         )
     now = current(project, file, inputs)
-    design = stored_check(now)
+    design = design_of(now, progress)
     outputs = None if file is None else project_outputs(project, inputs, file, progress)
     return _Subject(now, inputs, measured, truth_of(measured), named, design, outputs)
 

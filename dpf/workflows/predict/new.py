@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dpf.analysis.latent.distances import latent_distances
-from dpf.errors import DataError, ModelError, listed
+from dpf.errors import DataError, DpfError, ModelError, UsageError, listed
 from dpf.project.directory import Project
-from dpf.tables.storage import write_table
+from dpf.project.new_files import require_free
+from dpf.tables.storage import read_about, write_table
 from dpf.workflows.options import PredictOptions
 from dpf.workflows.predict.gene_order import filling
 from dpf.workflows.predict.new_wells import NewWells, on_model_scale, read_new_wells
@@ -25,7 +27,7 @@ from dpf.workflows.predict.predict import (
 )
 from dpf.workflows.predict.well_members import WellMembers, distance_columns
 from dpf.workflows.progress import Progress, Silent
-from dpf.workflows.project.model_file import find_model
+from dpf.workflows.project.model_file import ModelFile, find_model
 from dpf.workflows.project.provenance import Now, made_of
 
 Floats = NDArray[np.float64]
@@ -54,11 +56,14 @@ def predict_new(
     Predictions are means over the members, none of which has seen a new well. Latents and distances (to the centre of
     the control wells that the model was trained with) are those of the first member: members have different bases.
 
-    The table goes to `results/<model>/predictions_<table's name>.parquet` if nothing else is asked for; genes that are
+    The table goes to `results/<model>/predictions_<table's name>.parquet` if nothing else is asked for. What is there
+    already is replaced if it is the predictions of the same table, and otherwise only with `overwrite`. Genes that are
     imputed get what each member centres them on (`dpf.workflows.predict.gene_order.filling`).
 
     Raises
     ------
+    UsageError
+        The output is in the way of something else.
     ModelError
         The table lacks genes of the model, which are not to be imputed.
     DataError
@@ -68,6 +73,7 @@ def predict_new(
 
     options, progress = options or PredictOptions(), progress or Silent()
     file = find_model(project, model)
+    path = _free_place(project, file, wells.where, options.output, options.overwrite)
     trained = load_model(file.path)
     wells = on_model_scale(wells, trained.normalisation, trained.genes, options.input_scale, progress)
     expression, missing = _aligned(file.header, wells, options.missing_genes == "impute")
@@ -94,10 +100,38 @@ def predict_new(
         | _new_distances(outputs, controls, members)
         | latent_columns(outputs, members)
     )  # fmt: skip
-    path = options.output or project.results(file.name).table(f"predictions_{wells.where.name.split('.')[0]}")
     about = made_of(Now(project, file), "predictions of new wells")
-    write_table(path, table, "predictions", about | {"input": wells.where.name})
+    source = {"input": wells.where.name, "input_path": str(wells.where.resolve())}
+    write_table(path, table, "predictions", about | source)
     return PredictResult(table, path)
+
+
+def _free_place(project: Project, file: ModelFile, source: Path, output: Path | None, overwrite: bool) -> Path:
+    """Where the predictions of a table go: no other table's predictions, and nothing of the user's, lie there."""
+    names = (str(source.resolve()), source.name)  # those of earlier versions have the table's name only
+    if output is not None:
+        require_free([output], project, overwrite, sources=[source], ours=lambda path: _made_from(path) in names)
+        return output
+    name = source.name if source.is_dir() else Path(source.name.removesuffix(".gz")).stem
+    path = project.results(file.name).table(f"predictions_{name}")
+    if not overwrite and (other := _made_from(path)) and other not in names:
+        raise UsageError(
+            "the project has predictions of another table of that name",
+            where=path,
+            found=other,
+            expected=f"those of {names[0]}",
+            hint="write these to a file of their own: --output NAME.parquet; or replace those: --overwrite",
+        )
+    return path
+
+
+def _made_from(path: Path) -> str | None:
+    """The table that stored predictions are of; None where the file is not there, is damaged or is something else."""
+    try:
+        about = read_about(path, "predictions")
+    except DpfError:
+        return None
+    return about.get("input_path") or about.get("input")
 
 
 def _aligned(header: dict[str, Any], wells: NewWells, impute: bool) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

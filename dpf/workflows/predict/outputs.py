@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dpf.errors import DataError
 from dpf.project.directory import Project
 from dpf.splits.parts import PART_NAMES, Parts
 from dpf.tables.storage import read_about, read_table, write_table
@@ -101,12 +102,16 @@ def project_outputs(project: Project, inputs: Inputs, model: ModelFile, progress
     Torch is imported only when something has to be computed.
     """
     path, now = project.results(model.name).table("outputs"), current(project, model, inputs)
-    if path.is_file() and why_stale(about := read_about(path, "outputs"), now) is None:
-        targets = model.header["targets"]
-        needed = [*(f"score:{name}" for name in targets["scores"]), "latent_0"]
-        needed += [column for role, column in _HEADS.items() if targets[role]]
-        return _from_table(read_table(path, "outputs", needed=needed), about, model)
-    outputs = _compute(project, inputs, model, progress or Silent())
+    progress = progress or Silent()
+    try:
+        if path.is_file() and why_stale(about := read_about(path, "outputs"), now) is None:
+            targets = model.header["targets"]
+            needed = [*(f"score:{name}" for name in targets["scores"]), "latent_0"]
+            needed += [column for role, column in _HEADS.items() if targets[role]]
+            return _from_table(read_table(path, "outputs", needed=needed), about, model)
+    except DataError as error:
+        progress.warn(f"{path.name} is computed again: {error.what} ({error.found})")
+    outputs = _compute(project, inputs, model, progress)
     axis = {"axis": None if outputs.axis is None else outputs.axis.tolist(), "axis_name": outputs.axis_name}
     write_table(path, _to_table(outputs), "outputs", made_of(now, "outputs") | axis)
     return outputs

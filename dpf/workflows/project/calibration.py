@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from dpf import __version__
 from dpf.config.settings import FORMAT, refuse_later
 from dpf.errors import ModelError
-from dpf.files import canonical_json, write_text
+from dpf.files import canonical_json, sha256_text, write_text
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Calibration:
 def write_calibration(path: Path, calibration: Calibration, about: Mapping[str, Any]) -> None:
     """Write `calibration.json`, atomically, with what it was made of (`dpf.workflows.project.provenance`)."""
     content = {"format": FORMAT, "kind": "calibration", "dpf": __version__, **about, **asdict(calibration)}
-    write_text(path, canonical_json(content) + "\n")
+    write_text(path, canonical_json(content | {"sha256": sha256_text(canonical_json(content))}) + "\n")
 
 
 def read_calibration(path: Path) -> tuple[Calibration, dict[str, Any]]:
@@ -77,11 +78,12 @@ def read_calibration(path: Path) -> tuple[Calibration, dict[str, Any]]:
     Raises
     ------
     ModelError
-        The file is damaged or of a later format.
+        The file is damaged, has a width or a temperature that no calibration can have, or is of a later format.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         refuse_later(content, "calibration", path, ModelError)
+        content = _intact(content)
         label = content["label"]
         calibration = Calibration(
             content["model_sha256"],
@@ -98,3 +100,18 @@ def read_calibration(path: Path) -> tuple[Calibration, dict[str, Any]]:
             hint="run dpf evaluate again, or remove the file to predict without intervals",
         ) from error
     return calibration, content
+
+
+def _intact(content: dict[str, Any]) -> dict[str, Any]:
+    """The content, if it is what was saved (the first files had no digest) and can be calculated with."""
+    saved = {name: value for name, value in content.items() if name != "sha256"}
+    if content.get("sha256", digest := sha256_text(canonical_json(saved))) != digest:
+        raise ValueError("its content is not what was saved")
+    positive = {f"half-width of {name}": interval["half_width"] for name, interval in content["scores"].items()}
+    positive |= {"temperature": content["label"]["temperature"]} if content["label"] else {}
+    for name, value in positive.items():
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} = {value}, which is no positive number")
+    if not 0 < content["level"] < 1:
+        raise ValueError(f"level = {content['level']}, which is not between 0 and 1")
+    return content

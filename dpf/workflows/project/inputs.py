@@ -16,7 +16,7 @@ from dpf.errors import DataError, ProjectError, listed
 from dpf.files import sha256_file, sha256_text
 from dpf.project.directory import Project
 from dpf.tables.preparing.normalise import Normalisation, read_normalisation
-from dpf.tables.storage import read_about, read_expression, read_table
+from dpf.tables.storage import expression_digest, read_about, read_expression, read_table
 
 AUTO = "auto"
 #: Key of the normalisation's digest in the footer of the wells table; older projects have none.
@@ -99,6 +99,7 @@ def read_inputs(project: Project) -> Inputs:
     DataError, ProjectError
         A file is damaged or of a later format, or the two tables do not hold the same wells in the same order.
     """
+    digest = expression_digest(project.expression)
     expression = read_expression(project.expression)
     wells = read_table(project.wells, "wells")
     ids = wells.get_column("well_id").to_list()
@@ -115,13 +116,13 @@ def read_inputs(project: Project) -> Inputs:
         expression.genes,
         expression.values,
         wells.get_column("is_control").to_numpy(),
-        *input_digests(project),
+        *input_digests(project, digest),
     )
 
 
-def input_digests(project: Project) -> tuple[str, str]:
-    """Digests of the expression table, and of it and the wells table: results name their inputs by these."""
-    expression = sha256_file(project.expression)
+def input_digests(project: Project, expression: str = "") -> tuple[str, str]:
+    """Digests of the expression table, and of it and the wells table: by these, results know what they are of."""
+    expression = expression or expression_digest(project.expression, check=False)
     return expression, sha256_text(expression + sha256_file(project.wells))
 
 

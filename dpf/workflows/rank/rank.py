@@ -12,10 +12,11 @@ import polars as pl
 from dpf.analysis.ranking.standardise import members_differ
 from dpf.errors import UsageError, listed
 from dpf.project.directory import Project, ResultsFolder
+from dpf.tables.genes.set_scores import read_gmt
 from dpf.tables.schemas.ranking import RANKING_BY_DOSE
 from dpf.tables.storage import write_table
 from dpf.workflows.check.names import suspicious_names
-from dpf.workflows.check.stored import StoredCheck, stored_check
+from dpf.workflows.check.stored import StoredCheck, design_of
 from dpf.workflows.predict.outputs import project_outputs
 from dpf.workflows.predict.predict import warn_no_axis
 from dpf.workflows.progress import Progress, Silent
@@ -95,6 +96,9 @@ def rank_project(
         many would do is said).
     """
     choices, progress = choices or RankChoices(), progress or Silent()
+    for path in (choices.gene_sets, choices.query):
+        if path is not None:
+            read_gmt(path)  # one that cannot be read stops the command before any table is replaced
     file = find_model(project, model)
     inputs = read_inputs(project)
     rows = compound_rows(inputs, choices.by_dose)
@@ -103,7 +107,7 @@ def rank_project(
     ranked = _rank(project, inputs, rows, wells, choices)
     table = _sorted(ranked.table, choices.sort)
     results, now = project.results(file.name), current(project, file, inputs)
-    design = stored_check(now)
+    design = design_of(now, progress)
     extra, figures, said = _write_more(now, results, inputs, ranked, choices, progress)
     statements = tuple(ranked.statements + said)
     name = "ranking_by_dose" if choices.by_dose else "ranking"

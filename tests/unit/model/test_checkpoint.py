@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from dpf.config.settings import Settings, TrainSettings
 from dpf.errors import ModelError, ProjectError
-from dpf.model.checkpoint import ControlWells, TrainedModel, gene_fingerprint, load_model, save_model
+from dpf.model.checkpoint import ControlWells, TrainedModel, content_digest, gene_fingerprint, load_model, save_model
 from dpf.model.network import TargetLayout
 from dpf.project.model_header import read_model_header
 from dpf.tables.preparing.normalise import Normalisation, VstParameters
@@ -36,10 +36,11 @@ def trained(members=2, zscore=True, layout=tiny.LAYOUT):
 
 
 def edit_header(path, change):
-    """Write the file again with its description changed, its weights as they are."""
-    about = read_model_header(path)
+    """Write the file again with its description changed, its weights as they are, and a digest of both."""
+    about, tensors = read_model_header(path), load_file(path)
     change(about)
-    save_file(load_file(path), path, {"dpf": json.dumps(about)})
+    del about["sha256"]
+    save_file(tensors, path, {"dpf": json.dumps(about | {"sha256": content_digest(about, tensors)})})
 
 
 @pytest.mark.parametrize("zscore", [True, False])
@@ -142,7 +143,10 @@ def test_another_kind_of_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda about: about["genes"].pop(), "size mismatch for encoder.tokens.gene"),
+        (
+            lambda about: about.update(genes=["CD4"], genes_sha256=gene_fingerprint(["CD4"])),
+            "size mismatch for encoder.tokens.gene",
+        ),
         (lambda about: about["targets"].update(label=None), "label.weight"),
         (lambda about: about["settings"]["model"].update(latent=6), "size mismatch for latent_out.weight"),
         (lambda about: about.update(members=3), "KeyError: 'control_latent'"),
@@ -158,6 +162,48 @@ def test_weights_that_do_not_fit_their_description_are_refused(tmp_path, change,
     with pytest.raises(ModelError, match="the weights do not fit the model's own description") as caught:
         load_model(path)
     assert text in caught.value.found
+
+
+def test_a_flipped_bit_anywhere_is_named(tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_model(path, trained())
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    (length,) = struct.unpack("<Q", whole[:8])
+    after = 8 + length
+    places = [0, 8, *rng.integers(8, after, 80), *rng.integers(after, len(whole), 40), len(whole) - 1]
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        # A flip may also give the key of the digest or of the format another name, or the file a later format.
+        if b'"sha256":' not in damaged:
+            continue
+        with pytest.raises(ModelError):
+            load_model(path)
+
+
+@pytest.mark.parametrize("digest", [True, False])
+def test_gene_names_in_another_order_are_named(tmp_path, digest):
+    path = tmp_path / "m.safetensors"
+    save_model(path, trained())
+    edit_header(path, lambda about: about["genes"].reverse())
+    if not digest:
+        about = read_model_header(path)
+        del about["sha256"]
+        save_file(load_file(path), path, {"dpf": json.dumps(about)})
+    with pytest.raises(ModelError, match="gene names, or their order") as caught:
+        load_model(path)
+    assert caught.value.where == str(path)
+
+
+def test_a_model_of_before_there_were_digests_is_loaded(tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_model(path, trained())
+    about = read_model_header(path)
+    del about["sha256"]
+    save_file(load_file(path), path, {"dpf": json.dumps(about)})
+    assert len(load_model(path).members) == 2
 
 
 def test_a_full_disk_is_said_and_the_old_model_stays(tmp_path, monkeypatch):

@@ -114,6 +114,8 @@ def test_what_is_not_a_file_or_may_not_be_read_is_said(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"cannot be read[\s\S]*is a directory"):
         read_about(tmp_path, "wells")
 
+    write_table(tmp_path / "t.parquet", LEAST, "wells")
+
     def refuse(_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -225,7 +227,7 @@ def changed(path, change):
     ids, names, values = expression()
     write_expression(path, ids, names, values)
     table = pq.read_table(path)
-    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+    pq.write_table(change(table).replace_schema_metadata({b"dpf": table.schema.metadata[b"dpf"]}), path)
 
 
 def test_an_empty_cell_is_refused_as_not_finite(tmp_path):
@@ -266,6 +268,55 @@ def test_a_table_damaged_inside_is_refused(tmp_path):
         with pytest.raises(DataError, match="damaged") as caught:
             read(path)
         assert caught.value.where == str(path)
+
+
+@pytest.mark.parametrize("kind", ["wells", "expression"])
+def test_a_flipped_bit_anywhere_is_named(tmp_path, kind):
+    """Or it changes nothing: a bit of what no reader looks at."""
+    path = tmp_path / "t.parquet"
+    if kind == "wells":
+        write_table(path, FRAME, kind, {"x": 1})
+    else:
+        write_expression(path, *expression(20, 4))
+
+    def read():
+        about = read_about(path, kind)
+        if kind == "wells":
+            return about, read_table(path, kind).write_json()
+        digest = storage.expression_digest(path)
+        found = read_expression(path)
+        return about, found.well_ids, found.genes, found.values.tolist(), bool(digest)
+
+    expected, whole, rng = read(), path.read_bytes(), np.random.default_rng(0)
+    named = 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            found = read()
+        except DataError as error:
+            named += error.where == str(path)
+        else:
+            assert found == expected, place
+    assert named > 0.9 * len(whole)
+
+
+def test_a_table_of_before_there_were_checksums_is_read(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_table(path, LEAST, "wells", {"x": 1})
+    with_footer(path, {b"dpf": pq.read_schema(path).metadata[b"dpf"]})
+    assert read_about(path, "wells")["x"] == 1
+    assert_frame_equal(read_table(path, "wells"), LEAST)
+    changed(path, lambda table: table)
+    assert len(storage.expression_digest(path)) == 64
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no FIFOs")
+def test_a_fifo_in_a_tables_place_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="no regular file"):
+        read_about(tmp_path / "t.parquet", "wells")
 
 
 def test_a_full_disk_is_said_and_the_old_table_stays(tmp_path, monkeypatch):

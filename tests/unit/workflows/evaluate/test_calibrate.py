@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -134,6 +135,32 @@ def test_a_damaged_file_is_named(tmp_path, text):
         read_calibration(path)
     assert str(path) in str(error.value)
     assert "dpf evaluate" in str(error.value)
+
+
+@pytest.mark.parametrize("value", [-1.5, 0.0, math.nan, math.inf, "1.5"])
+@pytest.mark.parametrize("what", ["width", "temperature", "level"])
+@pytest.mark.parametrize("digest", [True, False])
+def test_a_calibration_that_cannot_be_is_refused(tmp_path, value, what, digest):
+    path = tmp_path / "calibration.json"
+    write(path, a_calibration(), {})
+    content = json.loads(path.read_text())
+    place, name = {"width": (content["scores"]["first"], "half_width"), "level": (content, "level"),
+                   "temperature": (content["label"], "temperature")}[what]  # fmt: skip
+    place[name] = value
+    if not digest:  # as the first files were
+        del content["sha256"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="the model's calibration cannot be read") as error:
+        read_calibration(path)
+    assert "run dpf evaluate again" in error.value.hint
+
+
+def test_another_number_in_a_calibration_is_noticed(tmp_path):
+    path = tmp_path / "calibration.json"
+    write(path, a_calibration(), {})
+    path.write_text(path.read_text().replace('"half_width":1.5', '"half_width":1.7'))
+    with pytest.raises(ModelError, match="not what was saved"):
+        read_calibration(path)
 
 
 def test_a_later_file_is_refused(tmp_path):

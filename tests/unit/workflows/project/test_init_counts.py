@@ -177,7 +177,7 @@ def test_values_that_do_not_tell_what_they_are(made: Made, tmp_path: Path) -> No
     assert not (tmp_path / "new.parquet").exists()
     assert "taken as counts (--input-scale), though all values are whole" in ok(*words, "--input-scale", "counts").err
     assert "do not look like the training data" in ok(*words, "--input-scale", "normalised").err
-    full = [*words[:2], "--input", made.files / "P2-counts.csv", *words[4:]]
+    full = [*words[:2], "--input", made.files / "P2-counts.csv", *words[4:], "--overwrite"]
     taken = ok(*full, "--input-scale", "normalised").err
     assert "taken as normalised (--input-scale), though all values are whole" in taken
 
