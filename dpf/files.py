@@ -40,7 +40,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=f".part{target.suffix}")
         temporary = Path(name)
-        handle = _hold(handle, target.parent)
+        handle = _hold(handle, target)
         yield temporary
         _sync(temporary)
         # mkstemp makes files only their owner can read; a project's files follow the user's umask.
@@ -60,21 +60,23 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 if sys.platform == "win32":
 
-    def _hold(handle: int, folder: Path) -> int | None:  # noqa: ARG001
+    def _hold(handle: int, target: Path) -> int | None:  # noqa: ARG001
         os.close(handle)  # Windows does not rename a file that is open
         return None
 
 else:
     import fcntl
 
-    def _hold(handle: int, folder: Path) -> int | None:
+    def _hold(handle: int, target: Path) -> int | None:
         """Lock this process's half-written file, and remove those in the folder that no process has a lock on."""
         if _locked(handle):
-            for path in folder.iterdir():
+            for path in target.parent.iterdir():
                 if _PART.fullmatch(path.name) and path.is_file():
                     with suppress(OSError), path.open("rb") as stream:
                         if _locked(stream.fileno()):
                             path.unlink(missing_ok=True)
+        if target.suffix == ".h5ad":  # HDF5 locks what it writes itself, and gives up where another lock is
+            fcntl.flock(handle, fcntl.LOCK_UN)
         return handle
 
     def _locked(handle: int) -> bool:
