@@ -160,7 +160,7 @@ def test_every_folder_with_folders_has_an_order_of_imports():
 
 
 def test_no_circle_of_imports():
-    # `dpf` itself, from which a file takes the version, names its public face for type checkers and loads it when asked.
+    # `dpf` itself, which has the version, names its public face for type checkers and loads it when it is used.
     files = [path for path in FILES if path != PACKAGE / "__init__.py"]
     edges = {module_of(path): {module for module, _ in imported_modules(path)} - {"dpf"} for path in files}
     while ends := {module for module, others in edges.items() if not others & set(edges)}:
