@@ -1,8 +1,8 @@
-"""What is run before a change lands: `nox` runs tests, lint and types; `nox -s bench` measures."""
+"""What is run before a change lands: `nox` runs tests, lint, types and docs; `nox -s bench` measures."""
 
 import nox
 
-nox.options.sessions = ["tests", "lint", "types"]
+nox.options.sessions = ["tests", "lint", "types", "docs"]
 nox.options.reuse_venv = "yes"
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
@@ -18,7 +18,7 @@ def install(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The test suite, but for the tests marked long."""
     install(session)
-    session.run("pytest", *session.posargs, env={"MPLBACKEND": "Agg"})
+    session.run("pytest", "-n", "auto", *session.posargs, env={"MPLBACKEND": "Agg"})
 
 
 @nox.session
@@ -33,7 +33,7 @@ def tests_lowest(session: nox.Session) -> None:
     """The test suite on the oldest versions that the package asks for; these warn of each other."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "lowest"))
     session.install("--no-deps", "-e", ".")
-    session.run("pytest", "-o", "filterwarnings=ignore", *session.posargs, env={"MPLBACKEND": "Agg"})
+    session.run("pytest", "-n", "auto", "-o", "filterwarnings=ignore", *session.posargs, env={"MPLBACKEND": "Agg"})
 
 
 @nox.session
@@ -49,6 +49,14 @@ def types(session: nox.Session) -> None:
     """Types: mypy, strict, over the package."""
     install(session)
     session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, into site/; a broken link or an unknown name is an error. `nox -s docs -- serve` shows it."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "docs"))
+    command = session.posargs or ["build", "--strict"]  # --quiet would also silence what --strict counts
+    session.run("mkdocs", *command, env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session

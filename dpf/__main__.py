@@ -11,9 +11,9 @@ def main() -> None:
     # each other: measured on two busy cores, training fell from 75 to 7 wells a second. It must be set before the
     # library is loaded, and whatever the user has set stays.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from dpf.cli.app import app
+    from dpf.cli import app
 
-    app()
+    app.main()
 
 
 if __name__ == "__main__":

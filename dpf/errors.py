@@ -1,4 +1,4 @@
-"""What can go wrong, as types. Each carries the exit code of the command line and says what to do next."""
+"""Error types, each with its exit code on the command line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DpfError(Exception):
     where
         The file, and in it the row, column, well or setting.
     found, expected
-        The two sides of the disagreement, as a reader would write them.
+        The value that was found, and what was expected.
     hint
         The next step, preferably a command or a flag.
     """
@@ -54,7 +54,7 @@ class DpfError(Exception):
 
 
 class UsageError(DpfError):
-    """The command line asks for something that cannot be (exit code 2)."""
+    """An option, or a combination of options, is wrong (exit code 2)."""
 
     exit_code = 2
     kind = "usage"
@@ -82,7 +82,7 @@ class ModelError(DpfError):
 
 
 class DeviceError(DpfError):
-    """The device or the memory asked for is not there (exit code 6)."""
+    """The device or the memory is not available (exit code 6)."""
 
     exit_code = 6
     kind = "device"

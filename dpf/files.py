@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, digests, canonical JSON."""
+"""Atomic writes, digests, canonical JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BLOCK = 1 << 20
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a path beside `target` to write to; on success it is fsynced and renamed onto `target`.
+    """Yield a path in the folder of `target` to write to; on success it is fsynced and renamed onto `target`.
 
     A reader sees the old file or the new one, never half of one. When the block raises, the half-written
     file is removed and `target` stays as it was.
@@ -37,7 +37,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         _sync(temporary)
-        # mkstemp makes files only their owner can read; a project is shared as the user's umask says.
+        # mkstemp makes files only their owner can read; a project's files follow the user's umask.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from typing import Annotated
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from dpf import __version__
 from dpf.cli.commands import check, evaluate, explain, export, info, init, latent, predict, rank, train
-from dpf.cli.session import be_silent, session, set_debug
-from dpf.errors import UsageError
+from dpf.cli.options import grouped, typer_parameters
+from dpf.cli.session import session
+from dpf.cli.streams import prepare_streams
+from dpf.errors import DpfError, UsageError
 from dpf.training.parallel.ranks import ranks_from_environment
 
 app = typer.Typer(
@@ -21,6 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+#: The commands that several processes, started by `torchrun`, can run together.
+_TEAM = ("train",)
 
 
 def _version(asked: bool) -> None:
@@ -39,18 +47,50 @@ def root(
 ) -> None:
     """Which compounds move the cells, how strongly, in which direction, through which genes."""
     del version  # eager: it has been answered already
-    set_debug(debug)
-    command = context.invoked_subcommand or ""
-    with session(command):
-        ranks = ranks_from_environment(os.environ)
-        if not ranks.leads and not debug:
-            be_silent()
-        if not ranks.alone and command != "train":
-            raise UsageError(
-                f"dpf {command} runs in one process", found=f"{ranks.world} processes started by torchrun",
-                hint="only dpf train can use several: run this without torchrun",
-            )  # fmt: skip
+    context.obj = debug
+
+
+def _texts(given: Mapping[str, Any]) -> Iterator[str]:
+    """The texts that a command was given, paths in full."""
+    for value in given.values():
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, str | Path):
+                yield one if isinstance(one, str) else str(one.absolute())
+
+
+def _registered(name: str, command: Callable[..., None]) -> Callable[..., None]:
+    """The command as typer runs it: in a session, its options as the workflows want them."""
+
+    def run(context: typer.Context, **given: Any) -> None:
+        with session(name, given.pop("shown_as", None), debug=context.obj) as current:
+            ranks = ranks_from_environment(os.environ)
+            if not ranks.alone and name not in _TEAM:
+                raise UsageError(
+                    f"dpf {name} runs in one process", found=f"{ranks.world} processes started by torchrun",
+                    hint="only dpf train can use several: run this without torchrun",
+                )  # fmt: skip
+            for text in _texts(given):
+                text.encode()  # before anything is computed: a path that is no UTF-8 could not be written to or kept
+            command(current, **grouped(command, given))
+
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    parameters = [context, *typer_parameters(command)]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__doc__ = command.__doc__
+    return run
 
 
 for module in (init, check, train, evaluate, predict, latent, rank, explain, info, export):
-    app.command(module.__name__.rpartition(".")[2])(module.command)
+    name = module.__name__.rpartition(".")[2]
+    app.command(name)(_registered(name, module.command))
+
+
+def main() -> None:
+    """Run the command line."""
+    prepare_streams()
+    try:
+        app()
+    except DpfError as error:  # outside of a command: `dpf --help > /dev/full`
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import typer
 
-from dpf.errors import DpfError
+from dpf.errors import DpfError, ProjectError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,43 +22,21 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 
-
-class OutputFormat(StrEnum):
-    """How a result is shown on stdout."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-
-
-class _Debug:
-    on = False
-
-
-def set_debug(on: bool) -> None:
-    """Show tracebacks, or not. Set once, by the root command."""
-    _Debug.on = on
-
-
-class _Silence:
-    on = False
-
-
-def be_silent() -> None:
-    """Say nothing from here on, but for an error that nobody else tells: another process of this run speaks."""
-    _Silence.on = True
-    sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  until the process ends
+#: How a result is shown on stdout.
+OutputFormat = Literal["table", "csv", "json"]
 
 
 class Session:
-    """One run of one command: its name, how its result is shown, its progress."""
+    """One run of one command: its name, how its result is shown, its progress, whether tracebacks are."""
 
-    def __init__(self, command: str, output: OutputFormat | None) -> None:
+    def __init__(self, command: str, output: OutputFormat | None = None, *, debug: bool = False) -> None:
         self.command = command
-        default = OutputFormat.table if sys.stdout.isatty() else OutputFormat.csv
-        self.format = output or default
-        #: Whether this process, of several that train together, may tell why the run ends.
-        self.speaks: Callable[[], bool] = lambda: os.environ.get("RANK", "0") == "0"
+        self.debug = debug
+        #: What the user asked for by --format, if anything.
+        self.requested = output
+        self.format: OutputFormat = output or ("table" if sys.stdout.isatty() else "csv")
+        #: Whether this process, of several that train together, may report why the run ends.
+        self.may_report: Callable[[], bool] = lambda: True
         #: What to do next where the run is interrupted; nothing to be said if empty.
         self.after_interruption: Callable[[], str] = lambda: ""
         self._bar: Bar | None = None
@@ -83,26 +60,39 @@ class Session:
         self.close()
         typer.echo(text, err=True)
 
-    def show(self, table: pl.DataFrame, *, top: int | None = None, title: str = "", **data: Any) -> None:
-        """The result, on stdout: a table (its first `top` rows; all of them in a file or a pipe), CSV or JSON.
+    def show(
+        self, table: pl.DataFrame, kind: str, *, top: int | None = None, title: str = "", sorted_by: str = "",
+        **data: Any,
+    ) -> None:  # fmt: skip
+        """The result, its first `top` rows, on stdout: a table of chosen columns, or all of it as CSV or JSON.
 
-        `data` are further parts of the JSON envelope's data, beside `rows`.
+        Its schema is that of `kind` (`dpf.tables.schemas`). `data` are further parts of the JSON envelope's data,
+        beside `rows`.
         """
         self.close()
         shown = table if top is None else table.head(top)
-        if self.format is OutputFormat.json:
+        if self.format == "json":
             self.envelope({"rows": shown.to_dicts(), **data})
-        elif self.format is OutputFormat.csv:
+        elif self.format == "csv":
             self._write(shown.write_csv())
         else:
             from dpf.cli.display.tables import print_table
 
-            print_table(shown, title)
+            print_table(shown, kind, title, sorted_by)
+
+    def print(self, text: str) -> None:
+        """The result, on stdout, where it is a text."""
+        self.close()
+        self._write(f"{text}\n")
 
     def envelope(self, data: Mapping[str, Any]) -> None:
         """The JSON envelope of a result."""
-        content = {"dpf": 1, "command": self.command, "status": "ok", "data": _plain(data)}
-        self._write(json.dumps(content, ensure_ascii=False, default=str) + "\n")
+        self._write_json(status="ok", data=_plain(data))
+
+    def _write_json(self, **content: Any) -> None:
+        text = json.dumps({"dpf": 1, "command": self.command, **content}, ensure_ascii=False, default=str)
+        # A byte of a path that is no UTF-8 must not be one of JSON: it is written as JSON writes it, \udcXX.
+        self._write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
 
     def _write(self, text: str) -> None:
         sys.stdout.write(text)
@@ -111,14 +101,11 @@ class Session:
     def fail(self, text: str, kind: str, what: str, details: Mapping[str, str]) -> None:
         """Show why there is no result: `text` on stderr, and with --format json an envelope on stdout."""
         self.close()
-        if not self.speaks():
+        if not self.may_report():
             return
-        if _Silence.on:
-            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-        if self.format is OutputFormat.json:
-            errors = [{"kind": kind, "what": what, **details}]
-            content = {"dpf": 1, "command": self.command, "status": "error", "errors": errors}
-            self._write(json.dumps(content, ensure_ascii=False) + "\n")
+        if self.format == "json":
+            with suppress(DpfError, OSError):  # where stdout is what has failed
+                self._write_json(status="error", errors=[{"kind": kind, "what": what, **details}])
         typer.echo(text, err=True)
 
 
@@ -138,16 +125,17 @@ def _red(text: str) -> str:
 
 
 @contextmanager
-def session(command: str, output: OutputFormat | None = None) -> Iterator[Session]:
+def session(command: str, output: OutputFormat | None = None, *, debug: bool = False) -> Iterator[Session]:
     """The one place where errors become messages and exit codes.
 
     0 done; 1 a bug; 2 usage; 3 project or settings; 4 data; 5 model file; 6 device or memory; 130 interrupted.
     """
-    current = Session(command, output)
+    current = Session(command, output, debug=debug)
     try:
-        yield current
+        with _signals_interrupt(), _encodable():
+            yield current
     except DpfError as error:
-        if _Debug.on:
+        if debug:
             raise
         current.fail(f"{_red('error:')} {error}", error.kind, error.what, dict(error.details()))
         raise typer.Exit(error.exit_code) from None
@@ -157,12 +145,11 @@ def session(command: str, output: OutputFormat | None = None) -> Iterator[Sessio
         current.fail(text, "interrupted", "interrupted", {"next": hint} if hint else {})
         raise typer.Exit(_INTERRUPTED) from None
     except BrokenPipeError:
-        # The reader of the pipe has had enough (`dpf rank | head`). Python would complain again on exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        pass  # the reader of the pipe has had enough (`dpf rank | head`)
     except typer.Exit:
         raise
     except Exception as error:
-        if _Debug.on:
+        if debug:
             raise
         what = f"{type(error).__name__}: {error}"
         hint = f"this is a bug in dpf; run `dpf --debug {command} ...` and report what it prints"
@@ -170,3 +157,41 @@ def session(command: str, output: OutputFormat | None = None) -> Iterator[Sessio
         raise typer.Exit(1) from None
     finally:
         current.close()
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM, which clusters send before they stop a job, and SIGHUP, which ends with a terminal, act as Ctrl-C.
+
+    What is ignored already, as `nohup` has it, stays so.
+    """
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in known}
+    taken = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in taken:
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number in taken:
+            if signal.getsignal(number) is _interrupt:
+                signal.signal(number, before[number] or signal.SIG_DFL)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _encodable() -> Iterator[None]:
+    """A path that the system has and UTF-8 has not: polars cannot open it, and no table can name it as its source."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        if error.reason != "surrogates not allowed":
+            raise
+        raise ProjectError(
+            "a name cannot be written as UTF-8",
+            found=error.object[max(0, error.start - 200) : error.end + 200],
+            hint="rename the file or folder, or set a UTF-8 locale (LC_ALL=C.UTF-8): dpf keeps names in UTF-8",
+        ) from error

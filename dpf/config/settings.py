@@ -9,10 +9,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, get_type_hints
 
+from dpf.errors import DpfError
+
 FORMAT = 1
+
+
+def refuse_later(about: Mapping[str, Any], what: str, where: object, error: type[DpfError]) -> None:
+    """Raise `error` where a file that says `about` itself is of a later format than this dpf reads."""
+    if about["format"] > FORMAT:
+        raise error(
+            f"the {what} has a later format than this dpf reads",
+            where=where,
+            found=f"format {about['format']}, written by dpf {about.get('dpf', 'of an unknown version')}",
+            expected=f"format {FORMAT} or earlier",
+            hint="update dpf: pipx upgrade drugseq-perturbformer",
+        )
 
 
 def setting(
@@ -163,12 +177,6 @@ class ComputeSettings:
     compile: bool = setting(
         False, "train through torch.compile, with PyTorch's attention: for GPUs; compiling takes a minute or more"
     )
-    share: str = setting(
-        "wells",
-        "what several processes (torchrun) share out: wells = those of each batch; members = whole members, each"
-        " trained by one process alone, to the weights that one process would give; one process trains them all",
-        choices=("wells", "members"),
-    )
     threads: int = setting(0, "CPU threads; 0 = OMP_NUM_THREADS, else all cores this process may use", minimum=0)
     tokens_at_once: int = setting(
         0,
@@ -227,6 +235,16 @@ def current_names(model: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
+#: Settings that are no more: the value that says what dpf does now, and what to do instead of any other.
+GONE: dict[str, tuple[Any, str]] = {
+    "compute.share": (
+        "wells",
+        "several processes (torchrun) share out wells; to train members side by side, start one process a member: "
+        "dpf train PROJECT --member 0, --member 1, ... (docs/how-to/cluster.md)",
+    ),
+}
+
+
 def sections() -> dict[str, type]:
     """The sections of `dpf.toml` and the dataclass each becomes."""
     return dict(get_type_hints(Settings))
@@ -237,8 +255,12 @@ def setting_names() -> list[str]:
     return [f"{section}.{entry.name}" for section, cls in sections().items() for entry in fields(cls)]
 
 
-def documentation(name: str) -> str:
-    """The one line of documentation of `section.name`, with its default."""
+def setting_field(name: str) -> Field[Any]:
+    """The field that declares `section.name`."""
     section, _, key = name.partition(".")
-    entry = next(entry for entry in fields(sections()[section]) if entry.name == key)
-    return f"{entry.metadata['doc']} [dpf.toml: {name}]"
+    return next(entry for entry in fields(sections()[section]) if entry.name == key)
+
+
+def documentation(name: str) -> str:
+    """The one line of documentation of `section.name`, with its name."""
+    return f"{setting_field(name).metadata['doc']} [dpf.toml: {name}]"

@@ -1,17 +1,17 @@
-"""`dpf.toml`: read strictly, every problem reported at once; written with each setting's documentation beside it."""
+"""`dpf.toml`: read strictly, every problem reported at once; written with each setting's documentation as comments."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import Field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from dpf.config.settings import FORMAT, PRESETS, Settings, current_names, sections, setting_names
+from dpf.config.settings import FORMAT, GONE, PRESETS, Settings, current_names, sections, setting_names
+from dpf.config.values import converted, shown
 from dpf.errors import ProjectError
 
 
@@ -36,7 +36,7 @@ def parse_settings(document: Mapping[str, Any], where: object, overrides: Sequen
         if name not in known:
             problems.append(f"[{name}] is not a section{_nearest(name, known)}")
         elif not isinstance(value, dict):
-            problems.append(f"{name} = {_shown(value)} should be a section: [{name}]")
+            problems.append(f"{name} = {shown(value)} should be a section: [{name}]")
         else:
             parsed[name], found = _parse_section(name, known[name], value)
             problems += found
@@ -74,53 +74,19 @@ def _parse_section(section: str, cls: type, values: Mapping[str, Any]) -> tuple[
     parsed: dict[str, Any] = {}
     problems: list[str] = []
     for key, value in values.items():
+        if gone := GONE.get(f"{section}.{key}"):
+            if value != gone[0]:
+                problems.append(f"{section}.{key} = {shown(value)} is no longer a setting: {gone[1]}")
+            continue
         if key not in known:
             problems.append(f"{section}.{key} is not a setting{_nearest(key, known, section)}")
             continue
-        converted, problem = _convert(value, types[key], known[key])
-        if problem:
-            problems.append(f"{section}.{key} = {_shown(value)}: {problem}")
+        right, expected = converted(value, types[key], known[key].metadata)
+        if expected:
+            problems.append(f"{section}.{key} = {shown(value)}: expected {expected}")
         else:
-            parsed[key] = converted
+            parsed[key] = right
     return (cls(**parsed) if not problems else None), problems
-
-
-def _convert(value: Any, kind: Any, entry: Field[Any]) -> tuple[Any, str]:
-    """The value as the field's type, and what is wrong with it (empty when nothing is)."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        # TOML's whole numbers have no bound here; those that no float reaches are caught as not finite.
-        value = float(value) if abs(value) < 1 << 1023 else math.inf
-    if kind == tuple[str, ...]:
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            return None, 'expected a list of texts, such as ["a", "b"]'
-        return tuple(value), ""
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        return None, f"expected {_TYPE_NAMES[kind]}"
-    return value, _out_of_bounds(value, entry.metadata)
-
-
-_TYPE_NAMES: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: 'a text in "quotes"',
-}
-
-
-def _out_of_bounds(value: Any, bounds: Mapping[str, Any]) -> str:
-    if bounds["choices"] and value not in bounds["choices"]:
-        close = difflib.get_close_matches(str(value), bounds["choices"], n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        return f"expected one of {', '.join(bounds['choices'])}{hint}"
-    if isinstance(value, float) and not math.isfinite(value):
-        return "expected a finite number"
-    if bounds["minimum"] is not None and value < bounds["minimum"]:
-        return f"expected at least {bounds['minimum']}"
-    if bounds["above"] is not None and value <= bounds["above"]:
-        return f"expected more than {bounds['above']}"
-    if bounds["maximum"] is not None and value > bounds["maximum"]:
-        return f"expected at most {bounds['maximum']}"
-    return ""
 
 
 def _nearest(name: str, known: Mapping[str, Any], section: str = "") -> str:
@@ -147,10 +113,6 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield f"targets: {', '.join(twice)} named more than once"
 
 
-def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
 def read_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     """Read `dpf.toml`.
 
@@ -173,7 +135,7 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
         raise ProjectError(
             "the project has a later format than this dpf reads" if later else "the project's format is not known",
             where=f"{path}: format",
-            found=_shown(found),
+            found=shown(found),
             expected=f"format = {FORMAT}",
             hint="update dpf: pipx upgrade drugseq-perturbformer" if later else f"write `format = {FORMAT}` on top",
         )

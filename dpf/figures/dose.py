@@ -41,7 +41,7 @@ _Array = NDArray[np.float64]
 class DoseFit(NamedTuple):
     """A fitted curve as points, and its EC50 with the ends of its interval, open ones 0 or infinite.
 
-    An EC50 of NaN is not claimed: the panel then states its bound, EC₅₀ ≥ `low` or EC₅₀ ≤ `high`.
+    Where the EC50 is NaN, the panel gives the bound at its closed end, EC₅₀ ≥ `low` or EC₅₀ ≤ `high`.
     """
 
     concentration: ArrayLike
@@ -52,7 +52,7 @@ class DoseFit(NamedTuple):
 
 
 class _Ticks(NamedTuple):
-    """Where the numbers of the concentration axis stand, and where a concentration of 0 does."""
+    """The ticks of the concentration axis, and the place of concentration 0."""
 
     positions: list[float]
     labels: list[str]
@@ -92,9 +92,9 @@ def dose_curves(
         Array of shape (C,), the mean position on the activation axis; its sign colours the panel: activating
         vermillion, suppressing blue, neither grey.
     fits
-        One a compound, None where the fit failed, which the panel states.
+        One a compound, None where the fit failed, which the panel then says.
     notes
-        One a compound: the text instead of "no fit", and before the bound of an EC50 that is not claimed.
+        One a compound: the text instead of "no fit", and before the bound of an EC50 that is NaN.
     controls
         The control wells' responses, drawn as a band.
     signed

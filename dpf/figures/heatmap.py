@@ -61,7 +61,7 @@ def similarity_heatmap(
         Array of shape (C,), the mean position on the activation axis: its sign is drawn as a strip next to the rows,
         activating vermillion, suppressing blue, neither grey.
     named
-        Above 110 compounds, the row numbers (before clustering) of those to name, the first with precedence.
+        Above 110 compounds, the row numbers (before clustering) of those to name, most important first.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Wells in two dimensions of the latent space: what lies near the controls, and what moved away."""
+"""Wells in two dimensions of the latent space."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def latent_map(
     controls
         Array of shape (N,), booleans: drawn as black crosses over the others, in place of their colour.
     hits
-        Compound to its wells' row numbers, the first with precedence: ringed, joined, and named at the outermost one.
+        Compound to its wells' row numbers, most important first: ringed, joined, and named at the outermost one.
     activation_direction
         Where wells move with activation, in these coordinates, any length: drawn as an arrow.
 
@@ -93,7 +93,7 @@ def latent_map(
     apart = np.zeros(len(where), bool) if controls is None else flags("controls", controls, len(where))
     figure = new_figure(5.4, 3.9)
     axes = figure.subplots()
-    axes.set_aspect("equal", adjustable="datalim")  # distances are what the map is for
+    axes.set_aspect("equal", adjustable="datalim")  # the map shows distances
     axes.set_xlabel(_axis_label(method, 0, explained))
     axes.set_ylabel(_axis_label(method, 1, explained))
     notes = []

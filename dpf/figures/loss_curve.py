@@ -1,4 +1,4 @@
-"""The loss of every epoch: whether training went on learning, and where the best epoch lies."""
+"""The loss of every epoch, and the best epoch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from dpf.figures.drawing.arrays import at_least_one, numbers, same_length
-from dpf.figures.drawing.style import GREY, INK, OKABE_ITO, PAGE, SMALL, even_ticks, house_style, new_figure, say_empty
+from dpf.figures.drawing.style import GREY, INK, OKABE_ITO, PAGE, SMALL, even_ticks, house_style, new_figure, no_data
 
 _COLOURS = {"training": GREY, "validation": OKABE_ITO["blue"]}
 _PANELS_A_ROW = 4
-#: Losses that fall farther than this are drawn on a logarithmic axis: the end of the curve is what one reads.
+#: Losses that fall by more than this factor are drawn on a logarithmic axis, so that the end of the curve is legible.
 _LOG_FROM = 20.0
 #: With fewer epochs than this, each gets a dot: a line through one point cannot be seen.
 _DOTTED_BELOW = 12
@@ -89,7 +89,7 @@ def _panel(
     every = np.concatenate([array.ravel() for array in curves.values()])
     every = every[np.isfinite(every)]
     if not len(every):
-        say_empty(axes, "no finite value\n(nothing observed)")
+        no_data(axes, "no finite value\n(nothing observed)")
         return
     axes.set_xlabel("epoch")
     marker = "." if len(when) < _DOTTED_BELOW else ""

@@ -1,4 +1,4 @@
-"""The plates as they stood on the bench: every target and the library size, well by well."""
+"""Plate heatmaps of every target and the library size, well by well."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from dpf.figures.drawing.style import (
 )
 from dpf.tables.roles.well_names import PLATE_SHAPES, PlateFormat, row_letters, row_number
 
-#: Values beyond these percentiles get the colour at the end of the scale: one outlier well must not bleach a plate.
+#: Values beyond these percentiles get the colour at the end of the scale: one outlier well would wash out a plate.
 _CLIP = (2.0, 98.0)
-#: Most plates side by side.
+#: Most plates in a row.
 _MOST_ACROSS = 4
 #: Inches: row letters at the left, colour bar at the right, between plates, title of a quantity, title of a plate,
 #: column numbers below, footnote.
@@ -64,7 +64,7 @@ class PlateQuantity(NamedTuple):
     values
         Shape (N,); NaN is drawn grey.
     unit
-        What stands at its colour bar: ``z-score``, ``UMIs (log10)``.
+        The label of its colour bar: ``z-score``, ``UMIs (log10)``.
     scale
         ``diverging`` around the median of the controls (of all wells without controls): blue lower, red higher.
         ``sequential`` for amounts. ``binary`` for 0 and 1: light and dark. All can be read with any colour vision.
@@ -85,7 +85,7 @@ class _Grid(NamedTuple):
     wells: NDArray[np.intp]  # [n] which of the N wells have a position
 
     def shape(self) -> tuple[int, int]:
-        """How many rows and columns of plates."""
+        """Rows and columns of plates."""
         across = min(_MOST_ACROSS, len(self.names))
         return -(-len(self.names) // across), across
 
@@ -108,7 +108,7 @@ def plate_heatmaps(
     Parameters
     ----------
     quantities
-        At least one; each gets as many rows of plates as its plates need, four side by side.
+        At least one; each gets as many rows of plates as its plates need, four in each.
     plate
         N names; None: all wells are on one plate.
     row, column
@@ -229,7 +229,7 @@ def _refuse_shared(grid: _Grid) -> None:
     shared = [f"{grid.names[p]} {row_letters(int(r) + 1)}{c + 1}".strip() for p, r, c in places[:, count > 1].T]
     if shared:
         raise DataError(
-            "several wells claim one place on a plate: only one could be drawn",
+            "several wells have the same position: only one could be drawn",
             where="the plate figure",
             found=listed(shared),
             expected="one well a place",

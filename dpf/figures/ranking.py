@@ -40,7 +40,7 @@ _Array = NDArray[np.float64]
 
 
 class Band(NamedTuple):
-    """The control wells' spread, and what to call it."""
+    """The control wells' spread, and its label."""
 
     low: float
     high: float
@@ -71,7 +71,7 @@ def ranked_dots(
     called_label: str = "hit",
     neither_label: str = "no direction",
 ) -> Figure:
-    """Draw compounds by their statistic, largest first: the top ones named; if there are more, all in a second panel.
+    """Draw compounds by their statistic, largest first: the top ones named, next to all of them where there are more.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Reliability diagram: how often the label was 1, by its predicted probability."""
+"""Reliability diagram: predicted probabilities against observed frequencies."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def reliability(
     calibration_error: Mapping[str, float] | None = None,
     label: str = "label",
 ) -> Figure:
-    """Draw how often the label was 1 among the wells that were given about the same probability.
+    """Draw how often the label was 1 among wells of about the same predicted probability.
 
     Bins are of equal width on [0, 1]; a dot stands at its wells' mean probability and observed share, with the share's
-    95% Wilson interval (Wilson 1927). On the diagonal probabilities are calibrated. Below: wells per bin.
+    95% Wilson interval (Wilson 1927). The diagonal is perfect calibration. Below: wells per bin.
 
     Parameters
     ----------
     probabilities
-        Up to four predictions (say, before and after temperature scaling), each of shape (N,) in [0, 1], NaN where
+        Up to four predictions (such as before and after temperature scaling), each of shape (N,) in [0, 1], NaN where
         nothing was predicted.
     outcome
         Array of shape (N,), 0 or 1, NaN where unknown: those wells are counted below the figure, not drawn.
@@ -54,7 +54,7 @@ def reliability(
         raise DataError("an outcome is neither 0 nor 1", where=label, found=truth[known].max(), expected="0 or 1")
     at_least_one("predictions", len(probabilities))
     if len(probabilities) > len(_KINDS):
-        raise DataError("too many curves to tell apart", found=len(probabilities), expected=f"at most {len(_KINDS)}")
+        raise DataError("too many curves for one figure", found=len(probabilities), expected=f"at most {len(_KINDS)}")
     figure = new_figure(3.3, 4.3)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.7, ls="--", zorder=0)

@@ -35,7 +35,7 @@ class Metric(NamedTuple):
     low: ArrayLike | None = None
     high: ArrayLike | None = None
     higher_is_better: bool = True
-    chance: float | None = None  # what guessing reaches: a dotted line
+    chance: float | None = None  # the value at chance: a dotted line
 
 
 @house_style()
@@ -52,7 +52,7 @@ def scoreboard(
     methods
         M names, from top to bottom.
     metrics
-        A panel each; the axis states which way is better.
+        A panel each; the axis label says which direction is better.
     ours
         The methods to draw in colour; the others are grey.
 

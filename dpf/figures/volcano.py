@@ -30,7 +30,7 @@ from dpf.figures.drawing.style import (
     shorten,
 )
 
-#: Permutation p-values have a floor, and many hits may share it: from this many on, their names stand above the axes.
+#: Many hits may share the smallest possible p-value: from this many on, their names stand above the axes.
 _COMB_FROM = 4
 #: How many hits are named: by turns the farthest one and the one of smallest q that is not named yet. (The smallest q
 #: alone would name compounds of many wells, whose q can be smaller.)

@@ -1,4 +1,4 @@
-"""The one-file model: every member's weights, and in one JSON text all that is needed to use them. No pickle."""
+"""The model file: every member's weights, and all that is needed to use them in a JSON header. No pickle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dpf.tables.preparing.normalise import Normalisation
 
 @dataclass(frozen=True)
 class ControlWells:
-    """The control wells as the model knew them, so that distances of new wells have a centre.
+    """The control wells that the model was trained with: the centre for distances of new wells.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ def save_model(path: Path, model: TrainedModel) -> None:
         "controls": controls,
         "normalisation": normalisation,
     }
-    # Not save_file: on a full disk it raises an error that is no OSError, of which nobody can tell what it means.
+    # Not save_file: on a full disk its error is no OSError and does not name the cause.
     write_bytes(path, save(tensors, metadata={KEY: canonical_json(header)}))
 
 
@@ -149,7 +149,7 @@ def _assemble(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Traine
 
 
 def _with_initial_regression(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The first models had a ridge regression as a matrix of its own, without a bias."""
+    """The weights with the first models' ridge regression, a matrix without a bias, as an initial regression."""
     if "linear.weight" not in weights:
         return weights
     matrix = weights.pop("linear.weight")
@@ -160,7 +160,7 @@ def _with_initial_regression(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _normalisation(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Normalisation:
-    if "normalisation" not in about:  # the first models did not carry it, and were of values taken as they were
+    if "normalisation" not in about:  # the first models lack it: they were trained on values taken as they were
         return Normalisation("none")
     prefix = "normalisation."
     arrays = {name.removeprefix(prefix): value.numpy() for name, value in tensors.items() if name.startswith(prefix)}

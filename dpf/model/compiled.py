@@ -1,7 +1,7 @@
 """The encoder through `torch.compile`: fewer, larger kernels for a GPU, at the price of compiling them first.
 
-Dropout masks are drawn before the compiled part runs: their generators cannot be compiled, and so a compiled network
-meets the very noise that the plain one would.
+Dropout masks are drawn before the compiled part runs, since their generators cannot be compiled; so a compiled network
+gets the same noise as a plain one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Drawn(Noise):
 
 
 class _Recorder(Noise):
-    """Notes which masks a pass asks for, and drops nothing."""
+    """Records the shapes of the masks of a pass, and drops nothing."""
 
     def __init__(self, p: float) -> None:
         self.p = p
@@ -66,7 +66,7 @@ class CompiledEncoder:
     def __call__(
         self, x: Tensor, dtype: torch.dtype, noise: Noise | None = None, attention: Attention = torch_attention
     ) -> Tensor:
-        """What the encoder itself gives, but for rounding.
+        """The encoder's output, but for rounding.
 
         Raises
         ------

@@ -1,9 +1,9 @@
-"""Dropout whose noise is a function of where training stands, not of a hidden generator.
+"""Dropout whose noise is a function of the step of the training, not of a generator's state.
 
 The noise of a pass is drawn from the key (seed, member, epoch, step, part of the batch), so a run that was stopped and
 resumed draws what it would have drawn, with no generator state to save. On the CPU the bits are those of NumPy's SFC64,
 16 for every element, ten times faster than `Tensor.bernoulli_`, whose generator is serial. Every mask is cut into
-chunks with a generator each, so that native kernels can draw several at once (`dpf.model.native.rows`).
+chunks with a generator each, so that a process that computes some wells of a pass draws little more than their noise.
 """
 
 from __future__ import annotations
@@ -19,27 +19,25 @@ from torch import Tensor
 
 _LEVELS = 1 << 16
 _BF16_ONE = np.uint16(0x3F80)
-#: What a run's noise is drawn by: a run begun with another cannot go on bit for bit.
-NOISE = "SFC64 by chunks of 32,768 words"
-#: Words of 64 bits that one generator makes.
-CHUNK_WORDS = 1 << 15
-#: Elements that these are the bits of.
-CHUNK_BITS = 4 * CHUNK_WORDS
+#: How noise is drawn and applied: a run with other noise cannot be resumed bit for bit.
+NOISE = "SFC64 by chunks of 32,768 words, masks by PyTorch"
+_CHUNK_WORDS = 1 << 15  # words of 64 bits that one generator makes
+_CHUNK_ELEMENTS = 4 * _CHUNK_WORDS
 _THROWN_AWAY = 12  # words of a new generator, as NumPy's own seeding does
 
 
-def draw_words(states: NDArray[np.uint64], words: int) -> NDArray[np.uint64]:
-    """So many words from the states of consecutive chunks' generators, (chunks, 4), each with its counter at 1.
+def _draw(states: NDArray[np.uint64], elements: int) -> NDArray[np.uint16]:
+    """16 bits for each of so many elements, from consecutive chunks' generators; the last chunk may be short.
 
-    The last chunk may be short.
+    `states` (chunks, 4) are the generators', each with its counter at 1.
     """
-    out, generator = np.empty(words, np.uint64), np.random.SFC64(0)
+    out, generator = np.empty(-(-elements // 4), np.uint64), np.random.SFC64(0)
     for chunk, state in enumerate(states):
         generator.state = {"bit_generator": "SFC64", "state": {"state": state}, "has_uint32": 0, "uinteger": 0}
         generator.random_raw(_THROWN_AWAY, output=False)
-        part = out[chunk * CHUNK_WORDS : (chunk + 1) * CHUNK_WORDS]
+        part = out[chunk * _CHUNK_WORDS : (chunk + 1) * _CHUNK_WORDS]
         part[:] = generator.random_raw(len(part))
-    return out
+    return out.view(np.uint16)[:elements]
 
 
 class Rows(NamedTuple):
@@ -47,24 +45,6 @@ class Rows(NamedTuple):
 
     first: int
     whole: int
-
-
-class Bits(NamedTuple):
-    """What a tensor's mask is made from, drawn where it is asked for: 16 bits an element."""
-
-    states: NDArray[np.uint64]  # (chunks, 4): of the chunks' generators
-    first: int  # where the tensor begins among the elements that these chunks are for
-
-    def chunks(self, start: int, stop: int) -> tuple[NDArray[np.uint64], int]:
-        """The states of the chunks that these elements are in, and where the first is among the chunks' elements."""
-        chunk = (self.first + start) // CHUNK_BITS
-        return self.states[chunk : -(-(self.first + stop) // CHUNK_BITS)], self.first + start - chunk * CHUNK_BITS
-
-    def cut(self, start: int, stop: int) -> NDArray[np.uint16]:
-        """The bits of these elements of the flat tensor."""
-        states, skipped = self.chunks(start, stop)
-        words = draw_words(states, -(-(skipped + stop - start) // 4)).view(np.uint16)
-        return words[skipped : skipped + stop - start]
 
 
 class Noise:
@@ -104,26 +84,23 @@ class Noise:
             mask = like.new_empty(drawn).bernoulli_(1.0 - self.p, generator=self._generator)[start:stop]
             # A copy of the rows: what else was drawn need not wait for the backward pass.
             return (mask if self.rows is None else mask.clone()).view(like.shape)
-        kept = self.bits(like).cut(0, like.numel()) >= self.threshold
+        kept = self._bits(like) >= round(self.p * _LEVELS)
         if like.dtype != torch.bfloat16:
             return torch.from_numpy(kept).to(like.dtype).view(like.shape)
         # A 1 in bf16 by its bits: PyTorch's conversion from bool takes twice the time of everything else here.
         return torch.from_numpy(kept * _BF16_ONE).view(torch.bfloat16).view(like.shape)
 
-    @property
-    def threshold(self) -> int:
-        """An element is kept where its `bits` are at or above this."""
-        return round(self.p * _LEVELS)
-
-    def bits(self, like: Tensor) -> Bits:
-        """On the CPU, what the mask of `like` is made from."""
+    def _bits(self, like: Tensor) -> NDArray[np.uint16]:
+        """16 random bits for each element of `like`; chunks that none of them is in are not drawn."""
         start, stop, _ = self._span(like)
-        chunks = -(-stop // CHUNK_BITS)
+        chunks = -(-stop // _CHUNK_ELEMENTS)
         seed = np.random.SeedSequence(self._key, spawn_key=(self._count,))
         self._count += 1
         states = np.ones((chunks, 4), np.uint64)
         states[:, :3] = seed.generate_state(3 * chunks, np.uint64).reshape(chunks, 3)
-        return Bits(states, start)
+        first = start // _CHUNK_ELEMENTS
+        skipped = first * _CHUNK_ELEMENTS
+        return _draw(states[first:], stop - skipped)[start - skipped :]
 
     def _span(self, like: Tensor) -> tuple[int, int, int]:
         """Where the elements of `like` begin and end among those that are drawn, and how many these are."""

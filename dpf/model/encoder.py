@@ -3,8 +3,8 @@
     t[i, g] = x[i, g] · w + b + E[g]
     Z = LN(T + MHSA(T)),   H = LN(Z + FFN(Z))
 
-The layer is `torch.nn.TransformerEncoderLayer(norm_first=False, activation="relu")` to the letter, with one difference
-while training: dropout falls on both sublayers' outputs and inside the feed-forward, not on the attention weights.
+The layer is `torch.nn.TransformerEncoderLayer(norm_first=False, activation="relu")`, with one difference while
+training: dropout falls on both sublayers' outputs and inside the feed-forward, not on the attention weights.
 Dropping attention weights would need the G x G matrix, which at 2,541 genes and batch 32 is 3.3 GB a layer; without it
 `scaled_dot_product_attention` runs in memory linear in G on every device.
 """
@@ -12,8 +12,7 @@ Dropping attention weights would need the G x G matrix, which at 2,541 genes and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,23 +21,8 @@ from torch import Tensor, nn
 from dpf.model.dropout import Noise, drop_and_add, drop_relu
 
 
-class Origin(NamedTuple):
-    """Tokens as they are before a layer has mixed them: affine in one number a gene, ``base[g] + x[i, g] · slope``."""
-
-    x: Tensor  # (B, G)
-    slope: Tensor  # (D,)
-    base: Tensor  # (G, D)
-
-    def through(self, layer: nn.Linear, rows: slice, dtype: torch.dtype) -> Origin:
-        """What these outputs of a linear layer are: affine in the same number. The base's are computed in `dtype`."""
-        return Origin(self.x, layer.weight[rows] @ self.slope, affine_rows(self.base.to(dtype), layer, rows))
-
-
 class Attention(Protocol):
-    """A program that computes a layer: softmax attention, and what follows it.
-
-    `torch_attention`, or `dpf.model.native.attention`.
-    """
+    """A program that computes softmax attention: `torch_attention`, or `dpf.model.native.attention`."""
 
     def __call__(self, qkv: Tensor) -> Tensor:
         """Of every gene over all genes: queries, keys and values (B, G, 3, H, K) to (B, G, H, K)."""
@@ -46,31 +30,9 @@ class Attention(Protocol):
     def cross(self, q: Tensor, kv: Tensor) -> Tensor:
         """Of queries (B, Q, H, K) over the keys and values (B, P, 2, H, K) of others, to (B, Q, H, K)."""
 
-    def embed(self, origin: Origin, dtype: torch.dtype) -> Tensor:
-        """The tokens (B, G, D)."""
-
-    def project(self, layer: nn.Linear, rows: slice, tokens: Tensor, origin: Origin | None) -> Tensor:
-        """Some of the outputs of `layer(tokens)`, where `origin` may be told of the tokens."""
-
-    def attend(self, layer: EncoderLayer, tokens: Tensor, origin: Origin | None) -> Tensor:
-        """Exact attention of a layer's tokens (B, G, D), to (B, G, H, K); `origin` may be told of the tokens."""
-
-    def finish(self, layer: EncoderLayer, tokens: Tensor, heads: Tensor, noise: Noise | None) -> Tensor:
-        """What follows attention: the heads (B, G, H, K) joined, residual and norm; feed-forward, residual and norm."""
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """The mean over genes of tokens (B, G, D), in float32."""
-
-
-#: `torch.nn.functional.linear`, or what computes the same.
-Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-
 
 class TorchAttention:
-    """Attention as PyTorch ships it, on every device; linear layers by a function that may be another."""
-
-    def __init__(self, linear: Linear = F.linear) -> None:
-        self._linear = linear
+    """Attention as PyTorch ships it, on every device."""
 
     def __call__(self, qkv: Tensor) -> Tensor:
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, G, K): a view, each gene's heads stay side by side
@@ -80,44 +42,18 @@ class TorchAttention:
         k, v = kv.permute(2, 0, 3, 1, 4)  # each (B, H, P, K)
         return F.scaled_dot_product_attention(q.transpose(1, 2), k, v).transpose(1, 2)  # (B, Q, H, K)
 
-    def embed(self, origin: Origin, dtype: torch.dtype) -> Tensor:
-        x, slope, base = origin
-        return torch.addcmul(base.to(dtype), x.to(dtype)[..., None], slope.to(dtype))  # (B, G, D)
-
-    def project(self, layer: nn.Linear, rows: slice, tokens: Tensor, origin: Origin | None) -> Tensor:  # noqa: ARG002
-        return affine_rows(tokens, layer, rows, self._linear)
-
-    def attend(self, layer: EncoderLayer, tokens: Tensor, origin: Origin | None) -> Tensor:  # noqa: ARG002
-        return self(layer.split(affine(tokens, layer.qkv, linear=self._linear), 3))
-
-    def finish(self, layer: EncoderLayer, tokens: Tensor, heads: Tensor, noise: Noise | None) -> Tensor:
-        gain = noise.gain if noise else 1.0
-        mixed = affine(heads.flatten(2), layer.attention_out, gain, self._linear)  # (B, G, D)
-        tokens = normalise(drop_and_add(tokens, mixed, noise), layer.attention_norm)
-        hidden = drop_relu(affine(tokens, layer.feed_forward_in, gain, self._linear), noise)  # (B, G, F)
-        out = affine(hidden, layer.feed_forward_out, gain, self._linear)  # (B, G, D)
-        return normalise(drop_and_add(tokens, out, noise), layer.feed_forward_norm)
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        return tokens.mean(1, dtype=torch.float32)
-
 
 #: Attention as PyTorch ships it, on every device.
 torch_attention: Attention = TorchAttention()
 
 
-def affine(x: Tensor, layer: nn.Linear, gain: float = 1.0, linear: Linear = F.linear) -> Tensor:
+def affine(x: Tensor, layer: nn.Linear, gain: float = 1.0) -> Tensor:
     """`gain · layer(x)` in x's precision: the weights are kept in float32 and rounded on use."""
     weight: Tensor = layer.weight
     bias: Tensor = layer.bias
     if gain != 1.0:
         weight, bias = weight * gain, bias * gain
-    return linear(x, weight.to(x.dtype), bias.to(x.dtype))
-
-
-def affine_rows(x: Tensor, layer: nn.Linear, rows: slice, linear: Linear = F.linear) -> Tensor:
-    """Some of the outputs of `layer(x)`, in x's precision."""
-    return linear(x, layer.weight[rows].to(x.dtype), layer.bias[rows].to(x.dtype))
+    return F.linear(x, weight.to(x.dtype), bias.to(x.dtype))
 
 
 def normalise(x: Tensor, layer: nn.LayerNorm) -> Tensor:
@@ -166,13 +102,10 @@ class GeneTokens(nn.Module):
         self.value = nn.Linear(1, width)
         self.gene = nn.Parameter(torch.empty(genes, width))
 
-    def origin(self, x: Tensor) -> Origin:
-        """What the tokens of the float32 expression `x` of shape (B, G) are made of."""
-        return Origin(x, self.value.weight[:, 0], self.gene + self.value.bias)
-
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Tokens of shape (B, G, D) in `dtype` of the float32 expression `x` of shape (B, G)."""
-        return torch_attention.embed(self.origin(x), dtype)
+        slope, base = self.value.weight[:, 0], self.gene + self.value.bias  # (D,), (G, D)
+        return torch.addcmul(base.to(dtype), x.to(dtype)[..., None], slope.to(dtype))
 
 
 class EncoderLayer(nn.Module):
@@ -193,15 +126,19 @@ class EncoderLayer(nn.Module):
         shape = (parts, self.heads) if parts > 1 else (self.heads,)
         return projected.view(*projected.shape[:2], *shape, -1)
 
-    def forward(
-        self,
-        tokens: Tensor,
-        noise: Noise | None = None,
-        attention: Attention = torch_attention,
-        origin: Origin | None = None,
-    ) -> Tensor:
-        """(B, G, D) to (B, G, D); dropout is on exactly when `noise` is given; `origin`: of a first layer's tokens."""
-        return attention.finish(self, tokens, attention.attend(self, tokens, origin), noise)
+    def finish(self, tokens: Tensor, heads: Tensor, noise: Noise | None) -> Tensor:
+        """The layer after attention: heads (B, G, H, K) joined, residual and norm; feed-forward, residual and norm."""
+        gain = noise.gain if noise else 1.0
+        mixed = affine(heads.flatten(2), self.attention_out, gain)  # (B, G, D)
+        tokens = normalise(drop_and_add(tokens, mixed, noise), self.attention_norm)
+        hidden = drop_relu(affine(tokens, self.feed_forward_in, gain), noise)  # (B, G, F)
+        out = affine(hidden, self.feed_forward_out, gain)  # (B, G, D)
+        return normalise(drop_and_add(tokens, out, noise), self.feed_forward_norm)
+
+    def forward(self, tokens: Tensor, noise: Noise | None = None, attention: Attention = torch_attention) -> Tensor:
+        """(B, G, D) to (B, G, D); dropout is on exactly when `noise` is given."""
+        heads = attention(self.split(affine(tokens, self.qkv), 3))  # (B, G, H, K)
+        return self.finish(tokens, heads, noise)
 
 
 class Encoder(nn.Module):
@@ -220,11 +157,10 @@ class Encoder(nn.Module):
         attention: Attention = torch_attention,
     ) -> Tensor:
         """Float32 vectors of shape (B, D) of the expression `x` (B, G), computed in `dtype` in between."""
-        origin = self.tokens.origin(x)
-        tokens = attention.embed(origin, dtype)
-        for number, layer in enumerate(self.layers):
-            tokens = layer(tokens, noise, attention, origin if number == 0 else None)
-        return attention.pool(tokens)  # (B, D)
+        tokens: Tensor = self.tokens(x, dtype)
+        for layer in self.layers:
+            tokens = layer(tokens, noise, attention)
+        return tokens.mean(1, dtype=torch.float32)
 
 
 def reset_parameters(module: nn.Module, generator: torch.Generator) -> None:

@@ -17,15 +17,16 @@ apart as the tokens; the authors draw them from a uniform one that shrinks with 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpf.config.settings import ModelSettings
 from dpf.model.dropout import Noise
-from dpf.model.encoder import Attention, Encoder, EncoderLayer, Origin, torch_attention
+from dpf.model.encoder import Attention, Encoder, EncoderLayer, torch_attention
 
 
 class InducedLayer(EncoderLayer):
-    """The genes ask the points, after the points have asked the genes.
+    """The points attend to the genes, then the genes to the points.
 
     Two exact layers whose keys and values change places. This one's `qkv` makes queries of the genes, for
     ``out = MAB(X, H)``, and keys and values of the genes, for ``H = MAB(I, X)``; `point_layer.qkv` makes queries of the
@@ -37,23 +38,22 @@ class InducedLayer(EncoderLayer):
         self.points = nn.Parameter(torch.empty(points, width))
         self.point_layer = EncoderLayer(width, heads, feed_forward)
 
-    def forward(
-        self,
-        tokens: Tensor,
-        noise: Noise | None = None,
-        attention: Attention = torch_attention,
-        origin: Origin | None = None,
-    ) -> Tensor:
-        """(B, G, D) to (B, G, D); dropout is on exactly when `noise` is given; `origin`: of a first layer's tokens."""
+    def forward(self, tokens: Tensor, noise: Noise | None = None, attention: Attention = torch_attention) -> Tensor:
+        """(B, G, D) to (B, G, D); dropout is on exactly when `noise` is given."""
         width, gather = tokens.shape[2], self.point_layer
         queries, others = slice(width), slice(width, None)
         points = self.points.to(tokens.dtype).expand(len(tokens), -1, -1)  # (B, P, D)
-        asking = gather.split(attention.project(gather.qkv, queries, points, None), 1)  # (B, P, H, K)
-        asked = self.split(attention.project(self.qkv, others, tokens, origin), 2)  # (B, G, 2, H, K)
-        points = attention.finish(gather, points, attention.cross(asking, asked), noise)  # (B, P, D)
-        asking = self.split(attention.project(self.qkv, queries, tokens, origin), 1)  # (B, G, H, K)
-        asked = gather.split(attention.project(gather.qkv, others, points, None), 2)  # (B, P, 2, H, K)
-        return attention.finish(self, tokens, attention.cross(asking, asked), noise)
+        asking = gather.split(_project(points, gather.qkv, queries), 1)  # (B, P, H, K)
+        asked = self.split(_project(tokens, self.qkv, others), 2)  # (B, G, 2, H, K)
+        points = gather.finish(points, attention.cross(asking, asked), noise)  # (B, P, D)
+        asking = self.split(_project(tokens, self.qkv, queries), 1)  # (B, G, H, K)
+        asked = gather.split(_project(points, gather.qkv, others), 2)  # (B, P, 2, H, K)
+        return self.finish(tokens, attention.cross(asking, asked), noise)
+
+
+def _project(x: Tensor, layer: nn.Linear, rows: slice) -> Tensor:
+    """Some of the outputs of `layer(x)`, in x's precision."""
+    return F.linear(x, layer.weight[rows].to(x.dtype), layer.bias[rows].to(x.dtype))
 
 
 class InducedEncoder(Encoder):

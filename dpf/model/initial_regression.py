@@ -1,4 +1,4 @@
-"""The part of the latent that is there before training: a stacked regression of each target, fixed."""
+"""The initial regression: a stacked regression of each target, fixed before training, that the latent begins as."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class TargetLayout:
 
 
 class Prediction(NamedTuple):
-    """What the network says of B wells, in float32.
+    """The network's predictions for B wells, in float32.
 
     Inside training the scores and the activation are standardised (mean 0, variance 1 of the training wells);
     `PerturbFormer.predict` gives them on the scale of the user's tables.
@@ -55,7 +55,7 @@ class PerturbFormer(nn.Module):
     z: scores ``W z + b``, label logit ``w·z + b``, activation ``w_a·z + b``. So the losses train the latent itself, and
     ``w_a`` is the activation axis of the latent space. With an initial regression
     (`dpf.model.initial_regression`), ``z = MLP(h) + s(x)``: s, of each target on expression, is fitted before the
-    training and stays as it is. Its module is called `start`, as in the files of models.
+    training and fixed. Its module is called `start`, as in model files.
 
     The scaler is part of the model: `gene_mean` and `gene_std` (population standard deviation) of the member's
     training wells are buffers; with `zscore` every input goes through ``(x - mean)/(std + 1e-8)`` first.
@@ -76,7 +76,7 @@ class PerturbFormer(nn.Module):
     ) -> None:
         super().__init__()
         self.layout, self.settings, self.zscore = layout, settings, zscore
-        self.encode: Encode | None = None  # stands in for the encoder, where it has been compiled
+        self.encode: Encode | None = None  # replaces the encoder, where it has been compiled
         width, latent = settings.width, settings.latent
         self.encoder = build_encoder(genes, settings)
         self.latent_in = nn.Linear(width, width)
@@ -128,7 +128,7 @@ class PerturbFormer(nn.Module):
         return F.pad(values, (0, self.settings.latent - values.shape[1]))
 
     def read(self, latent: Tensor) -> Prediction:
-        """What the heads say of latents of shape (B, L)."""
+        """The heads' predictions from latents of shape (B, L)."""
         return Prediction(
             latent,
             self.scores(latent) if self.scores is not None else latent.new_empty(len(latent), 0),  # (B, S)
@@ -138,10 +138,10 @@ class PerturbFormer(nn.Module):
 
     @property
     def moving(self) -> Tensor:
-        """Which dimensions of the latent differ between wells at all, (L,) bool: 0 elsewhere, whatever the well.
+        """Dimensions of the latent that differ between wells, (L,) bool.
 
-        In a network whose Transformer adds nothing these are the dimensions of the initial regression: a head's weights
-        for the others have no effect.
+        Where the Transformer adds nothing these are the dimensions of the initial regression, and a head's weights for
+        the others have no effect.
         """
         moves = self.latent_out.weight.any(dim=1)
         if self.start is not None:

@@ -17,14 +17,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """The paths of one trained model, `models/<name>/`.
+    """The paths of one trained model, `models/<name>/`, or of a member of it, `models/<name>/members/<number>/`.
 
-    Of processes that train whole members each, every one keeps its unfinished part of the run in files of its own,
-    which have its number, `rank`, in their names; everything else is the model's.
+    A member that is trained alone has a folder of its own until the model is assembled; that knows its number (from 0),
+    which is None for a model's.
     """
 
     path: Path
-    rank: int | None = None
+    number: int | None = None
 
     @property
     def best(self) -> Path:
@@ -39,7 +39,12 @@ class ModelFolder:
     @property
     def resume(self) -> Path:
         """Everything an interrupted run needs to go on; removed when training has finished."""
-        return self._of_rank("resume", ".safetensors")
+        return self.path / "resume.safetensors"
+
+    @property
+    def finished(self) -> Path:
+        """What a member that was trained alone has come to, as long as its model is not assembled."""
+        return self.path / "finished.safetensors"
 
     @property
     def tuning(self) -> Path:
@@ -49,19 +54,26 @@ class ModelFolder:
     @property
     def running_tuning(self) -> Path:
         """The same of a run that has not finished; it lets an interrupted search go on."""
-        return self._of_rank("tuning.running", ".parquet")
-
-    def _of_rank(self, name: str, suffix: str) -> Path:
-        return self.path / (name + ("" if self.rank is None else f".rank-{self.rank}") + suffix)
+        return self.path / "tuning.running.parquet"
 
     @property
-    def rank_files(self) -> list[Path]:
-        """The files that processes, any number of them, have kept for themselves."""
-        return sorted([*self._rank_states(), *self.path.glob("tuning.running.rank-*.parquet")])
+    def members(self) -> Path:
+        """The folders of members that are trained one by one; removed when the model is assembled."""
+        return self.path / "members"
 
-    def _rank_states(self) -> list[Path]:
-        found = self.path.glob("resume.rank-*.safetensors")
-        return sorted(found, key=lambda path: (len(path.name), path.name))  # the last states before those before them
+    def member(self, number: int) -> ModelFolder:
+        """The folder of one of them, numbered from 0."""
+        return ModelFolder(self.members / str(number), number)
+
+    def begun_members(self) -> list[int]:
+        """The numbers of the members that have been trained alone, finished or not, or diverged."""
+        numbers = sorted(int(path.name) for path in self.members.glob("*") if path.name.isdecimal())
+        return [number for number in numbers if self.member(number).has_files]
+
+    @property
+    def has_files(self) -> bool:
+        """Whether anything is there; lock files and unfinished writes, whose names begin with a dot, are not."""
+        return any(not path.name.startswith(".") for path in self.path.glob("*"))
 
     @property
     def diverged(self) -> Path:
@@ -70,19 +82,13 @@ class ModelFolder:
 
     @property
     def resumable(self) -> bool:
-        """Whether there is an interrupted run to go on with."""
-        return bool(self.states)
+        """Whether there is a state of an interrupted run to go on with."""
+        return self.resume.is_file() or previous_state(self.resume).is_file()
 
     @property
     def interrupted(self) -> bool:
         """Whether a run has left anything to go on with: a state, or a search that had not ended."""
-        return self.resumable or self.running_tuning.is_file() or bool(self.rank_files)
-
-    @property
-    def states(self) -> list[Path]:
-        """The states of an interrupted run: of this process, or, of a model, those of all processes."""
-        own = [path for path in (self.resume, previous_state(self.resume)) if path.is_file()]
-        return own if self.rank is not None else [*own, *self._rank_states()]
+        return self.resumable or self.running_tuning.is_file()
 
     @property
     def history(self) -> Path:
@@ -118,11 +124,6 @@ class ModelFolder:
     def calibration(self) -> Path:
         """Temperature and interval widths that `dpf evaluate` fits and `dpf predict` uses."""
         return self.path / "calibration.json"
-
-    @property
-    def papers(self) -> list[Path]:
-        """Those of card and calibration that are there."""
-        return [path for path in (self.card, self.calibration) if path.is_file()]
 
     @property
     def loss_curve(self) -> Path:
@@ -207,19 +208,11 @@ class Project:
         """The names of the trained models."""
         return sorted(path.parent.name for path in (self.path / "models").glob("*/model.safetensors"))
 
-    def unfinished_names(self) -> list[str]:
-        """The names of the models that a run has begun to train and not finished."""
-        return sorted(path.parent.name for path in (self.path / "models").glob("*/history.running.parquet"))
-
-    def waiting_names(self) -> list[str]:
-        """The names of models that have nothing but a run that was interrupted before its first epoch had ended."""
-        told = {*self.model_names(), *self.unfinished_names()}
-        folders = (path for path in (self.path / "models").glob("*") if path.is_dir() and path.name not in told)
-        return sorted(path.name for path in folders if ModelFolder(path).interrupted)
-
-    def diverged_files(self) -> list[Path]:
-        """What trainings left whose loss stopped being a finite number."""
-        return sorted((self.path / "models").glob("*/diverged.safetensors"))
+    def training_folders(self) -> list[ModelFolder]:
+        """Where trainings leave their files: the folder of every model, each before those of its begun members."""
+        paths = sorted(path for path in (self.path / "models").glob("*") if path.is_dir())
+        folders = [ModelFolder(path) for path in paths]
+        return [one for model in folders for one in (model, *(model.member(n) for n in model.begun_members()))]
 
     def trained_model(self, name: str = "default") -> ModelFolder:
         """The folder of a model that has been trained.
@@ -232,11 +225,13 @@ class Project:
         folder = self.model(name)
         if not folder.best.is_file():
             others = self.model_names()
+            found = f"trained models: {listed(others)}" if others else "no trained model at all"
+            hint = f"dpf train {self.path}" + (f" --model {name}" if name != "default" else "")
+            if begun := folder.begun_members():
+                found = f"members trained one by one (finished or not): {listed(begun)}"
+                hint += " --assemble makes the model of its members when all of them are there"
             raise ProjectError(
-                f"the project has no trained model named {name!r}",
-                where=folder.best,
-                found=f"trained models: {listed(others)}" if others else "no trained model at all",
-                hint=f"dpf train {self.path}" + (f" --model {name}" if name != "default" else ""),
+                f"the project has no trained model named {name!r}", where=folder.best, found=found, hint=hint
             )
         return folder
 

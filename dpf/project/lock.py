@@ -1,31 +1,41 @@
-"""One writer per model: a second one fails at once, and a crashed one leaves nothing to clean up."""
+"""One writer per folder: a second one is refused, and a crashed one leaves nothing to clean up."""
 
 from __future__ import annotations
 
 import os
-import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import lock_descriptor
+
 from dpf.errors import ProjectError
+
+# Long enough for whoever only looks at the lock (`is_held`) or writes a line under it, short enough to be no wait.
+_PATIENCE = 1.0
+_SECONDS_BETWEEN_TRIES = 0.05
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path, patience: float = _PATIENCE) -> Iterator[None]:
     """Hold the folder's writer lock while the block runs.
 
     The lock belongs to the process, not to the file: when the process ends, however it ends, the lock is free.
+
+    Parameters
+    ----------
+    patience
+        Seconds to wait for a process that holds the lock.
 
     Raises
     ------
     ProjectError
         Another process holds it, or the folder cannot be written.
     """
-    path = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(_path(folder), os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise ProjectError(
             "cannot write in a folder of the project",
@@ -34,7 +44,7 @@ def writing(folder: Path) -> Iterator[None]:
             hint="give yourself write permission there, or copy the project elsewhere",
         ) from error
     try:
-        if not _acquired(descriptor, folder):
+        if not _acquired(descriptor, folder, patience):
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() if os.name != "nt" else ""
             raise ProjectError(
                 "another dpf process is writing there",
@@ -49,9 +59,31 @@ def writing(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquired(descriptor: int, folder: Path) -> bool:
+def is_held(folder: Path) -> bool | None:
+    """Whether a process is writing in the folder; None where that cannot be found out."""
     try:
-        return _acquire(descriptor)
+        descriptor = os.open(_path(folder), os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        return not lock_descriptor(descriptor, blocking=False)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _path(folder: Path) -> Path:
+    return folder / ".lock"
+
+
+def _acquired(descriptor: int, folder: Path, patience: float) -> bool:
+    end = time.monotonic() + patience
+    try:
+        while not (acquired := lock_descriptor(descriptor, blocking=False)) and time.monotonic() < end:
+            time.sleep(_SECONDS_BETWEEN_TRIES)
     except OSError as error:
         raise ProjectError(
             "the file system has no locks, so that two processes could write at once",
@@ -59,24 +91,4 @@ def _acquired(descriptor: int, folder: Path) -> bool:
             found=f"{type(error).__name__}: {error.strerror}",
             hint="copy the project to a local disk",
         ) from error
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _acquire(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _acquire(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    return acquired

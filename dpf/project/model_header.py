@@ -1,13 +1,14 @@
-"""What a model file says of itself, read without loading a weight (and without importing torch)."""
+"""What a model file says of itself, read without loading a weight (or importing torch)."""
 
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
-from dpf.config.settings import FORMAT
+from safetensors import SafetensorError, safe_open
+
+from dpf.config.settings import refuse_later
 from dpf.errors import ModelError
 
 #: The one metadata key. Several keys would be written in hash order, and the file would differ from run to run.
@@ -38,40 +39,23 @@ def read_model_header(path: Path) -> dict[str, Any]:
         )
     try:
         about: dict[str, Any] = json.loads(metadata[KEY])
-        later = about["format"] > FORMAT
+        refuse_later(about, "model", path, ModelError)
     except (ValueError, TypeError, KeyError):
         raise _damaged(path, f"its description under {KEY!r} is not one that dpf writes") from None
-    if later:
-        raise ModelError(
-            "the model has a later format than this dpf reads",
-            where=path,
-            found=f"format {about['format']}, written by dpf {about.get('dpf', 'of an unknown version')}",
-            expected=f"format {FORMAT} or earlier",
-            hint="update dpf: pipx upgrade drugseq-perturbformer",
-        )
     return about
 
 
 def _metadata(path: Path) -> dict[str, str]:
     try:
-        with path.open("rb") as stream:
-            prefix = stream.read(8)
-            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-            size = path.stat().st_size
-            header = stream.read(length) if 2 <= length <= size - 8 else b""
+        with safe_open(path, framework="numpy") as file:
+            metadata: dict[str, str] | None = file.metadata()
     except FileNotFoundError:
         raise ModelError("no such model file", where=path) from None
     except OSError as error:
-        raise ModelError("the model file cannot be read", where=path, found=error.strerror) from error
-    try:
-        content = json.loads(header)
-        metadata = dict(content.pop("__metadata__", {}))
-        end = max((entry["data_offsets"][1] for entry in content.values()), default=0)
-    except (ValueError, TypeError, LookupError, AttributeError):
-        raise _damaged(path, "it does not begin with a safetensors header") from None
-    if end != size - 8 - length:
-        raise _damaged(path, f"{size - 8 - length:,} bytes of weights where its header announces {end:,}")
-    return metadata
+        raise ModelError("the model file cannot be read", where=path, found=error.strerror or error) from error
+    except SafetensorError as error:
+        raise _damaged(path, str(error)) from None
+    return metadata or {}
 
 
 def _damaged(path: Path, found: str) -> DamagedModelError:

@@ -1,4 +1,4 @@
-"""What a simulated screen is to be: its size, its layout, and which effects are planted."""
+"""The design of a simulated screen: its size, its layout, and which effects are planted."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class SimulationDesign:
         self.sizes()
 
     def sizes(self) -> Sizes:
-        """The numbers of everything, with what was left open filled in.
+        """All sizes, those that were left open filled in.
 
         Raises
         ------

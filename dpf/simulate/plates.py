@@ -1,4 +1,4 @@
-"""Which treatment stands in which well of a simulated screen, and what the compounds are called."""
+"""The layout of a simulated screen, and the names of its compounds."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def _first(symbols: tuple[str, ...], count: int) -> list[str | None]:
 
 
 def _named(names: list[str | None]) -> list[str]:
-    """Number the nameless genes in their order: a made-up name says nothing about the gene's program."""
+    """Number the nameless genes in their order: a made-up name does not reveal the gene's program."""
     width = max(4, len(str(len(names))))
     numbers = iter(range(1, len(names) + 1))
     return [f"GENE{next(numbers):0{width}d}" if name is None else name for name in names]

@@ -1,4 +1,4 @@
-"""What is planted in a simulated screen: what every compound does, and what state every well is in."""
+"""What is planted in a simulated screen: the effect of every compound, and the state of every well."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def plant(design: SimulationDesign, n_compounds: int) -> Planted:
 
 
 def draw_states(design: SimulationDesign, sizes: Sizes, placement: Placement, planted: Planted) -> States:
-    """Effect of the compound, well-to-well spread and column shift of every well, and what interacts in it."""
+    """Effect of the compound, well-to-well spread, column shift and interaction of every well."""
     spread = np.array([program.well_spread for program in PROGRAMS])
     states = spread * stream(design.seed, "biology").standard_normal((sizes.wells, len(PROGRAMS)))  # (N, P)
     effect = (planted.sign * planted.strength)[placement.compound]  # (N,)

@@ -11,14 +11,14 @@ from dpf.errors import DataError, listed
 
 Index = NDArray[np.intp]
 
-#: Strata beside the label's own 0 and 1.
+#: Strata besides the label's 0 and 1.
 MISSING_LABEL, CONTROL = 2, 3
 
 
 def group_wells(
     rule: str, compound: Sequence[str | None], is_control: NDArray[np.bool_], plate: Sequence[str | None] | None
 ) -> Index:
-    """The number of each well's group, shape (N,): wells of one group never part."""
+    """The number of each well's group, shape (N,): wells of one group stay together."""
     if rule == "well":
         return np.arange(is_control.size)
     return _plate_groups(plate) if rule == "plate" else _compound_groups(compound, is_control)
@@ -94,7 +94,7 @@ def take_share(groups: Index, strata: Index, share: float, rng: np.random.Genera
                 taken[group] = True
                 missing -= size[group]
         left = order[~taken[order]]
-        # All that is left overshoots; the smallest may still end nearer to the share than stopping here.
+        # Every group left would exceed the share; the smallest may still end nearer to it than stopping here.
         if left.size and size[left].min() - missing < missing:
             taken[left[size[left].argmin()]] = True
     treated = np.flatnonzero(stratum != CONTROL)

@@ -1,4 +1,4 @@
-"""Which wells a member learns from, which choose its epoch, and which it has never seen.
+"""The training, validation and held-out wells of each member.
 
 A split is an int8 array of shape (M, N): one row a member, one column a well, one `Part` each.
 """
@@ -21,7 +21,7 @@ Parts = NDArray[np.int8]
 
 
 class Part(IntEnum):
-    """What a member does with a well: fits its weights, chooses its epoch, or only ever predicts it."""
+    """What a well is to a member: it fits the weights, chooses the epoch, or is only predicted."""
 
     TRAIN = 0
     VALIDATION = 1
@@ -104,11 +104,11 @@ def make_splits(
     _check_count(rule, outer, is_control, folds)
     if repeats > 1 and rule == "plate" and folds == np.unique(outer).size:
         raise DataError(
-            "with as many folds as plates there is one way to deal them: nothing to repeat",
+            "with as many folds as plates there is only one way to deal them: it cannot be repeated",
             found=f"{folds} plates in {folds} folds, {repeats} repeats",
             hint="leave --repeats out, or take fewer folds, or another rule (--split)",
         )
-    # Plates are few and each holds every kind of well: they are not stratified.
+    # Plates are few and each holds wells of every stratum: they are not stratified.
     strata = np.zeros_like(outer) if rule == "plate" else label_strata(outer, is_control, label)
     if folds == 1:
         parts = np.where(take_share(outer, strata, share, rng), Part.VALIDATION, Part.TRAIN)[None, :]
@@ -179,7 +179,7 @@ def splits_from_table(
     Returns
     -------
     parts
-        int8 array of shape (M, N). Nothing is asked of it beyond completeness: see `check_parts`.
+        int8 array of shape (M, N). Only its completeness is checked; see `check_parts`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""From files of any known kind to a checked screen."""
+"""From files of any known kind to a screen."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from dpf.tables.formats.classic import ClassicScreen, read_classic, recognises_c
 from dpf.tables.formats.columnar import table_from_frame
 from dpf.tables.formats.reading import CLASSIC, read_matrix, read_table, refuse_absent
 from dpf.tables.genes.names import name_genes
+from dpf.tables.genes.not_genes import refuse_columns_about_wells, refuse_targets_among_genes
 from dpf.tables.genes.table import describe_genes
 from dpf.tables.joining.join import join_wells
 from dpf.tables.joining.well_tables import merge_tables
-from dpf.tables.matrix import Matrix, Orientation, orient
-from dpf.tables.roles.assign import Identified, Roles, assign_roles
+from dpf.tables.matrix import Matrix, orient
+from dpf.tables.options import Orientation, Roles
+from dpf.tables.roles.assign import Identified, assign_roles
 from dpf.tables.screen import Note, Screen, SourceFile
 from dpf.tables.text.wells_table import Table
-from dpf.tables.validate import check_screen
 
 #: The column that well ids stand in while a file is its own wells table.
 OWN_IDS = "well_id_in_file"
@@ -31,24 +32,6 @@ _SUFFIX = re.compile(r"(?i)\.(gz|csv|tsv|txt|tab|parquet|feather|arrow|xlsx|xlsm
 
 
 def read_screen(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None = None) -> Screen:
-    """Read and check a screen; see `read_unchecked`.
-
-    Returns
-    -------
-    Screen
-        Checked (`dpf.tables.validate`), every oddity in its notes.
-
-    Raises
-    ------
-    UsageError, DataError
-        As `read_unchecked` and `dpf.tables.validate.check_screen`.
-    """
-    return check_screen(read_unchecked(sources, wells, roles, format_name))
-
-
-def read_unchecked(
-    sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None = None
-) -> Screen:
     """Read a screen as its files have it, for `dpf.tables.preparing.prepare` to judge.
 
     Parameters
@@ -113,7 +96,7 @@ def read_expression(
     UsageError, DataError
         As `read_matrix`, `dpf.tables.matrix.orient` and `dpf.tables.genes.names.name_genes`.
     """
-    matrix = read_matrix(path, format_name, layer)
+    matrix = read_matrix(path, format_name, layer, orientation)
     known = set(genes)
     for names, about in ((matrix.row_names, matrix.row_table), (matrix.column_names, matrix.column_table)):
         if names is not None:
@@ -131,7 +114,7 @@ def read_expression(
 
 
 def _read_wide(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None) -> Screen:
-    matrices = [read_matrix(path, format_name, roles.layer) for path in sources]
+    matrices = [read_matrix(path, format_name, roles.layer, roles.orientation) for path in sources]
     tables = [read_table(path) for path in wells] or [_own_wells(matrix, roles) for matrix in matrices]
     if len(matrices) == 1 and len(tables) > 1:
         tables = [merge_tables(tables, matrices[0])]
@@ -141,6 +124,7 @@ def _read_wide(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, for
         tables,
         _labels(sources, wells),
         well_column=roles.well_column if wells else OWN_IDS,
+        plate_column=roles.plate_column if wells else None,
         orientation=roles.orientation,
         duplicate_genes=roles.duplicate_genes,
     )
@@ -149,7 +133,7 @@ def _read_wide(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, for
     if not wells and OWN_IDS in frame.columns:
         frame = frame.drop(OWN_IDS)
     every = tuple(dict.fromkeys((*joined.notes, *unused, *notes)))
-    return Screen(frame, joined.genes, joined.expression, targets, every, joined.sources)
+    return _without_leaks(Screen(frame, joined.genes, joined.expression, targets, every, joined.sources))
 
 
 def _own_wells(matrix: Matrix, roles: Roles) -> Table:
@@ -215,12 +199,21 @@ def _from_classic(classic: ClassicScreen, roles: Roles) -> Screen:
         raise DataError(
             "a well id is there more than once", where=table.name, found=listed(twice), expected="one a well"
         )
+    refuse_columns_about_wells(matrix)
     values, genes, gene_notes = name_genes(matrix, roles.duplicate_genes)
     known = Identified(ids, ids, None, ("well_id",))
     frame, targets, notes = assign_roles(table, known, _classic_roles(classic, roles))
     every: tuple[Note, ...] = (*classic.notes, *gene_notes, *notes)
     sources: tuple[SourceFile, ...] = classic.sources
-    return Screen(frame, genes, values, targets, every, sources)
+    return _without_leaks(Screen(frame, genes, values, targets, every, sources))
+
+
+def _without_leaks(screen: Screen) -> Screen:
+    """The same screen, none of whose genes is a target."""
+    where = listed([source.path for source in screen.sources])
+    targets = screen.wells.select(screen.targets.columns)
+    refuse_targets_among_genes(targets, screen.gene_names, screen.expression, where)
+    return screen
 
 
 def _classic_roles(classic: ClassicScreen, roles: Roles) -> Roles:

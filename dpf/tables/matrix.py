@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, UsageError, listed
+from dpf.tables.options import Orientation
 from dpf.tables.screen import Note, SourceFile
 
 _BLOCK_CELLS = 1 << 22
@@ -70,10 +71,6 @@ def select_columns(values: NDArray[np.float32], columns: NDArray[np.bool_]) -> N
         block = slice(start, start + step)
         selected[block] = values[block][:, columns]
     return selected
-
-
-#: Which side of a table holds the wells.
-Orientation = Literal["wells-by-genes", "genes-by-wells"]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dpf.tables.schemas.registry import polars_schema
+
 
 class Replicates(NamedTuple):
     """Wells a compound, controls aside: fewest, median, most."""
@@ -118,17 +120,7 @@ def _float(value: object) -> float:
 
 #: Columns of `inputs/wells.parquet` whose meaning and type are fixed. Only `well_id`, `compound` and
 #: `is_control` are always there. Every other column is the user's own and keeps its name.
-CANONICAL_COLUMNS: dict[str, type[pl.DataType]] = {
-    "well_id": pl.String,  # unique
-    "compound": pl.String,
-    "is_control": pl.Boolean,
-    "plate": pl.String,
-    "row": pl.String,  # A, B, ... AF: as printed on the plate
-    "column": pl.Int64,  # 1, 2, ...
-    "concentration": pl.Float64,
-    "cluster": pl.String,
-    "batch": pl.String,
-}
+CANONICAL_COLUMNS = polars_schema("wells")
 
 
 @dataclass(frozen=True)

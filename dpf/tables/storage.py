@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dpf import __version__
-from dpf.config.settings import FORMAT
+from dpf.config.settings import FORMAT, refuse_later
 from dpf.errors import DataError, ProjectError, listed
-from dpf.files import atomic_path, canonical_json, sha256_file, sha256_text
+from dpf.files import atomic_path, canonical_json
+from dpf.tables.schemas.registry import SCHEMAS, always_there, misfits, undeclared
 
 _KEY = b"dpf"
 _WELLS_A_GROUP = 4096
@@ -43,11 +44,27 @@ class Expression:
     values: NDArray[np.float32]
 
 
+class UndeclaredError(Exception):
+    """A table that is about to be written is not as its schema declares it: a bug in dpf, not in the data."""
+
+
 def write_table(path: Path, frame: pl.DataFrame, kind: str, about: Mapping[str, Any] | None = None) -> None:
     """Write a table, atomically, with its kind, its format and `about` (provenance) in the footer.
 
     The same frame and `about` give the same bytes: no time of writing is stored.
+
+    Raises
+    ------
+    UndeclaredError
+        The table is not as `dpf.tables.schemas` declares tables of its kind.
     """
+    schema = SCHEMAS.get(kind)
+    if schema is None:
+        raise UndeclaredError(f"{path.name}: no schema declares tables of kind {kind!r}")
+    wrong = misfits(schema, frame, always_there(schema))
+    wrong += [f"column {name} is not declared" for name in undeclared(schema, frame)]
+    if wrong:
+        raise UndeclaredError(f"{path.name} is not as the schema of {kind!r} declares it: {'; '.join(wrong)}")
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     with atomic_path(path) as part:
         pq.write_table(table.replace_schema_metadata(_footer(kind, about)), part, compression="zstd")
@@ -93,24 +110,31 @@ def _about(file: pq.ParquetFile, path: Path, kind: str) -> dict[str, Any]:
         raise ProjectError("the table was not written by dpf", where=path, expected=f"a dpf table of kind {kind!r}")
     try:
         about: dict[str, Any] = json.loads(raw)
-        later = about["format"] > FORMAT
+        refuse_later(about, "table", path, ProjectError)
     except (ValueError, TypeError, KeyError):
         raise DataError("the table's footer is not one that dpf writes", where=path, found=raw[:80]) from None
-    if later:
-        raise ProjectError(
-            "the table has a later format than this dpf reads",
-            where=path,
-            found=f"format {about['format']}, written by dpf {about.get('dpf', 'of an unknown version')}",
-            expected=f"format {FORMAT} or earlier",
-            hint="update dpf: pipx upgrade drugseq-perturbformer",
-        )
     if about.get("kind") != kind:
         raise ProjectError("the table is of another kind", where=path, found=about.get("kind"), expected=kind)
     return about
 
 
-def read_table(path: Path, kind: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Read a table that `write_table` wrote (errors as for `read_about`)."""
+def read_table(path: Path, kind: str, columns: Sequence[str] | None = None, needed: Sequence[str] = ()) -> pl.DataFrame:
+    """Read a table that `write_table` wrote.
+
+    Parameters
+    ----------
+    columns
+        Only these; None: all.
+    needed
+        Columns that must be there, beside those that every table of the kind has.
+
+    Raises
+    ------
+    ProjectError
+        As for `read_about`.
+    DataError
+        As for `read_about`, or a column is missing, of another type, or empty where it never is.
+    """
     file = _open(path)
     _about(file, path, kind)
     try:
@@ -118,6 +142,16 @@ def read_table(path: Path, kind: str, columns: Sequence[str] | None = None) -> p
     except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
         raise DataError("a table is damaged", where=path, found=str(error).splitlines()[0]) from error
     assert isinstance(frame, pl.DataFrame)
+    schema = SCHEMAS[kind]
+    always = always_there(schema, stored=True) if columns is None else columns
+    if wrong := misfits(schema, frame, [*always, *needed]):
+        raise DataError(
+            f"{path.name} is not as dpf writes it",
+            where=path,
+            found="; ".join(wrong),
+            expected=f"what dpf info PROJECT --columns {kind} lists",
+            hint=schema.next_step,
+        )
     return frame
 
 
@@ -194,8 +228,3 @@ def _refuse_not_finite(path: Path, well_ids: list[str], genes: list[str], values
         expected="a finite number in every cell",
         hint="run dpf init again from the source files",
     )
-
-
-def inputs_fingerprint(*paths: Path) -> str:
-    """A digest of the input tables' contents, by which results know that they are stale."""
-    return sha256_text("".join(sha256_file(path) for path in paths))

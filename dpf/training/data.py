@@ -13,7 +13,7 @@ from dpf.model.losses import TargetBatch
 class MemberData:
     """One member's wells on the device: scaled expression (N, G), scaled targets, and which wells do what.
 
-    With a start, `start` is its part of every well's latent while the network trains
+    Where the network has an initial regression, `initial` is its part of every well's latent while the network trains
     (`dpf.training.initial_regression`), and `groups` are the N wells' compounds as whole numbers.
     """
 
@@ -21,10 +21,10 @@ class MemberData:
     targets: TargetBatch
     train: Tensor  # indices of the training wells
     validation: Tensor  # indices of the validation wells
-    start: Tensor | None = None  # (N, L)
+    initial: Tensor | None = None  # (N, L)
     groups: Tensor | None = None  # (N,)
     names: tuple[str, ...] = ()  # the N wells' ids, for messages
 
-    def start_of(self, wells: Tensor) -> Tensor | None:
-        """The start's part of some wells' latents."""
-        return None if self.start is None else self.start[wells]
+    def initial_of(self, wells: Tensor) -> Tensor | None:
+        """The initial regression's part of some wells' latents."""
+        return None if self.initial is None else self.initial[wells]

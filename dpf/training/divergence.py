@@ -68,8 +68,8 @@ def _not_finite(network: PerturbFormer, data: MemberData, compute: Compute, well
     found = []
     with torch.inference_mode():
         for rows in wells.split(compute.wells_at_once(data.expression.shape[1])):
-            x, start = data.expression[rows], data.start_of(rows)
-            prediction = network(x, compute.dtype, attention=compute.attention, start=start)
+            x, initial = data.expression[rows], data.initial_of(rows)
+            prediction = network(x, compute.dtype, attention=compute.attention, start=initial)
             for place, row in enumerate(rows.tolist()):
                 one = _row(prediction, place)
                 sums = loss_sums(one, data.targets.rows(slice(row, row + 1))).sums

@@ -48,7 +48,7 @@ def passes(wells: int, size: int, share: range) -> Iterator[Pass]:
 
 
 #: Without a Transformer a pass is small: kernels of these wells with the landmarks.
-_WELLS_OF_START = 1024
+_WELLS_OF_REGRESSION = 1024
 
 
 def predict_wells(
@@ -92,13 +92,15 @@ def empty_prediction(network: PerturbFormer, wells: int, device: torch.device) -
     )
 
 
-def predict_starts(network: PerturbFormer, expression: NDArray[np.float32], compute: Compute) -> Prediction | None:
-    """What the network would say of N wells without its Transformer; None where it has no start. As `predict_wells`."""
+def predict_initial_regression(
+    network: PerturbFormer, expression: NDArray[np.float32], compute: Compute
+) -> Prediction | None:
+    """As `predict_wells`, but without the Transformer; None where the network has no initial regression."""
     if network.start is None:
         return None
     network = network.to(compute.device).eval()
     with torch.inference_mode(), memory_errors(compute, expression.shape[1]):
-        rows = torch.from_numpy(expression).split(_WELLS_OF_START)
+        rows = torch.from_numpy(expression).split(_WELLS_OF_REGRESSION)
         return concatenate([network.predict_start(part.to(compute.device)).cpu() for part in rows])
 
 

@@ -56,9 +56,10 @@ class MemberTraining:
     epoch
         Finished epochs.
     best
-        A copy of the weights (on the CPU) of the epoch with the lowest validation total. A network with a start begins
-        as its own best, epoch 0, and an epoch is better only where its total is lower by more than one standard error
-        of the difference over compounds: what the Transformer adds has to show in wells that it has not learnt from.
+        A copy of the weights (on the CPU) of the epoch with the lowest validation total. A network with an initial
+        regression begins as its own best, epoch 0, and an epoch is better only where its total is lower by more than
+        one standard error of the difference over compounds: what the Transformer adds has to show in wells that it has
+        not learnt from.
     memory
         What a pass takes on a GPU, where `dpf.training.probe` has measured it.
     tuned
@@ -96,20 +97,20 @@ class MemberTraining:
         self.best_total = math.inf
         self.best: dict[str, Tensor] = {}
         self.tuned: dict[str, Any] | None = None
-        self._start_losses: Tensor | None = None  # of the validation wells
+        self._initial_losses: Tensor | None = None  # of the validation wells
 
-    def look_at_start(self) -> EpochRecord:
-        """Epoch 0: what the start says without the Transformer, whose part of the latent begins at zero."""
-        assert self.data.start is not None
+    def evaluate_initial_regression(self) -> EpochRecord:
+        """Epoch 0: the initial regression without the Transformer, whose part of the latent begins at zero."""
+        assert self.data.initial is not None
         began = time.perf_counter()
         losses, predictions = [], []
         with torch.inference_mode():
             for wells in (self.data.train, self.data.validation):
-                predictions.append(self.network.read(self.data.start[wells]))
+                predictions.append(self.network.read(self.data.initial[wells]))
                 losses.append(loss_sums(predictions[-1], self.data.targets.rows(wells)).means())
         both = torch.stack(losses).cpu()
         totals = (both * self.weights.cpu()).sum(1).tolist()
-        self._start_losses = self._validation_losses(predictions[1].cpu())
+        self._initial_losses = self._validation_losses(predictions[1].cpu())
         self.best_total, self.best = totals[1], self._weights()
         (mse, bce, reg), validation = both[0].tolist(), tuple(both[1].tolist())
         seconds = time.perf_counter() - began
@@ -144,7 +145,7 @@ class MemberTraining:
             )
         self.epoch += 1
         self.check_agreement()
-        is_best = totals[1] < self.best_total and self._beats_start(prediction)
+        is_best = totals[1] < self.best_total and self._beats_initial_regression(prediction)
         if is_best:
             self.best_epoch, self.best_total, self.best = self.epoch, totals[1], self._weights()
         mse, bce, reg = losses[0].tolist()
@@ -170,11 +171,11 @@ class MemberTraining:
         """
         if self.team.alone:
             return
-        started = [] if self.data.start is None else [self.data.start]
-        weights = [*self.network.state_dict().values(), *started]
+        initial = [] if self.data.initial is None else [self.data.initial]
+        weights = [*self.network.state_dict().values(), *initial]
         content = torch.cat([weight.detach().contiguous().view(-1).view(torch.uint8) for weight in weights])
         digest = hashlib.sha256(content.cpu().numpy().data)  # one copy from the device, not dozens
-        self.team.agree(f"member {self.key[1]}, epoch {self.epoch}", {"weights": digest.hexdigest()})
+        self.team.agree(f"member {self.key[1]} after epoch {self.epoch}", {"weights": digest.hexdigest()})
 
     def _train(self, progress: Callable[[int], None] | None) -> LossSums:
         self.network.train()
@@ -217,7 +218,7 @@ class MemberTraining:
                 self.compute.dtype,
                 noise,
                 self.compute.attention,
-                self.data.start_of(wells),
+                self.data.initial_of(wells),
             )
             sums = loss_sums(prediction, self.data.targets.rows(wells))
             # Divided by what the whole batch observed: the parts' gradients add up to the batch's.
@@ -253,8 +254,8 @@ class MemberTraining:
         with torch.inference_mode():
             for one in passes(len(wells), size, self.team.share(len(wells))):
                 rows = wells[one.wells]
-                x, start = self.data.expression[rows], self.data.start_of(rows)
-                prediction = self.network(x, self.compute.dtype, attention=self.compute.attention, start=start)
+                x, initial = self.data.expression[rows], self.data.initial_of(rows)
+                prediction = self.network(x, self.compute.dtype, attention=self.compute.attention, start=initial)
                 sums = loss_sums(prediction, self.data.targets.rows(rows))
                 total = LossSums(total.sums + sums.sums, total.counts + sums.counts)
                 for here, there in zip(prediction, whole, strict=True):
@@ -273,12 +274,12 @@ class MemberTraining:
         targets = TargetBatch(*(part.cpu() for part in self.data.targets.rows(self.data.validation)))
         return well_losses(prediction, targets, self.weights.cpu()).double()
 
-    def _beats_start(self, prediction: Prediction) -> bool:
-        """Whether the validation total is below the start's by more than one standard error over compounds."""
-        if self._start_losses is None:
+    def _beats_initial_regression(self, prediction: Prediction) -> bool:
+        """Whether the validation total is below that of epoch 0 by more than one standard error over compounds."""
+        if self._initial_losses is None:
             return True
         assert self.data.groups is not None
-        gain = self._start_losses - self._validation_losses(prediction)
+        gain = self._initial_losses - self._validation_losses(prediction)
         _, group = torch.unique(self.data.groups[self.data.validation].cpu(), return_inverse=True)
         by_group = torch.zeros(int(group.max()) + 1, dtype=torch.float64).index_add_(0, group, gain)
         groups = len(by_group)

@@ -65,7 +65,7 @@ def _pass(training: MemberTraining, wells: Tensor) -> None:
     data, compute, network = training.data, training.compute, training.network
     network.train()
     noise = Noise(network.settings.dropout, training.key, compute.device)
-    prediction = network(data.expression[wells], compute.dtype, noise, compute.attention, data.start_of(wells))
+    prediction = network(data.expression[wells], compute.dtype, noise, compute.attention, data.initial_of(wells))
     loss_sums(prediction, data.targets.rows(wells)).sums.sum().backward()
     network.zero_grad(set_to_none=True)
     if compute.device.type == "cuda":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,17 @@ class RunState:
         self.best_epochs.append(training.best_epoch)
         self.tuned.append(training.tuned)
 
+    def extend(self, other: RunState) -> None:
+        """Add the finished members of another run, and its history."""
+        for entry in fields(self):
+            getattr(self, entry.name).extend(getattr(other, entry.name))
 
-def save_run(path: Path, state: RunState, current: MemberTraining | None, identity: dict[str, Any]) -> str:
+
+def save_run(path: Path, state: RunState, current: MemberTraining | None, identity: dict[str, Any]) -> None:
     """Write the run, with its current member after a finished epoch, atomically; the state before it is kept too.
 
     `identity` is what must be the same for the run to go on: settings, inputs, splits, device, precision. `current` is
-    None where all members have finished. Returns the digest of what was written.
+    None where no member is left to train.
     """
     tensors: Weights = {}
     for kind, members in (("best", state.best), ("last", state.last)):
@@ -95,18 +100,17 @@ def save_run(path: Path, state: RunState, current: MemberTraining | None, identi
         }
         tensors |= _current(current)
     tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    header["sha256"] = digest = _digest(header, tensors)
+    header["sha256"] = _digest(header, tensors)
     with atomic_path(path) as part:
         part.write_bytes(save(tensors, {KEY: canonical_json(header)}))
         _keep_as_previous(path)
-    return digest
 
 
 def _current(member: MemberTraining) -> Weights:
     tensors = {f"current.{name}": value for name, value in member.network.state_dict().items()}
     tensors |= {f"current_best.{name}": value for name, value in member.best.items()}
-    if member.data.start is not None:
-        tensors["start"] = member.data.start
+    if member.data.initial is not None:
+        tensors["start"] = member.data.initial
     for index, moments in member.optimizer.state_dict()["state"].items():
         tensors |= {f"moments.{index}.{name}": value for name, value in moments.items()}
     return tensors
@@ -163,11 +167,6 @@ class SavedRun:
     file: Path
     note: str
 
-    @property
-    def has_current(self) -> bool:
-        """Whether a member was in training, or all had finished."""
-        return "epoch" in self.header
-
     def adopt(self, path: Path) -> None:
         """Put the state that was read in the place of a damaged later one."""
         if self.file != path:
@@ -175,10 +174,10 @@ class SavedRun:
 
     def restore(self, training: MemberTraining) -> None:
         """Put a freshly built member where the saved one stood."""
-        if training.data.start is not None:
+        if training.data.initial is not None:
             # What was computed then, whatever this machine's linear algebra makes of it now.
-            training.data = replace(training.data, start=self.tensors["start"].to(training.compute.device))
-            training.look_at_start()  # what later epochs have to beat
+            training.data = replace(training.data, initial=self.tensors["start"].to(training.compute.device))
+            training.evaluate_initial_regression()  # what later epochs have to beat
         training.network.load_state_dict(self._part("current."))
         training.best = self._part("current_best.")
         training.epoch = self.header["epoch"]
@@ -208,7 +207,9 @@ def load_run(path: Path, identity: dict[str, Any]) -> SavedRun:
     """
     files = [file for file in (path, previous_state(path)) if file.is_file()]
     if not files:
-        raise nothing_to_resume(path)
+        raise ModelError(
+            "there is no interrupted run to resume", where=path, hint="start one: the same command without --resume"
+        )
     damages = []
     for file in files:
         try:
@@ -216,7 +217,7 @@ def load_run(path: Path, identity: dict[str, Any]) -> SavedRun:
         except DamagedModelError as error:
             damages.append(f"{file.name}: {error.found}")
             continue
-        require_same(file, header["identity"], identity)
+        _require_same(file, header["identity"], identity)
         note = ""
         if file != path:
             why = damages[0] if damages else f"{path.name} is missing"
@@ -230,15 +231,7 @@ def load_run(path: Path, identity: dict[str, Any]) -> SavedRun:
     )
 
 
-def nothing_to_resume(where: Path) -> ModelError:
-    """The error where no run has left anything."""
-    return ModelError(
-        "there is no interrupted run to resume", where=where, hint="start one: the same command without --resume"
-    )
-
-
-def _read(path: Path, digest: str = "") -> tuple[dict[str, Any], Weights]:
-    """What `save_run` wrote; where a digest is given, only if it is that of the content."""
+def _read(path: Path) -> tuple[dict[str, Any], Weights]:
     header = read_model_header(path)
     if header.get("kind") != "resume":
         raise ModelError("the file is not an interrupted run", where=path, found=header.get("kind"), expected="resume")
@@ -247,40 +240,12 @@ def _read(path: Path, digest: str = "") -> tuple[dict[str, Any], Weights]:
         tensors = {name: value.clone() for name, value in load_file(path).items()}
     except SafetensorError as error:
         raise DamagedModelError("the interrupted run is damaged", where=path, found=error) from error
-    told = header.pop("sha256", None)
-    if told != _digest(header, tensors) or told != (digest or told):
+    if header.pop("sha256", None) != _digest(header, tensors):
         raise DamagedModelError("the interrupted run is damaged", where=path, found="its content is not what was saved")
     return header, tensors
 
 
-def load_finished(path: Path, identity: dict[str, Any], digest: str) -> RunState | None:
-    """The state that another process wrote when its members had finished, None while the file is not yet that one.
-
-    A file system of several machines may show a file as it was some seconds ago.
-
-    Raises
-    ------
-    ModelError
-        It is a run of other settings, inputs, device or precision.
-    """
-    if not path.is_file():
-        return None
-    try:
-        header, tensors = _read(path, digest)
-    except DamagedModelError:
-        return None
-    require_same(path, header["identity"], identity)
-    return _saved_run(header, tensors, path, "").state
-
-
-def require_same(path: Path, saved: dict[str, Any], now: dict[str, Any]) -> None:
-    """Make sure that a file's identity is this run's.
-
-    Raises
-    ------
-    ModelError
-        It is not: the message says what differs.
-    """
+def _require_same(path: Path, saved: dict[str, Any], now: dict[str, Any]) -> None:
     if different := differences(saved, now):
         raise ModelError(
             "the interrupted run is not this one",

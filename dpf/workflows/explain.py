@@ -17,10 +17,12 @@ from dpf.model.network import Prediction, TargetLayout
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
 from dpf.training.compute.device import memory_errors, resolve_compute
+from dpf.workflows.options import ExplainOptions
 from dpf.workflows.predict.gene_order import in_model_order
-from dpf.workflows.predict.outputs import find_model
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import read_inputs
+from dpf.workflows.project.model_file import find_model
+from dpf.workflows.project.provenance import current, made_of
 
 
 @dataclass(frozen=True)
@@ -34,27 +36,23 @@ class ExplainResult:
 
 
 def explain_project(
-    project: Project, model: str = "default", *, target: str = "", top: int = 25, progress: Progress | None = None
+    project: Project,
+    model: str = "default",
+    options: ExplainOptions | None = None,
+    *,
+    progress: Progress | None = None,
 ) -> ExplainResult:
-    """Gradient x Input of a target over all wells, averaged over the members.
-
-    Parameters
-    ----------
-    target
-        A score, the label (its logit) or the activation by name, or `latent_K`; empty: the activation, else the label,
-        else the first score.
-    top
-        Genes in the figure.
+    """Gradient x Input of a target (of a label: its logit) over all wells, averaged over the members.
 
     Raises
     ------
     DpfError
         The model or the target are not there, or the project lacks genes of the model.
     """
-    progress = progress or Silent()
+    options, progress = options or ExplainOptions(), progress or Silent()
     file = find_model(project, model)
     trained = load_model(file.path)
-    name, function = find_target(target, trained.layout, trained.members[0].settings.latent)
+    name, function = find_target(options.target, trained.layout, trained.members[0].settings.latent)
     inputs = read_inputs(project)
     expression = in_model_order(inputs.expression, file.header, inputs.genes, project.expression)
     compute = resolve_compute(replace(project.settings.compute, precision="fp32"))  # whatever the model trained in
@@ -83,10 +81,10 @@ def explain_project(
     table = _table(trained, parts)
     results = project.results(file.name)
     slug = re.sub(r"\W+", "_", name)
-    path = results.table("importance" if not target else f"importance_{slug}")
-    about = {"model_sha256": file.sha256, "inputs_sha256": inputs.fingerprint, "target": name}
-    write_table(path, table, "importance", about)
-    figures = _draw(results.figure(path.stem), table, name, members, top)
+    path = results.table("importance" if not options.target else f"importance_{slug}")
+    about = made_of(current(project, file, inputs), "importance")
+    write_table(path, table, "importance", about | {"target": name})
+    figures = _draw(results.figure(path.stem), table, name, members, options.genes)
     return ExplainResult(table, name, path, figures)
 
 

@@ -13,14 +13,15 @@ import polars as pl
 from dpf.errors import ProjectError, UsageError, listed
 from dpf.files import atomic_path
 from dpf.project.directory import Project
+from dpf.project.model_header import read_model_header
 from dpf.tables.storage import read_about, read_table
 from dpf.workflows.explain import explain_project
 from dpf.workflows.predict.latent import latent_project
-from dpf.workflows.predict.outputs import find_model
-from dpf.workflows.predict.predict import calibration_digest, predict_project, shaping_settings
+from dpf.workflows.predict.predict import predict_project
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import read_inputs
-from dpf.workflows.rank.choices import VERDICT_RULE
+from dpf.workflows.project.model_file import find_model
+from dpf.workflows.project.provenance import current, why_stale
 from dpf.workflows.rank.rank import rank_project
 
 Layout = Literal["tables", "classic"]
@@ -55,7 +56,6 @@ def export_project(
         The model cannot be used, or the folder cannot be written.
     """
     progress = progress or Silent()
-    find_model(project, model)
     if "/" in model or model.endswith(".safetensors"):
         raise UsageError("export needs a model of the project", found=model, expected="its name in models/")
     if layout == "classic":
@@ -90,34 +90,31 @@ def _all_tables(project: Project, model: str, progress: Progress) -> dict[str, p
         "splits": read_table(folder.splits, "splits"),
         "history": read_table(folder.history, "history"),
         **_results(project, model, progress),
-        "latent_correlations": read_table(project.results(model).table("latent_correlations"), "latent_correlations"),
     }
 
 
 def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame]:
-    """The four result tables: as they were last made where model and inputs are still the same, else made now."""
-    makers: dict[str, Callable[[], Any]] = {
-        "predictions": lambda: predict_project(project, model, progress=progress),
-        "latent": lambda: latent_project(project, model, progress=progress),
-        "ranking": lambda: rank_project(project, model, progress=progress),
-        "importance": lambda: explain_project(project, model, progress=progress),
+    """The result tables as they were last made; those that are missing or stale are made now."""
+    makers: dict[str, Callable[..., object]] = {
+        "predictions": predict_project,
+        "latent": latent_project,
+        "latent_correlations": latent_project,
+        "ranking": rank_project,
+        "importance": explain_project,
     }
     file = find_model(project, model)
-    made_from: dict[str, Any] = {"model_sha256": file.sha256, "inputs_sha256": read_inputs(project).fingerprint}
-    shaped = shaping_settings(project.settings)
-    keys = dict.fromkeys(makers, made_from)
-    keys["predictions"] = made_from | {"calibration_sha256": calibration_digest(file)}
-    keys["ranking"] = made_from | {"verdict_rule": VERDICT_RULE}
+    targets, now = file.header["targets"], current(project, file)
+    needed = [f"{target}_predicted" for target in (*targets["scores"], targets["activation"]) if target]
     tables: dict[str, pl.DataFrame] = {}
     for name, make in makers.items():
         path = project.results(model).table(name)
-        about = read_about(path, name) if path.is_file() else {}
-        if about and all(about.get(part) == value for part, value in keys[name].items()):
-            tables[name] = read_table(path, name)
-            if about.get("settings", shaped) != shaped:
-                progress.warn(f"{path.name} is exported as it was last made, with other settings than this project's")
-        else:
-            tables[name] = make().table
+        there = path.is_file()
+        stale = why_stale(read_about(path, name), now) if there else None
+        if stale:
+            progress.log(f"{path.name} is made again, with default options: {stale}")
+        if stale or not there:
+            make(project, model, progress=progress)
+        tables[name] = read_table(path, name, needed=needed if name == "predictions" else ())
     return tables
 
 
@@ -170,7 +167,7 @@ def _latents(predictions: pl.DataFrame) -> list[str]:
 
 
 def _gene_scaler(path: Path) -> pl.DataFrame:
-    """What a z-score takes off every gene and divides it by, a row a member and gene.
+    """Centre and scale of the z-score, a row a member and gene.
 
     The mean of the training wells (of the controls among them with `train.gene_center=controls`), and the standard
     deviation of the training wells.
@@ -184,15 +181,8 @@ def _gene_scaler(path: Path) -> pl.DataFrame:
             mean = weights.get_tensor(f"members.{member}.gene_mean")
             std = weights.get_tensor(f"members.{member}.gene_std")
             tables.append(pl.DataFrame({"member": member, "mean": mean, "std": std}))
-    genes = find_genes(path)
+    genes = read_model_header(path)["genes"]
     return pl.concat([table.insert_column(1, pl.Series("gene", genes)) for table in tables])
-
-
-def find_genes(path: Path) -> list[str]:
-    """The gene names of a model file, in its order."""
-    from dpf.project.model_header import read_model_header
-
-    return list(read_model_header(path)["genes"])
 
 
 def _h5ad(project: Project, tables: dict[str, pl.DataFrame], output: Path, model: str, progress: Progress) -> Path:
@@ -227,7 +217,7 @@ def _h5ad(project: Project, tables: dict[str, pl.DataFrame], output: Path, model
 def _pandas(table: pl.DataFrame, index: str, progress: Progress) -> Any:
     """As pandas, which anndata needs, without what HDF5 cannot hold.
 
-    That is columns of nothing but nulls, truth values with gaps (they become text), and slashes in names.
+    That is columns of missing values only, booleans with gaps (they become text), and slashes in names.
     """
     known = table.select(name for name in table.columns if name == index or table.get_column(name).count())
     slashed = {name: name.replace("/", "_") for name in known.columns if "/" in name}

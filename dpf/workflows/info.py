@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import polars as pl
 
 from dpf.errors import DpfError
-from dpf.files import sha256_file
-from dpf.project.directory import ModelFolder, Project, ResultsFolder
+from dpf.project.directory import ModelFolder, Project
+from dpf.project.lock import is_held
 from dpf.project.model_header import read_model_header
 from dpf.tables.screen import Note, Screen, Summary, Targets, summarise
-from dpf.tables.storage import inputs_fingerprint, read_about, read_table
+from dpf.tables.storage import read_about, read_table
 from dpf.workflows.check.stored import StoredCheck, stored_check
-from dpf.workflows.project.papers import EVALUATED_ON, card_says, is_of_weights
-from dpf.workflows.rank.choices import VERDICT_RULE
+from dpf.workflows.project.calibration import read_calibration
+from dpf.workflows.project.model_file import ModelFile, elsewhere, find_model
+from dpf.workflows.project.provenance import CARD, Now, current, why_stale
 
-_RETRAINED = "the model has been trained again since"
-_CHANGED = "the inputs have changed since"
-_OLD_VERDICTS = "its verdicts are by the rule of an earlier dpf; dpf rank makes it again"
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,12 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A training that has not finished, as its running history tells: at work, or interrupted.
+    """A training that has not become a model yet, of a whole model or of a member that is trained alone.
 
     `epoch` of `epochs` is the last finished one of `member` (of `members`, counted from 0), `validation_total` its
-    loss, and the file was written `seconds_ago`. `resumable`: there is a state that `--resume` can go on from. Where
-    processes train members side by side, `at` has the last finished epoch of every member (0: none yet), and `member`
-    is the last of those that have begun; else it is None.
+    loss, and the history was written `seconds_ago`. `resumable`: there is a state that `--resume` can go on from.
+    `state`: "done" (a member that waits for the others), "at work", "interrupted", or "not finished" where it cannot be
+    found out which of these two.
     """
 
     model: str
@@ -63,7 +62,7 @@ class RunInfo:
     validation_total: float
     seconds_ago: float
     resumable: bool
-    at: list[int] | None = None
+    state: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class DivergedInfo:
 
 @dataclass(frozen=True)
 class ResultInfo:
-    """A result table, a model's card or its calibration: whether the model or the inputs have changed since."""
+    """A result table, a model's card or its calibration, and why it is stale, or None."""
 
     path: str
     stale: str | None
@@ -93,7 +92,7 @@ class ResultInfo:
 class ProjectInfo:
     """What `project_info` found; `design` is the last `dpf check`, None where there is none that can be read.
 
-    `waiting` are models that have nothing but a run that was interrupted before its first epoch had ended.
+    `waiting` are models, or members, that have nothing but a run that was interrupted before its first epoch had ended.
     """
 
     path: str
@@ -115,37 +114,45 @@ def project_info(project: Project) -> ProjectInfo:
     DpfError
         The inputs themselves cannot be read.
     """
-    fingerprint = inputs_fingerprint(project.expression, project.wells)
-    problems: list[str] = []
-    models = []
-    for name in project.model_names():
+    now, problems = current(project), list[str]()
+    files = {file.name: file for file in _each(partial(find_model, project), project.model_names(), problems)}
+    folders = project.training_folders()
+    running = [folder for folder in folders if folder.running_history.is_file()]
+    waiting = [
+        _name(folder) if folder.number is None else f"{_name(folder)}, member {folder.number}"
+        for folder in folders
+        if folder.interrupted and not folder.running_history.is_file() and not folder.best.is_file()
+    ]
+    diverged = [folder.diverged for folder in folders if folder.diverged.is_file()]
+    return ProjectInfo(
+        str(project.path),
+        _summary(project),
+        [_model(file, now) for file in files.values()],
+        _each(_run, running, problems),
+        waiting,
+        _each(lambda path: _diverged(path, now), diverged, problems),
+        _each(lambda path: _result(path, now, files), _result_files(project), problems),
+        problems,
+        next(iter(_each(stored_check, [now], problems)), None),
+    )
+
+
+def _each(look: Callable[[T], R], there: Iterable[T], problems: list[str]) -> list[R]:
+    """What is found of each: one that cannot be read is a problem, one that has gone in the meantime is nothing."""
+    found = []
+    for one in there:
         try:
-            models.append(_model(project, name, fingerprint))
-        except DpfError as error:
-            problems.append(str(error))
-    runs = []
-    for name in project.unfinished_names():
-        try:
-            runs.append(_run(project.model(name)))
-        except FileNotFoundError:  # it has finished in the meantime
+            found.append(look(one))
+        except FileNotFoundError:
             continue
         except DpfError as error:
             problems.append(str(error))
-    diverged = []
-    for path in project.diverged_files():
-        try:
-            diverged.append(_diverged(project, path, fingerprint))
-        except DpfError as error:
-            problems.append(str(error))
-    results = _results(project, {"inputs_sha256": fingerprint}, problems)
-    design = None
-    try:
-        design = stored_check(project, fingerprint)
-    except DpfError as error:
-        problems.append(str(error))
-    return ProjectInfo(
-        str(project.path), _summary(project), models, runs, project.waiting_names(), diverged, results, problems, design
-    )
+    return found
+
+
+def _name(folder: ModelFolder) -> str:
+    """The name of the model that a folder is, or is a member of."""
+    return folder.path.name if folder.number is None else folder.path.parent.parent.name
 
 
 def _summary(project: Project) -> Summary:
@@ -158,13 +165,12 @@ def _summary(project: Project) -> Summary:
     return summarise(Screen(wells, genes, np.empty((wells.height, 0), np.float32), targets, notes))
 
 
-def _model(project: Project, name: str, fingerprint: str) -> ModelInfo:
-    folder = project.model(name)
-    header = read_model_header(folder.best)
+def _model(file: ModelFile, now: Now) -> ModelInfo:
+    folder, header = file.folder, file.header
     metrics = json.loads(folder.metrics.read_text(encoding="utf-8")) if folder.metrics.is_file() else {}
     return ModelInfo(
-        name,
-        folder.best.stat().st_size / 2**20,
+        file.name,
+        file.path.stat().st_size / 2**20,
         header["members"],
         len(header["genes"]),
         header["device"],
@@ -172,7 +178,7 @@ def _model(project: Project, name: str, fingerprint: str) -> ModelInfo:
         header["best_epochs"],
         header["settings"],
         metrics,
-        header["inputs_sha256"] != fingerprint,
+        why_stale(header, now) is not None,
         folder.resumable,
     )
 
@@ -181,12 +187,10 @@ def _run(folder: ModelFolder) -> RunInfo:
     path = folder.running_history
     written = path.stat().st_mtime
     about, table = read_about(path, "history"), read_table(path, "history")
-    last, at = table.row(-1, named=True), None
-    if about.get("side_by_side"):
-        reached = dict(table.group_by("member").agg(pl.col("epoch").max()).iter_rows())
-        at = [reached.get(member, 0) for member in range(about["members"])]
+    last = table.row(-1, named=True)
+    states = {True: "at work", False: "interrupted", None: "not finished"}
     return RunInfo(
-        folder.path.name,
+        _name(folder),
         last["member"],
         about["members"],
         last["epoch"],
@@ -194,70 +198,52 @@ def _run(folder: ModelFolder) -> RunInfo:
         last["validation_total"],
         time.time() - written,
         folder.resumable,
-        at,
+        "done" if folder.finished.is_file() else states[is_held(folder.path)],
     )
 
 
-def _diverged(project: Project, path: Path, fingerprint: str) -> DivergedInfo:
+def _diverged(path: Path, now: Now) -> DivergedInfo:
     header, written = read_model_header(path), path.stat().st_mtime
     return DivergedInfo(
-        str(path.relative_to(project.path)),
+        str(path.relative_to(now.project.path)),
         header.get("diverged"),
         header["best_epochs"],
         time.time() - written,
-        header["inputs_sha256"] != fingerprint,
+        why_stale(header, now) is not None,
     )
 
 
-def _results(project: Project, current: dict[str, str], problems: list[str]) -> list[ResultInfo]:
-    """Papers of models, then the tables of results, then those of the baselines, which are of no model."""
-    current = {**current, "expression_sha256": sha256_file(project.expression)}
-    found: list[Callable[[], ResultInfo]] = [
-        partial(_paper, project, path, current["inputs_sha256"])
-        for name in project.model_names()
-        for path in project.model(name).papers
-    ]
+def _result_files(project: Project) -> Iterator[Path]:
+    """Cards and calibrations of models, then what is in `results/`, then the baselines, which are of no model."""
+    models = [project.model(name) for name in project.model_names()]
+    found = [path for model in models for path in (model.card, model.calibration)]
     for folder in sorted((project.path / "results").glob("*/")):
-        model = project.path / "models" / folder.name / "model.safetensors"
-        found += [partial(_foreign_card, project, path, current) for path in folder.glob("card.md")]
-        found += [partial(_result, project, path, current, model) for path in sorted(folder.glob("*.parquet"))]
-    found += [
-        partial(_result, project, path, current, None) for path in sorted(project.baselines.path.glob("*.parquet"))
-    ]
-    results = []
-    for look in found:
-        try:
-            results.append(look())
-        except DpfError as error:
-            problems.append(str(error))
-    return results
+        found += [folder / "card.md", *sorted(folder.glob("*.parquet"))]
+    yield from filter(Path.is_file, [*found, *sorted(project.baselines.path.glob("*.parquet"))])
 
 
-def _paper(project: Project, path: Path, fingerprint: str) -> ResultInfo:
-    folder, stale = ModelFolder(path.parent), None
-    if not is_of_weights(path, sha256_file(folder.best)):
-        stale = _RETRAINED
-    elif path == folder.card and not fingerprint.startswith(card_says(path, EVALUATED_ON).rstrip(".")):
-        stale = _CHANGED
-    return ResultInfo(str(path.relative_to(project.path)), stale)
+def _result(path: Path, now: Now, files: dict[str, ModelFile]) -> ResultInfo:
+    of = None if path.parent == now.project.baselines.path else files.get(path.parent.name)
+    return ResultInfo(str(path.relative_to(now.project.path)), _stale(path, replace(now, model=of)))
 
 
-def _foreign_card(project: Project, path: Path, current: dict[str, str]) -> ResultInfo:
-    """The card of a model from elsewhere, whose weights name its folder: only the inputs can have changed."""
-    current_inputs = current["inputs_sha256"].startswith(card_says(path, EVALUATED_ON).rstrip("."))
-    return ResultInfo(str(path.relative_to(project.path)), None if current_inputs else _CHANGED)
+def _stale(path: Path, now: Now) -> str | None:
+    about = _about(path, now.project)
+    if about is None:
+        return "what it was made of is not known; dpf evaluate writes a new one"
+    if path.parent.name == elsewhere(about.get("model_sha256") or ""):  # a file that may lie anywhere
+        about = {name: value for name, value in about.items() if name not in ("model_sha256", "calibration_sha256")}
+    return why_stale(about, now)
 
 
-def _result(project: Project, path: Path, current: dict[str, str], model: Path | None) -> ResultInfo:
-    about = read_about(path, _kind(path))
-    stale = None
-    if model and model.is_file() and about.get("model_sha256") not in (None, sha256_file(model)):
-        stale = _RETRAINED
-    elif any(about.get(name, digest) != digest for name, digest in current.items()):
-        stale = _CHANGED
-    elif path.stem in ("ranking", "ranking_by_dose") and about.get("verdict_rule") != VERDICT_RULE:
-        stale = _OLD_VERDICTS
-    return ResultInfo(str(path.relative_to(project.path)), stale)
+def _about(path: Path, project: Project) -> dict[str, Any] | None:
+    """What a result says it was made of; None of a card that no scoreboard speaks of."""
+    if path.suffix == ".json":
+        return read_calibration(path)[1]
+    if path.suffix == ".md":
+        scoreboard = project.path / "results" / path.parent.name / "scoreboard.parquet"
+        return read_about(scoreboard, "scoreboard").get(CARD) if scoreboard.is_file() else None
+    return read_about(path, _kind(path))
 
 
 def _kind(path: Path) -> str:
@@ -265,8 +251,3 @@ def _kind(path: Path) -> str:
         if path.stem.startswith(kind):
             return kind
     return path.stem
-
-
-def result_tables(folder: ResultsFolder) -> list[Path]:
-    """The tables of a results folder, but for the kept forward pass."""
-    return sorted(path for path in folder.path.glob("*.parquet") if path.stem != "outputs")

@@ -1,4 +1,4 @@
-"""How a workflow tells how far it is: by calling back. Who listens, and how it looks, is not its business."""
+"""The callbacks by which a workflow reports its progress, whatever displays it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Listens to nothing: the default when a workflow is called from Python."""
+    """Ignores everything: the default when a workflow is called from Python."""
 
     def plan(self, text: str) -> None:
         """Ignore it."""

@@ -22,14 +22,15 @@ from pathlib import Path
 
 import numpy as np
 
-from dpf.analysis.latent.distances import latent_geometry
+from dpf.analysis.latent.distances import latent_distances
 from dpf.analysis.ranking.energy import energy_test
 from dpf.analysis.ranking.p_values import benjamini_hochberg, compound_p_values
 from dpf.config.settings import PRESETS
 from dpf.simulate.screen import Simulation, SimulationDesign, simulate
-from dpf.workflows.predict.outputs import find_model, project_outputs
+from dpf.workflows.predict.outputs import project_outputs
 from dpf.workflows.project.initialise import create_demo
 from dpf.workflows.project.inputs import read_inputs
+from dpf.workflows.project.model_file import find_model
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.rows import compound_rows
 from dpf.workflows.rank.significance import run_tests
@@ -96,7 +97,7 @@ def _summary(
 def _p_values(expression: Floats, group: Floats, control: Floats, plate: Floats, seed: int) -> dict[str, Floats]:
     count = int(group.max()) + 1
     pcs = components_of(expression, plate)
-    geometry = latent_geometry(pcs, None, control)
+    distances = latent_distances(pcs, None, control)
 
     def ranked(values: Floats) -> Floats:
         return compound_p_values(values, group, count, control, rng=np.random.default_rng(seed)).p
@@ -105,8 +106,8 @@ def _p_values(expression: Floats, group: Floats, control: Floats, plate: Floats,
         return energy_test(values, group, count, control, None, np.random.default_rng(seed)).p
 
     methods: dict[str, Callable[[], Floats]] = {
-        "PCA distance": lambda: ranked(geometry.d_euc),
-        "Mahalanobis on PCs": lambda: ranked(geometry.d_maha),
+        "PCA distance": lambda: ranked(distances.d_euc),
+        "Mahalanobis on PCs": lambda: ranked(distances.d_maha),
         "E-distance on PCs": lambda: energy(pcs),
         "E-distance on expression": lambda: energy(expression),
     }

@@ -1,6 +1,7 @@
 """The scoreboard of every real screen, and of simulated ones, by preset: `python -m tests.bench.screens [NAMES]`.
 
-Screens are read from the folder that DPF_REAL_DATA names; `results/screens.json` keeps what `dpf evaluate` said.
+Screens are read from the folder that DPF_REAL_DATA names; `results/screens.json` keeps what `dpf evaluate` found, and
+`--show` writes `docs/benchmarks/scoreboards.md` from it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results" / "screens.json"
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks" / "scoreboards.md"
 BASELINES = ("ridge", "kernel ridge", "pls", "position")
-METHODS = ("model", "start alone", *BASELINES, "other replicate")
+METHODS = ("model", "initial regression alone", *BASELINES, "other replicate")
 
 
 class Screen(NamedTuple):
@@ -102,10 +104,10 @@ def table(found: dict[str, Any]) -> str:
         worse = {row["target"] for row in board if row["verdict"] == "worse" and row["method"] in BASELINES}
         cells = [f"{ours[target]['value']:.2f}{' (-)' if target in worse else ''}" for target in targets]
         lines.append(f"| `{preset}` | {' | '.join(cells)} |")
-        started = {row["target"]: row for row in board if row["method"] == "start alone"}
+        started = {row["target"]: row for row in board if row["method"] == "initial regression alone"}
         if started:
             cells = [f"{started[target]['value']:.2f}" for target in targets]
-            lines.append(f"| its start alone | {' | '.join(cells)} |")
+            lines.append(f"| its initial regression alone | {' | '.join(cells)} |")
     for method in METHODS[2:]:
         values = {row["target"]: row["value"] for row in next(iter(boards.values())) if row["method"] == method}
         if values:
@@ -115,7 +117,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def document(kept: dict[str, Any]) -> str:
-    """`docs/scoreboards.md`: every screen's commands and table."""
+    """`docs/benchmarks/scoreboards.md`: every screen's commands and table."""
     parts = [INTRODUCTION]
     for name, found in kept.items():
         screen = SCREENS[name]
@@ -123,10 +125,10 @@ def document(kept: dict[str, Any]) -> str:
         init = init.replace("--control Drug control", '--control "Drug control"')
         parts += [
             f"## {name}\n\n{ABOUT[name]}\n",
-            f"```bash\ndpf init p {init}\ndpf train p {screen.train}    # and --preset, as in the table\n"
+            f"```console\ndpf init p {init}\ndpf train p {screen.train}    # and --preset, as in the table\n"
             "dpf evaluate p\n```\n",
             table(found) + "\n",
-            f"Members in which the Transformer added to its start: {_added(found)}.\n",
+            f"Members in which the Transformer added to its initial regression: {_added(found)}.\n",
         ]
     return "\n".join(parts)
 
@@ -134,7 +136,7 @@ def document(kept: dict[str, Any]) -> str:
 def _added(found: dict[str, Any]) -> str:
     told = []
     for preset, one in found.items():
-        if any(row["method"] == "start alone" for row in one["scoreboard"]):
+        if any(row["method"] == "initial regression alone" for row in one["scoreboard"]):
             epochs = one["best_epochs"]
             told.append(f"{sum(epoch > 0 for epoch in epochs)} of {len(epochs)} (`{preset}`)")
     return ", ".join(told)
@@ -142,11 +144,13 @@ def _added(found: dict[str, Any]) -> str:
 
 INTRODUCTION = """# Scoreboards
 
-What `dpf evaluate` says of public and simulated screens: R² (AUROC of a label) on compounds that the members have not
-seen, made by `DPF_REAL_DATA=... python -m tests.bench.screens`, kept in `tests/bench/results/screens.json`. (-): by the
-paired bootstrap over compounds a baseline is better than that preset. Single runs of one seed, on a CPU in bf16; with
-`train.repeats=3` the folds are dealt three times, and what three members say of a well is averaged (the baselines that
-it is compared with are averaged likewise; the rows of baselines are those of the first preset).
+<!-- Made by `python -m tests.bench.screens --show` from tests/bench/results/screens.json. -->
+
+R² (AUROC of a label) on held-out compounds, as `dpf evaluate` measures it on public and simulated screens
+(`DPF_REAL_DATA=... python -m tests.bench.screens`). (-): by the paired bootstrap over compounds a baseline is better
+than that preset. Single runs of one seed, on a CPU in bf16. With `train.repeats=3` the folds are dealt three times, and
+the predictions of three members are averaged for each well, as are those of the baselines that they are compared with;
+the rows of baselines are those of the first preset.
 """
 
 ABOUT = {
@@ -167,10 +171,10 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(SCREENS))
     parser.add_argument("--presets", nargs="+", default=["recommended", "linear-start", "classic"])
     parser.add_argument("--set", nargs="*", default=[], dest="extra")
-    parser.add_argument("--show", action="store_true", help="print docs/scoreboards.md from what is kept")
+    parser.add_argument("--show", action="store_true", help="write docs/benchmarks/scoreboards.md from what is kept")
     asked = parser.parse_args()
     if asked.show:
-        print(document(json.loads(RESULTS.read_text(encoding="utf-8"))))
+        PAGE.write_text(document(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
         return
     data = Path(os.environ["DPF_REAL_DATA"])
     for name in asked.names:

@@ -26,13 +26,14 @@ from dpf.simulate.screen import Simulation, SimulationDesign, simulate
 from dpf.tables.screen import Targets
 from dpf.workflows.project.initialise import create_demo
 from dpf.workflows.rank.rank import rank_project
+from dpf.workflows.rank.verdicts import Verdict
 from dpf.workflows.train.train import train_project
 from tests.bench.calibration import FDR, show
 
 MODEL = ("train.folds=5", "model.width=64", "model.feed_forward=128", "compute.device='cpu'")
 #: Scores of the off-axis programs: what they follow, to four fifths of their variance.
 FOLLOWING = {"Immune": ("interferon", "stress"), "Metabolic": ("hypoxia", "sterol")}
-VERDICTS = {"activating": "activating hit", "suppressing": "suppressing hit", "off_axis": "off-axis hit"}
+VERDICTS = {"activating": Verdict.ACTIVATING, "suppressing": Verdict.SUPPRESSING, "off_axis": Verdict.OFF_AXIS}
 
 
 def screen_of(seed: int, followed: bool) -> Simulation:
@@ -66,9 +67,9 @@ def ranked(simulation: Simulation, preset: str) -> pl.DataFrame:
 def before(table: pl.DataFrame) -> pl.DataFrame:
     """The verdicts by the rule that asked whether activation was at least half of T."""
     along = (pl.col("activation_p") <= 0.1) & (pl.col("activation").abs() >= pl.col("t") / 2)
-    side = pl.when(pl.col("activation") > 0).then(pl.lit("activating hit")).otherwise(pl.lit("suppressing hit"))
-    verdict = pl.when(pl.col("q") > FDR).then(pl.lit("not distinguishable"))
-    return table.with_columns(verdict=verdict.when(along).then(side).otherwise(pl.lit("off-axis hit")))
+    side = pl.when(pl.col("activation") > 0).then(pl.lit(Verdict.ACTIVATING)).otherwise(pl.lit(Verdict.SUPPRESSING))
+    verdict = pl.when(pl.col("q") > FDR).then(pl.lit(Verdict.NOT_DISTINGUISHABLE))
+    return table.with_columns(verdict=verdict.when(along).then(side).otherwise(pl.lit(Verdict.OFF_AXIS)))
 
 
 def row(preset: str, found: pl.DataFrame) -> list[str]:

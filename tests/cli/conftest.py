@@ -6,7 +6,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -57,11 +56,7 @@ Command = Callable[..., Ran]
 def _run(*words: object) -> Ran:
     from dpf.cli.app import app
 
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        result = CliRunner().invoke(app, [str(word) for word in words])
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    result = CliRunner().invoke(app, [str(word) for word in words])
     return Ran(result.exit_code, result.stdout, result.stderr)
 
 

@@ -73,7 +73,7 @@ def test_tables_are_long_and_complete(evaluated):
 def test_the_card_says_it_all_and_names_no_place(evaluated):
     project = evaluated[0]
     card = (project / "models/default/card.md").read_text(encoding="utf-8")
-    for heading in ("Verdict", "Model", "Data", "Splits", "Beside simple methods, on the same wells", "Calibration",
+    for heading in ("Verdict", "Model", "Data", "Splits", "Compared with baselines, on the same wells", "Calibration",
                     "Latent space", "Design of the screen", "Limits", "Provenance"):  # fmt: skip
         assert f"## {heading}\n" in card
     assert sha256_file(project / "models/default/model.safetensors") in card
@@ -95,20 +95,22 @@ def test_a_model_with_a_start_is_measured_without_its_transformer_too(demo, copy
     project = copy(demo)
     # At such a rate the Transformer adds nothing that could be seen.
     ran = ok("train", project, "--preset", "recommended", "--folds", 3, "--epochs", 1, "--learning-rate", 1e-9)
-    assert "starts as Tscore: " in ran.err
-    assert ran.err.count("  the start    train ") == 3
+    assert "initial regression  Tscore: " in ran.err
+    assert ran.err.count("  epoch   0/1  train ") == 3
     ran = ok("evaluate", project)
-    rows = ran.rows.filter(pl.col("method").is_in(["model", "start alone"])).select("target", "method", "value")
+    rows = ran.rows.filter(pl.col("method").is_in(["model", "initial regression alone"])).select(
+        "target", "method", "value"
+    )
     targets = rows.pivot("method", index="target", values="value")
     assert targets.height == 5
-    assert targets.filter(pl.col("start alone").is_null()).is_empty()
+    assert targets.filter(pl.col("initial regression alone").is_null()).is_empty()
     assert "without its Transformer it reaches" in ran.err
     card = (project / "models/default/card.md").read_text(encoding="utf-8")
     assert "begins as a regression of each target (stacked)" in card
     # Nothing is computed anew, and what was kept says the same.
     assert ok("evaluate", project).rows.equals(ran.rows)
     scores = targets.filter(pl.col("target") != "activated")
-    np.testing.assert_allclose(scores["model"], scores["start alone"], rtol=1e-4)
+    np.testing.assert_allclose(scores["model"], scores["initial regression alone"], rtol=1e-4)
 
 
 def test_predict_uses_the_calibration_from_then_on(evaluated, folded, copy, ok):

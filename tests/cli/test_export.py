@@ -153,21 +153,26 @@ def test_a_ranking_by_an_earlier_rule_is_made_again(folded, copy, ok):
     assert "STALE" not in ok("info", project).out
 
 
-def test_a_result_is_exported_as_it_was_last_asked_for(folded, copy, ok, tmp_path):
-    """A latent space centred per plate is what its user wants to see; that it is not the project's default is said."""
+def test_a_result_is_exported_as_it_was_last_asked_for_with_the_projects_settings(folded, copy, ok, tmp_path):
+    """How to sort is its user's choice; a centre per plate, for one run, is not what the project's settings say."""
     project = copy(folded)
-    assert "other settings" not in ok("export", project, "--output", tmp_path / "a").err
-    latent = ok("latent", project, "--center", "plate").rows
+    ok("export", project, "--output", tmp_path / "a")
+    ok("latent", project, "--center", "plate")
     ok("rank", project, "--sort", "compound")
     ran = ok("export", project, "--output", tmp_path / "b")
-    assert ran.err.count("is exported as it was last made, with other settings than this project's") == 1
-    assert "latent.parquet is exported" in ran.err
-    assert pl.read_csv(tmp_path / "b/latent.csv")["distance_euclidean"].to_list() == pytest.approx(
-        latent["distance_euclidean"].to_list()
-    )
+    why = 'made with latent.center = "plate" (now "all")'
+    assert ran.err == f"latent.parquet is made again, with default options: {why}\n"
     assert pl.read_csv(tmp_path / "b/ranking.csv")["compound"].is_sorted()
-    predictions = [(tmp_path / folder / "predictions.csv").read_bytes() for folder in "ab"]
-    assert predictions[0] == predictions[1]
+    for name in ("latent.csv", "latent_correlations.csv", "predictions.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_tables_that_one_command_makes_are_exported_together(folded, copy, ok):
+    project = copy(folded)
+    ok("export", project)
+    (project / "results/default/latent_correlations.parquet").unlink()
+    ok("export", project)
+    assert (project / "results/default/latent_correlations.parquet").is_file()
 
 
 def test_a_calibration_reaches_the_exported_predictions(folded, copy, ok, tmp_path):

@@ -144,7 +144,11 @@ BAD_EXPRESSION = {
     "no rows": (lambda e, w: (e.head(0), w), ["expression.csv"]),
     "a score among the genes": (
         lambda e, w: (e.with_columns(viability=w["viability"]), w),
-        ["expression.csv", "viability", "with the same numbers"],
+        ["expression.csv", "viability", "no genes"],
+    ),
+    "a score among the genes under another name": (
+        lambda e, w: (e.with_columns(CTG=w["viability"]), cell(w, 3, "viability", "")),
+        ["expression.csv", "CTG is viability", "with the same numbers"],
     ),
 }
 

@@ -168,7 +168,7 @@ def test_other_units_are_warned_about_with_the_numbers(folded, ok, wells, tmp_pa
     counts = wells.with_columns((2.0 ** pl.col(name)).round().alias(name) for name in wells.columns[1:])
     counts.write_csv(tmp_path / "counts.csv")
     ran = ok("predict", folded, "--input", tmp_path / "counts.csv", "--output", tmp_path / "o.parquet")
-    assert "these values do not look like the training's" in ran.err
+    assert "these values do not look like the training data" in ran.err
     assert "training standard" in ran.err
     wells.write_csv(tmp_path / "same.csv")
     ran = ok("predict", folded, "--input", tmp_path / "same.csv", "--output", tmp_path / "o.parquet")
@@ -186,7 +186,7 @@ def test_a_model_file_serves_without_its_project(folded, demo, copy, ok, wells, 
 @pytest.mark.parametrize(
     ("change", "texts"),
     [
-        (lambda t: t.with_columns(pl.lit("w").alias("well")), ["well ids stand more than once"]),
+        (lambda t: t.with_columns(pl.lit("w").alias("well")), ["well ids are repeated"]),
         (lambda t: t.with_columns(pl.lit(None, pl.Float64).alias(t.columns[2])), ["missing or not finite", "new0 / "]),
         (lambda t: t.with_columns(pl.lit("low").alias(t.columns[2])), ["'low'"]),
         (lambda t: t.head(0), []),

@@ -136,7 +136,7 @@ def test_where_no_gene_varies_it_is_not_the_model_that_is_blamed_first(tmp_path,
     ok("train", tmp_path / "p", "--folds", 3, "--epochs", 1)
     ran = dpf("rank", tmp_path / "p")
     assert ran.code == 4
-    assert "next: if dpf check says that genes do not vary, look at the table the project was made from" in ran.err
+    assert "next: if dpf check finds genes that do not vary, look at the table the project was made from" in ran.err
 
 
 def test_genes_of_a_gmt_that_nobody_measured_are_counted(project, ok, dpf, tmp_path):

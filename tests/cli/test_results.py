@@ -303,7 +303,7 @@ def test_a_model_of_other_genes_is_refused(folded, screen, ok, dpf, tmp_path):
     assert "24 of the model's 24 genes are not in the data" in ran.err
 
 
-def papers(project: Path, dpf) -> dict[str, str | None]:
+def beside_the_model(project: Path, dpf) -> dict[str, str | None]:
     listed = dpf("info", project, "--format", "json").envelope["data"]["results"]
     return {row["path"]: row["stale"] for row in listed if row["path"].startswith("models/")}
 
@@ -313,18 +313,18 @@ def test_a_card_goes_with_the_model_it_is_of(folded, copy, ok, dpf):
     ok("evaluate", project)
     card, calibration = (project / f"models/default/{name}" for name in ("card.md", "calibration.json"))
     named = ["models/default/card.md", "models/default/calibration.json"]
-    assert papers(project, dpf) == dict.fromkeys(named)
-    ran = ok("train", project, "--folds", 3)  # the same weights byte for byte: the papers are still true
+    assert beside_the_model(project, dpf) == dict.fromkeys(named)
+    ran = ok("train", project, "--folds", 3)  # the same weights byte for byte: card and calibration still hold
     assert "removed" not in ran.err
     assert card.is_file()
     kept = card.read_bytes()
     ran = ok("train", project, "--seed", 2)
     assert "removed card.md of the model that this one replaces; dpf evaluate writes a new one" in ran.err
     assert not card.exists()
-    assert papers(project, dpf) == {named[1]: "the model has been trained again since"}
+    assert beside_the_model(project, dpf) == {named[1]: "the model has been trained again since"}
     assert "trained again since it was calibrated" in ok("predict", project).err
     card.write_bytes(kept)  # as a killed training, or a dpf that did not remove it, would leave it
-    assert papers(project, dpf) == dict.fromkeys(named, "the model has been trained again since")
+    assert beside_the_model(project, dpf) == dict.fromkeys(named, "the model has been trained again since")
     assert "models/default/card.md  STALE: the model has been trained again since" in ok("info", project).out
     calibration.write_text("{")
     ran = dpf("info", project)
@@ -338,7 +338,7 @@ def test_a_card_of_other_inputs_is_stale(folded, copy, ok, dpf):
     wells = project / "inputs/wells.parquet"
     table, about = read_table(wells, "wells"), read_about(wells, "wells")
     write_table(wells, table.with_columns(note=pl.lit("new")), "wells", about)
-    assert papers(project, dpf)["models/default/card.md"] == "the inputs have changed since"
+    assert beside_the_model(project, dpf)["models/default/card.md"] == "the inputs have changed since"
 
 
 def test_info_lists_baselines(demo, copy, ok, dpf):
@@ -364,17 +364,6 @@ def test_a_member_that_says_the_same_activation_of_every_well_leaves_the_rest(fo
     for command in ("predict", "latent", "rank"):
         ran = ok(command, project)
         assert "there is no activation axis" in ran.err
-        assert f"a member says the same {about['axis_name']} of every well" in ran.err
+        assert f"a member predicts the same {about['axis_name']} for every well" in ran.err
         assert not {"activation_axis", "activation_p", "pattern_cosine"} & set(ran.rows.columns)
         assert ran.rows.height > 1
-
-
-def test_info_tells_of_every_member_that_is_trained_side_by_side(folded, copy, ok):
-    project = copy(folded)
-    folder = project / "models/default"
-    history = read_table(folder / "history.parquet", "history")
-    reached = pl.DataFrame({"member": [0, 1], "last": [2, 1]}, schema_overrides={"member": history["member"].dtype})
-    rows = history.join(reached, on="member").filter(pl.col("epoch") <= pl.col("last")).drop("last")
-    about = {"members": 3, "epochs": 3, "side_by_side": True}
-    write_table(folder / "history.running.parquet", rows.sort("member", "epoch"), "history", about)
-    assert "default: not finished; members 0-2 side by side, at epochs 2, 1, 0 of 3, " in ok("info", project).out

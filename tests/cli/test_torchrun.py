@@ -118,13 +118,12 @@ def as_a_process(monkeypatch: pytest.MonkeyPatch, rank: int) -> None:
 
 @pytest.mark.parametrize("command", ["predict", "info"])
 def test_other_commands_refuse_several_processes(demo, process, monkeypatch, command):
-    as_a_process(monkeypatch, 0)
-    ran = process(command, demo)
-    assert (ran.code, ran.out) == (2, "")
-    assert f"dpf {command} runs in one process" in ran.err
-    assert "2 processes started by torchrun" in ran.err
-    as_a_process(monkeypatch, 1)
-    assert process(command, demo) == (2, "", "")
+    for rank in (0, 1):
+        as_a_process(monkeypatch, rank)
+        ran = process(command, demo)
+        assert (ran.code, ran.out) == (2, "")
+        assert f"dpf {command} runs in one process" in ran.err
+        assert "2 processes started by torchrun" in ran.err
 
 
 def test_half_an_environment_is_refused(demo, process, monkeypatch):

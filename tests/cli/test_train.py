@@ -106,7 +106,7 @@ def test_determinism_is_on_and_can_be_left_to_the_device(demo, copy, ok, trained
 def test_a_run_is_resumed_bit_for_bit(demo, copy, dpf, ok, monkeypatch, torn):
     """Interrupted in the second member, resumed, and compared with a run that was not interrupted."""
     whole, cut = copy(demo, "whole"), copy(demo, "cut")
-    ok("train", whole, "--folds", 2, "--epochs", 4)
+    uninterrupted = ok("train", whole, "--folds", 2, "--epochs", 4)
     monkeypatch.setattr("dpf.workflows.train.train._SECONDS_BETWEEN_SAVES", 0.0)
     from dpf.training.member import MemberTraining
 
@@ -129,7 +129,7 @@ def test_a_run_is_resumed_bit_for_bit(demo, copy, dpf, ok, monkeypatch, torn):
     running = pl.read_parquet(cut / "models/default/history.running.parquet")
     assert running["epoch"].to_list() == [1, 2, 3, 4, 1, 2]
     said = ok("info", cut).out
-    assert "run      default: not finished; member 1 of 0-1, epoch 2 of 4, validation total " in said
+    assert "run      default: interrupted; member 1 of 0-1, epoch 2 of 4, validation total " in said
     assert "--resume goes on" in said
     assert "none yet" not in said
     for words, text in (
@@ -147,6 +147,7 @@ def test_a_run_is_resumed_bit_for_bit(demo, copy, dpf, ok, monkeypatch, torn):
         resume = cut / "models/default/resume.safetensors"
         resume.write_bytes(resume.read_bytes()[:-100])
     ran = ok("train", cut, "--resume", "--folds", 2, "--epochs", 4)
+    assert ran.out == uninterrupted.out
     assert f"resuming after epoch {1 if torn else 2} of 4, member 1" in ran.err
     assert ("going on from the one before, in resume.previous.safetensors" in ran.err) == torn
     assert files(cut / "models/default") == files(whole / "models/default")

@@ -9,6 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from dpf.cli.app import app
+from dpf.cli.commands import check, evaluate, explain, export, info, init, latent, predict, rank, train
+
+#: The functions behind the commands, by name.
+FUNCTIONS: dict[str, Any] = {
+    module.__name__.rpartition(".")[2]: module.command
+    for module in (init, check, train, evaluate, predict, latent, rank, explain, info, export)
+}
 
 
 class Ran(NamedTuple):

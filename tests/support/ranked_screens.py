@@ -12,8 +12,9 @@ from dpf.config.settings import Settings, TargetSettings
 from dpf.project.directory import Project
 from dpf.splits.parts import Part
 from dpf.tables.storage import write_expression, write_table
-from dpf.workflows.predict.outputs import ModelFile, Outputs
+from dpf.workflows.predict.outputs import Outputs
 from dpf.workflows.project.inputs import Inputs
+from dpf.workflows.project.model_file import ModelFile
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.rows import compound_rows
 from dpf.workflows.rank.significance import run_tests

@@ -21,13 +21,16 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "dpf"
 FILES = sorted(PACKAGE.rglob("*.py"))
 README = REPOSITORY / "README.md"
+COMMANDS_PAGE = REPOSITORY / "docs" / "reference" / "commands.md"
+ARCHITECTURE_PAGE = REPOSITORY / "docs" / "develop" / "architecture.md"
 
 #: Folder by folder, from left to right: a file or folder imports only from those to its left. Those that stand in one
 #: line, apart by commas, do not know of each other. Folders without a line hold files only, and no circle of imports.
 ORDERS = {
     "dpf": "errors < files < config < project < tables < splits < regression < model < training, analysis, figures"
-    " < simulate < workflows < cli < __main__",
-    "dpf/tables": "storage, screen < matrix < text < genes, formats < roles < validate, joining < importing, preparing",
+    " < simulate < workflows < cli, api < __main__",
+    "dpf/tables": "options, schemas < storage, screen < matrix < text < genes, formats < roles < joining"
+    " < importing, preparing",
     "dpf/training": "parallel, schedule < compute < data < divergence, inference, pretraining < initial_regression"
     " < member < tuning, probe, resume",
     "dpf/analysis": "latent < ranking < design, evaluation, signatures < layout, attribution",
@@ -36,12 +39,12 @@ ORDERS = {
     "dpf/model": "dropout, initial_regression < encoder < induced, native < network < losses, compiled < checkpoint",
     "dpf/figures": "drawing < ranking, volcano, latent_map, plates, genes, heatmap, reliability, scoreboard, loss_curve"
     " < dose",
-    "dpf/workflows": "progress < project < predict, check, train < explain, rank, evaluate < info, export",
-    "dpf/workflows/rank": "choices, rows < wells, classes < significance, replicates, dose, figures, signatures"
-    " < table < rank",
-    "dpf/workflows/train": "history, targets, tensorboard, time_left < run < log, members < tuning < interrupted"
-    " < side_by_side < train",
-    "dpf/cli": "memory, display < session < options < commands < app",
+    "dpf/workflows": "options, progress < project < predict, check, train < explain, rank, evaluate < info, export",
+    "dpf/workflows/rank": "choices, rows, verdicts < wells, classes < significance, replicates, dose, figures,"
+    " signatures < table < rank",
+    "dpf/workflows/train": "history, targets, tensorboard, time_left < run, log < members < tuning < interrupted"
+    " < assemble < train",
+    "dpf/cli": "memory, streams, display < session < options < commands < app",
 }
 LEFT_TO_RIGHT = {
     folder: {name.strip(): rank for rank, names in enumerate(text.split("<")) for name in names.split(",")}
@@ -56,6 +59,7 @@ MOST_ENTRIES = 12
 THIRD_PARTY = {
     "tables": {"polars", "pyarrow", "numpy", "scipy", "anndata", "pydeseq2", "h5py", "pandas", "fastexcel"},
     "config": set(),
+    "project": {"safetensors", "filelock"},
     "splits": {"numpy"},
     "simulate": {"numpy", "polars"},
     "regression": {"numpy", "scipy", "sklearn", "threadpoolctl"},
@@ -120,11 +124,12 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imported_modules(path: Path, for_types: bool = True) -> Iterator[tuple[str, int]]:
-    """The modules of dpf that a file imports, and in which line."""
+def imported_modules(path: Path) -> Iterator[tuple[str, int]]:
+    """The modules of dpf that a file imports, and in which line.
+
+    Imports for type checkers count as well: what a file's signatures name, its reader has to know.
+    """
     for found in parsed(path):
-        if found.for_types and not for_types:
-            continue
         if found.module.split(".")[0] == "dpf":
             assert found.module in MODULES, f"{name_of(path)}:{found.line} imports {found.module}, which is not there"
             yield found.module, found.line
@@ -132,7 +137,6 @@ def imported_modules(path: Path, for_types: bool = True) -> Iterator[tuple[str, 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_imports_point_left(path):
-    """Imports for type checkers count as well: what a file's signatures name, its reader has to know."""
     own = module_of(path).split(".")
     for module, line in imported_modules(path):
         other = module.split(".")
@@ -156,7 +160,7 @@ def test_every_folder_with_folders_has_an_order_of_imports():
 
 
 def test_no_circle_of_imports():
-    edges = {module_of(path): {module for module, _ in imported_modules(path, for_types=False)} for path in FILES}
+    edges = {module_of(path): {module for module, _ in imported_modules(path)} for path in FILES}
     while ends := {module for module, others in edges.items() if not others & set(edges)}:
         edges = {module: others for module, others in edges.items() if module not in ends}
     assert not edges, f"these import each other in a circle, or what is in one: {sorted(edges)}"
@@ -166,10 +170,19 @@ def test_a_folder_is_a_room():
     """A newcomer reads a folder at a glance, and a file's name does not say its folder's again."""
     for folder in {path.parent for path in FILES}:
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith("__") and entry.name != "py.typed"]
-        most = MOST_ENTRIES + 2 * (folder == PACKAGE)  # the layers themselves, and what lies under all of them
+        most = MOST_ENTRIES + 3 * (folder == PACKAGE)  # the layers themselves, and what lies under and over all of them
         assert len(entries) <= most, f"{folder.relative_to(REPOSITORY)} has {len(entries)} entries"
     for path in FILES:
         assert not path.stem.startswith(f"{path.parent.name}_"), name_of(path)
+
+
+def test_the_architecture_page_names_every_room():
+    """The first two levels of folders, and the order of the layers."""
+    text = ARCHITECTURE_PAGE.read_text(encoding="utf-8")
+    folders = {path.parent.relative_to(REPOSITORY).as_posix() for path in PACKAGE.rglob("__init__.py")} - {"dpf"}
+    rooms = {f"{folder}/" for folder in folders if folder.count("/") <= 2}
+    assert set(re.findall(r"`(dpf/[\w/]*/)`", text)) == rooms
+    assert f"\n{ORDERS['dpf']}\n" in text
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -272,11 +285,12 @@ def test_every_command_and_option_has_help(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_stands_in_the_readme(name):
-    text = README.read_text(encoding="utf-8")
-    assert f"dpf {name}" in text
-    absent = [option for option in long_options(COMMANDS[name]) if not re.search(rf"{option}(?![\w-])", text)]
-    assert not absent, f"README.md says nothing of dpf {name}: {', '.join(absent)}"
+def test_every_command_stands_in_the_readme_and_every_option_in_the_reference(name):
+    assert f"dpf {name}" in README.read_text(encoding="utf-8")
+    _, _, text = COMMANDS_PAGE.read_text(encoding="utf-8").partition(f"## dpf {name}\n")
+    own = text.partition("\n## ")[0]
+    absent = [option for option in long_options(COMMANDS[name]) if not re.search(rf"`{option}`", own)]
+    assert not absent, f"{COMMANDS_PAGE.name} does not list of dpf {name}: {', '.join(absent)}"
 
 
 def test_shared_options_say_the_same_everywhere():
@@ -289,5 +303,5 @@ def test_shared_options_say_the_same_everywhere():
     by_help = {flag: {text.split(": ", 1)[1] for text in texts} for flag, texts in meanings.items()}
     different = {flag for flag, texts in by_help.items() if len(texts) > 1}
     # --model is also a file where a model is only read; --format and --output are of what the command writes;
-    # --genes and --seed of the simulation are not those of a figure and of a training.
-    assert different <= {"--model", "--format", "--output", "--genes", "--seed"}
+    # --genes and --seed of the simulation are not those of a figure and of a training; --member is trained or drawn.
+    assert different <= {"--model", "--format", "--output", "--genes", "--seed", "--member"}

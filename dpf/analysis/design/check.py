@@ -1,4 +1,4 @@
-"""The checks of a screen's design: does the plate layout already decide the answer?"""
+"""The design check: whether position and layout could bias the results of a screen."""
 
 from __future__ import annotations
 

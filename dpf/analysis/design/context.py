@@ -1,4 +1,4 @@
-"""What the parts of the design check share, computed once."""
+"""Positions, compounds and principal components, computed once for all parts of the design check."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class LayoutEffects:
 
     def judge(self, verdict: Verdict) -> Verdict:
         """The verdict on a layout that could bias results: a failure is only a warning where position does nothing."""
-        return "warn" if verdict == "fail" and self.looked_at and not self.affected else verdict
+        return Verdict.WARN if verdict == Verdict.FAIL and self.looked_at and not self.affected else verdict
 
     @property
     def text(self) -> str:

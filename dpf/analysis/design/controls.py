@@ -1,4 +1,4 @@
-"""Could a control have stood where a compound stands? And do replicates stand in different places?"""
+"""Whether controls and compounds are spread alike over the plates, and replicates over different positions."""
 
 from __future__ import annotations
 

@@ -1,16 +1,30 @@
-"""What a check says: one item, its verdict, its number, and what to do about it."""
+"""One item of a check: its verdict, its number, and what to do about it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from enum import StrEnum
 
-Verdict = Literal["good", "warn", "fail", "not applicable"]
 Cell = str | float | int | bool | None
 
-#: From harmless to harmful, for sorting and for the verdict on the whole.
-VERDICTS: tuple[Verdict, ...] = ("not applicable", "good", "warn", "fail")
+
+class Verdict(StrEnum):
+    """What a check says of a screen, from harmless to harmful.
+
+    ``not applicable``: the screen does not have what the check needs; ``good``; ``warn``: go on, and say so;
+    ``fail``: results would be wrong or cannot be reached. Each item's rule says where its number turns.
+    """
+
+    NOT_APPLICABLE = "not applicable"
+    GOOD = "good"
+    WARN = "warn"
+    FAIL = "fail"
+
+    @property
+    def harm(self) -> int:
+        """Its place among the verdicts: larger is worse."""
+        return list(Verdict).index(self)
 
 
 @dataclass(frozen=True)
@@ -24,10 +38,9 @@ class CheckItem:
     group
         The heading it stands under: ``positions``, ``controls``, ``replicates``, ``targets``, ``power``, ``plates``.
     verdict
-        ``good``; ``warn``: go on, and say so; ``fail``: results would be wrong or cannot be reached;
-        ``not applicable``: the screen does not have what this check needs, and `text` says what.
+        See `Verdict`; where it is not applicable, `text` says what the screen lacks.
     value
-        The number the verdict hangs on; None where there is none. `rule` says what it is and where it turns.
+        The number that decides the verdict; None where there is none. `rule` says what it is, with the limits.
     text
         What was found, in one or two sentences.
     advice
@@ -50,19 +63,19 @@ class CheckItem:
 
 def not_applicable(name: str, group: str, why: str) -> CheckItem:
     """An item that could not be checked, and why."""
-    return CheckItem(name, group, "not applicable", None, why)
+    return CheckItem(name, group, Verdict.NOT_APPLICABLE, None, why)
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The most harmful of some verdicts; ``not applicable`` when there are none."""
-    return max(verdicts, key=VERDICTS.index, default="not applicable")
+    return max(verdicts, key=lambda verdict: verdict.harm, default=Verdict.NOT_APPLICABLE)
 
 
 def graded(value: float, warn: float, fail: float) -> Verdict:
     """``fail`` from `fail` on, ``warn`` from `warn` on, else ``good``: larger is worse."""
     if value >= fail:
-        return "fail"
-    return "warn" if value >= warn else "good"
+        return Verdict.FAIL
+    return Verdict.WARN if value >= warn else Verdict.GOOD
 
 
 def columns_of(rows: Iterable[dict[str, Cell]]) -> dict[str, list[Cell]]:

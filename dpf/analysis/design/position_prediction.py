@@ -1,4 +1,4 @@
-"""What position alone, without a single gene, predicts: the baseline that a model of expression has to beat."""
+"""How well position alone, without expression, predicts a target: a baseline for models of expression."""
 
 from __future__ import annotations
 

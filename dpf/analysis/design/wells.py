@@ -22,7 +22,7 @@ POSITION_FACTORS = ("plate", "row", "column", "quadrant", "interleave", "edge")
 
 @dataclass(frozen=True)
 class DesignInput:
-    """A screen of N wells, as `check_design` wants it.
+    """A screen of N wells, the input of `check_design`.
 
     Attributes
     ----------

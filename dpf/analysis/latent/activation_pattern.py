@@ -10,7 +10,7 @@ from dpf.errors import DataError
 
 Floats = NDArray[np.float64]
 
-#: Below this share of the latent's own size, a spread is one of rounding errors.
+#: A spread below this share of the latent's size is rounding error.
 _ROUNDING = 1e-12
 
 
@@ -22,16 +22,15 @@ def activation_pattern(latent: ArrayLike, axis: ArrayLike) -> Floats:
     """How the latent differs, on average, per unit of activation: p = cov(z, a)/var(a) over the wells, (L,).
 
     Here a = z·w_a/‖w_a‖ is the place on the activation axis. w_a is a *filter*: it reads activation out of a latent,
-    and has no weight where another dimension carries the same. The *pattern* is where wells go when activation
-    changes, with everything that follows it: cov(z)·w_a but for its length. The two are parallel only where the
-    latent's dimensions vary alike and apart, and those of an initial regression (one a target) do not. p moves with
-    the latent: for z' = Az, read by the filter A⁻ᵀw, it has the direction of Ap, whatever the invertible A; and
-    w_a·p = ‖w_a‖.
+    and needs no weight on a dimension that is redundant with another. The *pattern* is the direction that wells move in
+    when activation changes: cov(z)·w_a but for its length. The two are parallel only where the latent's dimensions have
+    equal variance and no correlation, unlike those of an initial regression (one a target). p moves with the latent:
+    for z' = Az, read by the filter A⁻ᵀw, it has the direction of Ap, whatever the invertible A; and w_a·p = ‖w_a‖.
 
     Parameters
     ----------
     latent
-        (N, L) latents of one member, all wells: a direction that controls alone are spread in is that of their noise.
+        (N, L) latents of one member, all wells (over controls alone, the pattern would be that of their noise).
     axis
         (L,) weight w_a of the linear activation head.
 
@@ -70,7 +69,7 @@ def pattern_cosine(
 
     1: the compound moved the cells as they move when activation rises; −1: as when it falls; 0: across. It is taken of
     the *mean* displacement of the compound's wells, member by member (bases differ between members), and averaged over
-    members, each as often as it measures a well of the compound. NaN where no mean has a direction.
+    members, weighted by how many of the compound's wells each is used for. NaN where no mean has a direction.
 
     Parameters
     ----------
@@ -79,17 +78,17 @@ def pattern_cosine(
     pattern
         (M, L): `activation_pattern` of each member.
     used
-        (M, N) bool: the members that measure a well.
+        (M, N) bool: the members that each well is predicted by.
     group, n_groups
         (N,) compound codes 0 ... C − 1, −1 for controls; C.
     """
     d, p = np.asarray(deviation, dtype=np.float64), np.asarray(pattern, dtype=np.float64)
-    codes, chosen = np.asarray(group, dtype=np.int64), np.asarray(used, dtype=bool)
-    if d.shape[:2] != chosen.shape or p.shape != (d.shape[0], d.shape[2]) or codes.shape != d.shape[1:2]:
-        raise ValueError(f"deviation {d.shape}, pattern {p.shape}, used {chosen.shape}, group {codes.shape} do not fit")
+    codes, mask = np.asarray(group, dtype=np.int64), np.asarray(used, dtype=bool)
+    if d.shape[:2] != mask.shape or p.shape != (d.shape[0], d.shape[2]) or codes.shape != d.shape[1:2]:
+        raise ValueError(f"deviation {d.shape}, pattern {p.shape}, used {mask.shape}, group {codes.shape} do not fit")
     sums = np.zeros((2, n_groups))
-    for member, direction, mask in zip(d, p, chosen, strict=True):
-        rows = np.flatnonzero(mask & (codes >= 0))
+    for member, direction, own in zip(d, p, mask, strict=True):
+        rows = np.flatnonzero(own & (codes >= 0))
         count = np.bincount(codes[rows], minlength=n_groups).astype(np.float64)
         total = np.zeros((n_groups, d.shape[2]))
         np.add.at(total, codes[rows], member[rows])

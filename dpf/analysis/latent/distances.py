@@ -16,8 +16,8 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class LatentGeometry:
-    """What `latent_geometry` returns: one value a well, all float64 of shape (N,) but the first.
+class LatentDistances:
+    """What `latent_distances` returns: one value a well, all float64 of shape (N,) but the first.
 
     Attributes
     ----------
@@ -47,17 +47,17 @@ class LatentGeometry:
     on_axis: Floats | None
 
 
-def latent_geometry(
+def latent_distances(
     latent: ArrayLike,
     axis: ArrayLike | None,
     center_mask: ArrayLike,
     plate: ArrayLike | None = None,
     plate_names: Sequence[str] | None = None,
-) -> LatentGeometry:
+) -> LatentDistances:
     """Distances, norm and activation of every well of one member.
 
-    A well of `center_mask` is compared with the centre of the other wells of the mask (leave-one-out), in every
-    column alike; every other well, control or not, with the centre of all of them.
+    A well of `center_mask` is compared with the centre of the other wells of the mask (leave-one-out), for all the
+    distances; every other well, control or not, with the centre of all of them.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def latent_geometry(
     if axis is not None:
         activation = activation_position(deviation, axis)
         on_axis = on_axis_share(activation, d_euc)
-    return LatentGeometry(
+    return LatentDistances(
         deviation=deviation,
         d_euc=d_euc,
         d_cos=cosine_distance(z, reference),
@@ -125,7 +125,7 @@ def activation_position(deviation: ArrayLike, axis: ArrayLike) -> Floats:
 
 
 def on_axis_share(activation: ArrayLike, d_euc: ArrayLike) -> Floats:
-    """Share of a well's shift that lies on the activation axis, a²/‖z − μ‖², (N,) in [0, 1]; NaN where z = μ."""
+    """Share of the squared displacement on the activation axis, a²/‖z − μ‖², (N,) in [0, 1]; NaN where z = μ."""
     a, d = np.asarray(activation, dtype=np.float64), np.asarray(d_euc, dtype=np.float64)
     share = np.full(a.shape, np.nan)
     np.divide(a, d, out=share, where=d > 0)

@@ -10,7 +10,7 @@ from dpf.errors import DataError
 
 Floats = NDArray[np.float64]
 
-#: Latents whose spread is below this share of their size differ by rounding only.
+#: A spread below this share of the latents' size is rounding error.
 _ROUNDING = 1e-6
 
 
@@ -75,7 +75,7 @@ def _pooled_covariance(residual: Floats, freedom: int) -> Floats:
 
 
 def _whitened_norm(deviation: Floats, covariance: Floats) -> Floats:
-    # An eigendecomposition, not a Cholesky factor: two identical controls beside many others can leave Σ singular
+    # An eigendecomposition, not a Cholesky factor: two identical controls among many others can leave Σ singular
     # to rounding, and the pseudo-inverse would then call the missing directions near. Floor them instead.
     values, vectors = np.linalg.eigh(covariance)
     values = np.maximum(values, values[-1] * np.finfo(np.float64).eps * len(values))
@@ -94,6 +94,6 @@ def _require_spread(residual: Floats, controls: Floats) -> None:
             where=f"latent of {len(controls):,} control wells",
             found=f"largest deviation from their mean {np.abs(residual).max():.3g}",
             expected="control wells that differ from each other",
-            hint="if dpf check says that genes do not vary, look at the table the project was made from; else "
+            hint="if dpf check finds genes that do not vary, look at the table the project was made from; else "
             "the model has collapsed: train with z-score, a lower learning rate, or more epochs",
         )

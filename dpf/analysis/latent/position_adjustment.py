@@ -1,4 +1,4 @@
-"""What plate, row and column do to a latent, estimated where compounds do little, and taken off."""
+"""Adjusting a latent for plate, row and column, whose effects are estimated on wells of weak compounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Mask = NDArray[np.bool_]
 
 #: One well's worth of shrinkage for each plate, row and column, as in `position_prediction`.
 PENALTY = 1.0
-#: Fits on ever better chosen wells; the choice hardly changes after the second.
+#: Fits, each on wells chosen after the last; the choice hardly changes after the second.
 ROUNDS = 3
 
 
@@ -31,10 +31,10 @@ def adjust_latent(latent: Floats, design: Floats, group: Codes, is_control: Mask
     takes all wells of `fit`. The half is chosen *after* adjustment, so that a column in which everything lies far out
     keeps its wells.
 
-    A compound that is not in `fit` does not contribute to its own adjustment: with `fit` the training wells of a
-    member, what a held-out compound does is never taken off, however its replicates are placed. What cannot be
-    repaired: a factor that coincides with a class of active compounds takes part of their effect with it, and a level
-    with few wells of `fit` is shrunk towards no effect.
+    A compound that is not in `fit` has no part in its own adjustment: with `fit` the training wells of a member, what
+    a held-out compound does is never taken off, however its replicates are placed. What cannot be repaired: a factor
+    that coincides with a class of active compounds takes part of their effect with it, and a level with few wells of
+    `fit` is shrunk towards no effect.
 
     Parameters
     ----------

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from dpf.analysis.design.wells import Codes, within_plate
 from dpf.tables.roles.well_names import PLATE_SHAPES, PlateFormat
 
-#: Rounds over all controls, or all replicates: a search that has not settled by then goes in circles between equals.
+#: Rounds over all controls, or all replicates: a search that has not converged by then cycles between equal layouts.
 _ROUNDS = 20
-#: What sharing each of these counts: rows and columns, which dispensers and evaporation follow, more than quadrants.
+#: Costs of sharing each of these: rows and columns, which dispensers and evaporation follow, more than quadrants.
 _APART = {"row": 2.0, "column": 2.0, "quadrant": 1.0}
 
 

@@ -45,8 +45,8 @@ def exchange_test(
         A compound without controls in one of its strata.
     """
     value, p, floor = (np.full(n_groups, np.nan) for _ in range(3))
-    for case in comparisons(group, n_groups, is_control, strata, "exchange", rng, largest_floor=1.0):
+    for case in comparisons(group, n_groups, is_control, strata, rng, largest_floor=1.0):
         if case.own.shape[1] > 1:
             value[case.compounds], p[case.compounds] = compare(case)
-            floor[case.compounds] = smallest_p(case.subsets, "exchange")
+            floor[case.compounds] = smallest_p(case.subsets)
     return ExchangeTest(value, p, floor)

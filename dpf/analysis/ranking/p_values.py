@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dpf.analysis.ranking.subsets import Null, Subsets, comparisons, smallest_p
+from dpf.analysis.ranking.subsets import Subsets, comparisons, smallest_p
 from dpf.errors import DataError, listed
 
 Floats = NDArray[np.float64]
@@ -41,21 +41,19 @@ def compound_p_values(
     is_control: ArrayLike,
     strata: ArrayLike | None = None,
     *,
-    null: Null = "exchange",
     rng: np.random.Generator,
     strata_names: Sequence[str] | None = None,
 ) -> PValues:
     """P-value of each compound's mean T against sets of as many control wells, stratum by stratum.
 
-    Under "exchange" the null hypothesis is that the compound's wells and the controls of their plates could change
-    places. All sets of n wells out of the k controls and the n own wells are enumerated, the observed one among
-    them, and p is the share with a mean at least as large: exact, p = (b+1)/(m+1) with m = C(k+n, n) − 1. Where
-    there are 10,000 sets or more, m = 10,000 are drawn and p = (b+1)/(m+1) again, never 0 (Phipson & Smyth 2010).
+    The null hypothesis is that the compound's wells and the controls of their plates could change places. All sets of n
+    wells out of the k controls and the n own wells are enumerated, the observed one among them, and p is the share with
+    a mean at least as large: exact, p = (b+1)/(m+1) with m = C(k+n, n) − 1. Where there are 10,000 sets or more,
+    m = 10,000 are drawn and p = (b+1)/(m+1) again, never 0 (Phipson & Smyth 2010).
 
-    Under "pseudo" the sets are taken from the controls alone, m = C(k, n). That is *not* exact for n ≥ 2: the
-    largest mean of control pairs rests on the two largest controls only, so that with 40 controls and two replicates
-    an inert compound reaches the floor of 1/781 in 0.7% of cases instead of 0.13%, and Benjamini–Hochberg over 364
-    inert compounds calls something in 6.5% of screens instead of at most 5%.
+    Sets of controls alone (pseudo-compounds), m = C(k, n), would not do for n ≥ 2: the largest mean of control pairs
+    rests on the two largest controls only, so that with 40 controls and two replicates an inert compound reaches the
+    floor of 1/781 in 0.7% of cases instead of 0.13% (`python -m tests.bench.calibration`).
 
     Parameters
     ----------
@@ -67,15 +65,15 @@ def compound_p_values(
         (N,) bool.
     strata
         (N,) codes within which wells are exchangeable (plates); None takes all wells as exchangeable.
-    null, rng
-        See above; the generator draws sets where they are too many to enumerate.
+    rng
+        Draws sets where they are too many to enumerate.
     strata_names
         The names behind the codes, for error messages.
 
     Raises
     ------
     DataError
-        A stratum without (or, under "pseudo", with too few) controls for the compounds on it; a design in which no
+        A stratum without controls for the compounds on it; a design in which no
         compound can reach p = 0.05, with the number of controls that would do; a T that is not finite.
 
     References
@@ -88,14 +86,14 @@ def compound_p_values(
     stratum = None if strata is None else np.asarray(strata, dtype=np.int64)
     _require_finite(values, control | (codes >= 0))
     p, floor, exact = np.ones(n_groups), np.ones(n_groups), np.zeros(n_groups, dtype=bool)
-    for case in comparisons(codes, n_groups, control, stratum, null, rng, strata_names):
-        p[case.compounds] = _tail_share(values[case.controls], values[case.own], case.subsets, null)
-        floor[case.compounds] = smallest_p(case.subsets, null)
+    for case in comparisons(codes, n_groups, control, stratum, rng, strata_names):
+        p[case.compounds] = _tail_share(values[case.controls], values[case.own], case.subsets)
+        floor[case.compounds] = smallest_p(case.subsets)
         exact[case.compounds] = case.subsets.exact
     return PValues(p, floor, exact)
 
 
-def _tail_share(controls: Floats, own: Floats, subsets: Subsets, null: Null) -> Floats:
+def _tail_share(controls: Floats, own: Floats, subsets: Subsets) -> Floats:
     """Share of sets whose sum reaches the compound's own, for (B, n) own values: (B,) p-values."""
     observed = own.sum(axis=1)
     # Sums of the same wells in another order differ by rounding: such a tie must count as one.
@@ -107,7 +105,7 @@ def _tail_share(controls: Floats, own: Floats, subsets: Subsets, null: Null) -> 
     for row in range(len(own) if len(mixed) else 0):
         pool = np.concatenate([controls, own[row]])
         count[row] += int((pool[mixed].sum(axis=1) >= bound[row]).sum())
-    if subsets.exact and null == "exchange":  # the observed set is one of them
+    if subsets.exact:  # the observed set is one of them
         return np.asarray(count / len(subsets.index), dtype=np.float64)
     return np.asarray((count + 1) / (len(subsets.index) + 1), dtype=np.float64)
 

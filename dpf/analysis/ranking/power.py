@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dpf.analysis.ranking.subsets import ENUMERATE_BELOW, Null, compositions, number_of_subsets
+from dpf.analysis.ranking.subsets import ENUMERATE_BELOW, compositions, number_of_subsets
 
 
 @dataclass(frozen=True)
@@ -51,25 +51,19 @@ def smallest_p_values(
     n_groups: int,
     is_control: NDArray[np.bool_],
     strata: NDArray[np.intp],
-    null: Null = "exchange",
 ) -> NDArray[np.float64]:
-    """The floor of each compound's p-value, shape (C,), as `nulls.compound_p_values` will have it.
+    """The floor of each compound's p-value, shape (C,), as `p_values.compound_p_values` will have it.
 
-    1 where a stratum of the compound has no control (too few for a pseudo-compound): it cannot be tested.
+    1 where a stratum of the compound has no control: it cannot be tested.
     """
     controls = np.bincount(strata[is_control], minlength=int(strata.max(initial=0)) + 1)
     floors = np.ones(n_groups)
     for composition, members in compositions(group, n_groups, is_control, strata).items():
         counts = [(int(controls[code]), n) for code, n in composition]
-        if all(k >= (1 if null == "exchange" else n) for k, n in counts):
-            floors[members] = _floor(number_of_subsets(counts, null), null)
+        if all(k for k, _ in counts):
+            subsets = number_of_subsets(counts)
+            floors[members] = 1 / (subsets if subsets < ENUMERATE_BELOW else ENUMERATE_BELOW + 1)
     return floors
-
-
-def _floor(subsets: int, null: Null) -> float:
-    if subsets >= ENUMERATE_BELOW:
-        return 1 / (ENUMERATE_BELOW + 1)
-    return 1 / (subsets + (null == "pseudo"))
 
 
 def hits_needed(floors: NDArray[np.float64], fdr: float) -> int | None:

@@ -110,7 +110,7 @@ def replicate_retrieval(
         observed = ap[case.own].mean(axis=1)
         if case.subsets.exact or len(case.controls) < _CONTROLS_ALONE_FROM * case.own.shape[1]:
             return observed, _exchange_p(unit, case)
-        return observed, _controls_p(unit[case.controls], observed, draw_subsets(case.counts, "pseudo", rng))
+        return observed, _controls_p(unit[case.controls], observed, draw_subsets(case.counts, rng, controls_only=True))
 
     return Retrieval(ap, exchange_test(compare, group, n_groups, is_control, strata, rng))
 

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,6 @@ ENUMERATE_BELOW = 10_000
 #: A screen whose smallest attainable p-value is above this cannot call anything.
 LARGEST_FLOOR = 0.05
 
-#: "exchange": the subsets are taken from the controls and the compound's own wells together, which makes the test
-#: exact. "pseudo": from the controls alone (pseudo-compounds). See `nulls.compound_p_values`.
-Null = Literal["exchange", "pseudo"]
 #: How many wells a compound has in each stratum: ((stratum, wells), ...), sorted.
 Composition = tuple[tuple[int, int], ...]
 
@@ -39,7 +35,7 @@ class Subsets:
     n_controls
         Indices below this are controls.
     exact
-        All subsets, each once (the compound's own set among them under "exchange"); else D random draws.
+        All subsets, each once (the compound's own set among them, where its wells take part); else D random draws.
     """
 
     index: Codes
@@ -87,7 +83,6 @@ def comparisons(
     n_groups: int,
     is_control: Mask,
     strata: Codes | None,
-    null: Null,
     rng: np.random.Generator,
     strata_names: Sequence[str] | None = None,
     largest_floor: float = LARGEST_FLOOR,
@@ -103,22 +98,24 @@ def comparisons(
     """
     stratum = np.zeros(len(group), dtype=np.int64) if strata is None else strata
     plan = compositions(group, n_groups, is_control, stratum)
-    require_controls(plan, is_control, stratum, null, strata_names, largest_floor)
+    require_controls(plan, is_control, stratum, strata_names, largest_floor)
     for composition, compounds in plan.items():
         pools = [np.flatnonzero(is_control & (stratum == code)) for code, _ in composition]
         counts = tuple((len(pool), n) for pool, (_, n) in zip(pools, composition, strict=True))
         own = own_wells(compounds, group, is_control, stratum)
-        yield Comparison(compounds, np.concatenate(pools), own, counts, draw_subsets(counts, null, rng))
+        yield Comparison(compounds, np.concatenate(pools), own, counts, draw_subsets(counts, rng))
 
 
-def draw_subsets(counts: Sequence[tuple[int, int]], null: Null, rng: np.random.Generator) -> Subsets:
+def draw_subsets(
+    counts: Sequence[tuple[int, int]], rng: np.random.Generator, *, controls_only: bool = False
+) -> Subsets:
     """All sets of as many wells as the compound has in each stratum, or 10,000 random ones where there are more.
 
-    `counts` holds (controls, wells) for each stratum. The pool of a stratum is its controls and, under "exchange",
-    the compound's own wells.
+    `counts` holds (controls, wells) for each stratum. The pool of a stratum is its controls and, unless
+    `controls_only` (pseudo-compounds), the compound's own wells, which makes a test by these sets exact.
     """
     controls, wells = [k for k, _ in counts], [n for _, n in counts]
-    own = wells if null == "exchange" else [0] * len(wells)
+    own = [0] * len(wells) if controls_only else wells
     k = sum(controls)
     starts = np.cumsum([0, *controls])
     own_starts = k + np.cumsum([0, *own])
@@ -126,7 +123,7 @@ def draw_subsets(counts: Sequence[tuple[int, int]], null: Null, rng: np.random.G
         np.concatenate([np.arange(starts[s], starts[s + 1]), np.arange(own_starts[s], own_starts[s + 1])])
         for s in range(len(wells))
     ]
-    if number_of_subsets(counts, null) < ENUMERATE_BELOW:
+    if math.prod(math.comb(len(pool), n) for pool, n in zip(pools, wells, strict=True)) < ENUMERATE_BELOW:
         found = np.zeros((1, 0), dtype=np.int64)
         for pool, n in zip(pools, wells, strict=True):
             more = pool[_all_subsets(len(pool), n)]
@@ -170,15 +167,14 @@ def set_sums(values: NDArray[np.float64], sets: Codes) -> NDArray[np.float64]:
     return total
 
 
-def number_of_subsets(counts: Sequence[tuple[int, int]], null: Null = "exchange") -> int:
-    """How many sets a compound is compared with: the product over strata of C(k+n, n), or C(k, n) under "pseudo"."""
-    own = 1 if null == "exchange" else 0
-    return math.prod(math.comb(k + own * n, n) for k, n in counts)
+def number_of_subsets(counts: Sequence[tuple[int, int]]) -> int:
+    """How many sets a compound is compared with: the product over strata of C(k+n, n)."""
+    return math.prod(math.comb(k + n, n) for k, n in counts)
 
 
-def smallest_p(subsets: Subsets, null: Null) -> float:
-    """The p-value of a compound that no set reaches."""
-    return 1 / (len(subsets.index) + (0 if subsets.exact and null == "exchange" else 1))
+def smallest_p(subsets: Subsets) -> float:
+    """The p-value of a compound whose own wells take part and that no other set reaches."""
+    return 1 / (len(subsets.index) + (0 if subsets.exact else 1))
 
 
 def compositions(group: Codes, n_groups: int, is_control: Mask, strata: Codes) -> dict[Composition, Codes]:
@@ -208,7 +204,6 @@ def require_controls(
     plan: dict[Composition, Codes],
     is_control: Mask,
     strata: Codes,
-    null: Null = "exchange",
     names: Sequence[str] | None = None,
     largest_floor: float = LARGEST_FLOOR,
 ) -> None:
@@ -216,21 +211,20 @@ def require_controls(
     counts = np.bincount(strata[is_control], minlength=int(strata.max(initial=0)) + 1)
     for composition, members in plan.items():
         for code, n in composition:
-            needed = 1 if null == "exchange" else n
-            if counts[code] < needed:
+            if not counts[code]:
                 name = code if names is None else names[code]
                 raise DataError(
                     "too few control wells for a p-value",
                     where=f"plate {name}, which holds {n} wells of {len(members):,} compound(s)",
-                    found=f"{counts[code]} control wells",
-                    expected=f"at least {needed}",
+                    found="0 control wells",
+                    expected="at least 1",
                     hint="leave these compounds out, or compare over all plates (and say that plates may differ)",
                 )
     designs = {composition: tuple((int(counts[code]), n) for code, n in composition) for composition in plan}
-    widest, best = max(designs.items(), key=lambda design: number_of_subsets(design[1], null))
-    if _floor(best, null) > largest_floor:
+    widest, best = max(designs.items(), key=lambda design: number_of_subsets(design[1]))
+    if _floor(best) > largest_floor:
         more = best
-        while _floor(more, null) > largest_floor:
+        while _floor(more) > largest_floor:
             more = tuple((k + 1, n) for k, n in more)
         raise DataError(
             f"too few control wells for a p-value: no compound could reach {largest_floor:g}, however strong",
@@ -247,5 +241,5 @@ def _whose_controls(codes: Sequence[int], names: Sequence[str] | None) -> str:
     return f"the controls of plate {listed(named)}" if named else "the controls"
 
 
-def _floor(counts: Sequence[tuple[int, int]], null: Null) -> float:
-    return 1 / (number_of_subsets(counts, null) + (0 if null == "exchange" else 1))
+def _floor(counts: Sequence[tuple[int, int]]) -> float:
+    return 1 / number_of_subsets(counts)

@@ -1,4 +1,4 @@
-"""What a signature is about: over-representation, univariate linear model, connectivity to a query signature."""
+"""Gene sets of a signature: over-representation, univariate linear model, connectivity to a query signature."""
 
 from __future__ import annotations
 

@@ -279,7 +279,7 @@ def _require_estimable(treated: int, control: int, matched: int, freedom: int) -
             where="the signature",
             found=found,
             expected="a control on a plate of the compound",
-            hint="compare over all plates instead (and say that plates may differ)",
+            hint="compare over all plates instead (and report that plates may differ)",
         )
     if freedom < 1:
         raise DataError(

@@ -14,7 +14,7 @@ from dpf.errors import DataError
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-#: Genes that are worked on at once, so that little memory is needed besides the expression.
+#: Genes that are worked on at once, to bound the memory on top of the expression.
 _BLOCK = 256
 #: Singular values and distances below this share of the largest are rounding.
 _ROUNDING = 1e-8
@@ -60,7 +60,7 @@ class ScreenFit:
     prior_freedom: float
 
     def estimable(self, wells: ArrayLike) -> bool:
-        """Whether a compound in these wells can be told from what its positions do.
+        """Whether the effect of a compound in these wells can be separated from that of its positions.
 
         The difference of its covariates from the controls' must lie in what differences within compounds span: rows
         and columns are tied to each other by compounds, or controls, that stand in several of them. limma gives NA
@@ -81,7 +81,7 @@ class ScreenFit:
         own = np.asarray(wells, dtype=np.int64)
         if not self.estimable(own):
             raise DataError(
-                "a compound cannot be told from its position",
+                "the effect of a compound cannot be separated from its position",
                 where="the signature",
                 found=f"{len(own)} wells in places that nothing ties to the controls' places",
                 expected="controls, or other compounds with wells both there and elsewhere",

@@ -1,4 +1,4 @@
-"""Which profiles are alike: cosine similarity and the order of its clustering."""
+"""Cosine similarity of profiles, and its clustering."""
 
 from __future__ import annotations
 

@@ -3,123 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpf.cli.options import FdrOption, FormatOption, SetOption
-from dpf.cli.session import OutputFormat, Session, session
+from dpf.cli.options import TableSession
+from dpf.cli.session import Session
+from dpf.config.options import overrides
 from dpf.errors import DataError, UsageError
+from dpf.workflows.options import LAYOUT_PANEL, CheckOptions, LayoutWish, SettingOptions
 
 if TYPE_CHECKING:
     from dpf.analysis.design.item import CheckItem
-    from dpf.workflows.check.next_layout import LayoutWish
-
-_LAYOUT = "The next layout"
-
-
-class _PlateFormat(StrEnum):
-    small = "96"
-    middle = "384"
-    large = "1536"
 
 
 def command(
+    run: TableSession,
     project: Annotated[
         Path | None,
         typer.Argument(help="The project's folder; not needed with --compound-list.", show_default=False),
     ] = None,
-    fdr: FdrOption = 0.05,
-    permutations: Annotated[int, typer.Option("--permutations", help="Rearrangements for each p-value.")] = 999,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of permutations, folds and the layout.")] = 614,
+    *,
+    options: CheckOptions,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with code 4 if anything fails.")] = False,
     suggest_layout: Annotated[
         Path | None,
-        typer.Option("--suggest-layout", help="Write a randomised layout here (CSV) instead.", rich_help_panel=_LAYOUT),
+        typer.Option(
+            "--suggest-layout", help="Write a randomised layout here (CSV) instead.", rich_help_panel=LAYOUT_PANEL
+        ),
     ] = None,
     compound_list: Annotated[
         Path | None,
         typer.Option(
             "--compound-list",
             help="Lay out these instead of the project's: one a line, or a table with a column of compounds.",
-            rich_help_panel=_LAYOUT,
+            rich_help_panel=LAYOUT_PANEL,
         ),
     ] = None,
-    replicates: Annotated[
-        int | None,
-        typer.Option(
-            "--replicates",
-            min=1,
-            help="Wells of each compound. (Default: the project's, else 2.)",
-            rich_help_panel=_LAYOUT,
-        ),
-    ] = None,
-    controls_per_plate: Annotated[
-        int | None,
-        typer.Option(
-            "--controls-per-plate",
-            min=1,
-            help="Control wells on each plate. (Default: the project's, else as many as a plate has rows.)",
-            rich_help_panel=_LAYOUT,
-        ),
-    ] = None,
-    plates: Annotated[
-        int | None,
-        typer.Option(
-            "--plates", min=1, help="Plates. (Default: the project's, and as many as needed.)", rich_help_panel=_LAYOUT
-        ),
-    ] = None,
-    plate_format: Annotated[
-        _PlateFormat | None,
-        typer.Option(
-            "--plate-format", help="Wells of a plate. (Default: the project's, else 384.)", rich_help_panel=_LAYOUT
-        ),
-    ] = None,
-    edge_free: Annotated[
-        bool, typer.Option("--edge-free", help="Leave the outermost wells empty.", rich_help_panel=_LAYOUT)
-    ] = False,
-    set_: SetOption = None,
-    output: FormatOption = None,
+    wish: LayoutWish,
+    settings: SettingOptions,
 ) -> None:
     """Is the project whole, and has its plate layout already decided the answer? Or: suggest the next layout."""
-    with session("check", output) as run:
-        asked = {"replicates": replicates, "controls": controls_per_plate, "plates": plates}
-        asked |= {"plate_format": int(plate_format) if plate_format else None}
-        if suggest_layout is None:
-            _refuse_layout_options(compound_list, edge_free, asked)
-            items = _check(run, project, set_ or [], fdr, permutations, seed)
-        else:
-            from dpf.workflows.check.next_layout import LayoutWish
+    from dpf.analysis.design.item import Verdict
 
-            wish = LayoutWish(**asked, edge_free=edge_free, seed=seed)  # type: ignore[arg-type]
-            items = _suggest(run, suggest_layout, project, set_ or [], compound_list, wish, fdr)
-        failing = sum(item.verdict == "fail" for item in items)
-        if strict and failing:
-            run.say(f"--strict: {failing} of {len(items)} checks fail")
-            raise typer.Exit(DataError.exit_code)
-
-
-def _refuse_layout_options(compound_list: Path | None, edge_free: bool, asked: dict[str, int | None]) -> None:
-    given = [f"--{name.replace('_', '-')}" for name, value in asked.items() if value is not None]
-    given += ["--compound-list"] * (compound_list is not None) + ["--edge-free"] * edge_free
-    if given:
-        given = [name.replace("--controls", "--controls-per-plate") for name in given]
+    if suggest_layout is not None:
+        items = _suggest(run, suggest_layout, project, compound_list, wish, options, settings)
+    elif given := [*wish.given(), *["--compound-list"] * (compound_list is not None)]:
         raise UsageError("these options are of --suggest-layout FILE", found=", ".join(given))
+    else:
+        items = _check(run, project, options, settings)
+    failing = sum(item.verdict == Verdict.FAIL for item in items)
+    if strict and failing:
+        run.say(f"--strict: {failing} of {len(items)} checks fail")
+        raise typer.Exit(DataError.exit_code)
 
 
-def _check(
-    run: Session, path: Path | None, changed: list[str], fdr: float, permutations: int, seed: int
-) -> Sequence[CheckItem]:
+def _check(run: Session, path: Path | None, options: CheckOptions, settings: SettingOptions) -> Sequence[CheckItem]:
     from dpf.project.directory import open_project
     from dpf.workflows.check.check import check_project
     from dpf.workflows.check.stored import counted
 
     if path is None:
         raise UsageError("check needs a project", hint="dpf check PROJECT")
-    project = open_project(path, changed)
-    result = check_project(project, fdr=fdr, permutations=permutations, seed=seed, progress=run.progress)
+    result = check_project(open_project(path, overrides(settings)), options, progress=run.progress)
     summary = result.summary
     figures = [str(figure) for figure in result.figures]
     _show(run, result.items, verdict=summary.verdict, counts=summary.counts, path=str(result.path), figures=figures)
@@ -133,19 +80,16 @@ def _check(
 
 
 def _suggest(
-    run: Session,
-    target: Path,
-    path: Path | None,
-    changed: list[str],
-    compounds: Path | None,
-    wish: LayoutWish,
-    fdr: float,
-) -> Sequence[CheckItem]:
+    run: Session, target: Path, path: Path | None, compounds: Path | None, wish: LayoutWish, options: CheckOptions,
+    settings: SettingOptions,
+) -> Sequence[CheckItem]:  # fmt: skip
+    from dataclasses import replace
+
     from dpf.project.directory import open_project
     from dpf.workflows.check.next_layout import suggest
 
-    project = open_project(path, changed) if path is not None else None
-    layout = suggest(target, project, compounds, wish, fdr=fdr)
+    project = open_project(path, overrides(settings)) if path is not None else None
+    layout = suggest(target, project, compounds, replace(wish, seed=options.seed), fdr=options.fdr)
     for note in layout.notes:
         run.say(f"note: {note}")
     _show(run, layout.items, layout=str(layout.path), wells=layout.table.to_dicts(), notes=layout.notes)
@@ -158,12 +102,12 @@ def _show(run: Session, items: Sequence[CheckItem], **data: Any) -> None:
     """Items as a text, as CSV (without their details), or in the JSON envelope (with them)."""
     from dataclasses import asdict
 
-    if run.format is OutputFormat.json:
+    if run.format == "json":
         run.envelope({"rows": [asdict(item) for item in items], **data})
-    elif run.format is OutputFormat.csv:
+    elif run.format == "csv":
         from dpf.workflows.check.stored import items_table
 
-        run.show(items_table(items).drop("table"))
+        run.show(items_table(items).drop("table"), "check")
     else:
         from dpf.cli.display.verdicts import print_items
 

@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from dpf.cli.options import DeviceOption, ModelOption, PrecisionOption, ProjectArgument, ThreadsOption, overrides
-from dpf.cli.session import OutputFormat, session
-
-
-class _Layout(StrEnum):
-    tables = "tables"
-    classic = "classic"
-
-
-class _Format(StrEnum):
-    csv = "csv"
-    parquet = "parquet"
-    h5ad = "h5ad"
+from dpf.cli.options import ProjectArgument
+from dpf.cli.session import Session
+from dpf.config.options import overrides
+from dpf.workflows.options import ComputeOptions, ExportOptions
 
 
 def command(
+    run: Session,
     project: ProjectArgument,
-    folder: Annotated[Path | None, typer.Option("--output", help="Folder to write to. [PROJECT/export]")] = None,
-    model: ModelOption = "default",
-    layout: Annotated[
-        _Layout, typer.Option("--layout", help="tables: everything; classic: the eight files of the classic pipeline.")
-    ] = _Layout.tables,
-    file_format: Annotated[_Format, typer.Option("--format", help="Of the tables.")] = _Format.csv,
-    threads: ThreadsOption = None,
-    device: DeviceOption = None,
-    precision: PrecisionOption = None,
+    options: ExportOptions,
+    compute: ComputeOptions,
 ) -> None:
     """Write inputs and results for other programs, computing first what is missing or stale."""
-    with session("export", OutputFormat.csv) as run:
-        from dpf.project.directory import open_project
-        from dpf.workflows.export import export_project
+    from dpf.project.directory import open_project
+    from dpf.workflows.export import export_project
 
-        changed = overrides(None, compute__threads=threads, compute__device=device, compute__precision=precision)
-        opened = open_project(project, changed)
-        target = folder or project / "export"
-        result = export_project(
-            opened, target, model, layout=layout.value, file_format=file_format.value, progress=run.progress
-        )
-        for path in result.files:
-            typer.echo(str(path))
+    opened, folder = open_project(project, overrides(compute)), options.output or project / "export"
+    result = export_project(
+        opened, folder, options.model, layout=options.layout, file_format=options.format, progress=run.progress
+    )
+    run.print("\n".join(map(str, result.files)))

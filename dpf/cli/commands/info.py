@@ -8,45 +8,57 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpf.cli.display.summaries import summary_lines
-from dpf.cli.options import ProjectArgument, SetOption, TextFormat, TextFormatOption
-from dpf.cli.session import OutputFormat, Session, session
-from dpf.errors import listed
+from dpf.cli.options import InfoSession, ProjectArgument
+from dpf.cli.session import Session
+from dpf.config.options import overrides
+from dpf.errors import UsageError, listed
+from dpf.workflows.options import SettingOptions
 
 if TYPE_CHECKING:
-    from dpf.config.settings import Settings
     from dpf.workflows.info import DivergedInfo, ProjectInfo, RunInfo
 
 
 def command(
+    run: InfoSession,
     project: ProjectArgument,
+    changed: SettingOptions,
     settings: Annotated[bool, typer.Option("--settings", help="Show every setting with its meaning instead.")] = False,
-    set_: SetOption = None,
-    output: TextFormatOption = TextFormat.table,
+    columns: Annotated[
+        str, typer.Option("--columns", metavar="TABLE", help="Explain the columns of a table, e.g. ranking, instead.")
+    ] = "",
 ) -> None:
     """What is in a project: wells, targets, models with their metrics, results and whether they are stale."""
-    with session("info", OutputFormat(output.value)) as run:
-        from dpf.config.toml import template
-        from dpf.project.directory import open_project
-        from dpf.workflows.info import project_info
+    if run.requested == "csv" and not columns:
+        raise UsageError("this result is no table", found="--format csv", expected="--format table or json")
+    from dpf.config.toml import template
+    from dpf.project.directory import open_project
+    from dpf.workflows.info import project_info
 
-        opened = open_project(project, set_ or [])
-        if settings:
-            _show_settings(run, opened.settings, template(opened.settings))
-            return
-        found = project_info(opened)
-        if run.format is OutputFormat.json:
-            run.envelope(asdict(found))
-        else:
-            from dpf.workflows.check.stored import design_lines
-
-            typer.echo("\n".join(_lines(found, design_lines(found.design, project))))
-
-
-def _show_settings(run: Session, settings: Settings, text: str) -> None:
-    if run.format is OutputFormat.json:
-        run.envelope(settings.as_dict())
+    opened = open_project(project, overrides(changed))
+    if columns:
+        _show_columns(run, columns)
+    elif settings and run.format == "json":
+        run.envelope(opened.settings.as_dict())
+    elif settings:
+        run.print(template(opened.settings))
+    elif run.format == "json":
+        run.envelope(asdict(project_info(opened)))
     else:
-        typer.echo(text)
+        from dpf.workflows.check.stored import design_lines
+
+        found = project_info(opened)
+        run.print("\n".join(_lines(found, design_lines(found.design, project))))
+
+
+def _show_columns(run: Session, name: str) -> None:
+    from dpf.cli.display.columns import print_columns
+    from dpf.tables.schemas.registry import describe, find_schema
+
+    schema = find_schema(name)
+    if run.format == "table":
+        print_columns(schema)
+    else:
+        run.show(describe(schema), "", file=schema.file, made_by=schema.made_by, row=schema.row)
 
 
 def _lines(found: ProjectInfo, design: list[str]) -> list[str]:
@@ -75,14 +87,12 @@ def _lines(found: ProjectInfo, design: list[str]) -> list[str]:
 
 
 def _run_line(run: RunInfo) -> str:
-    text = f"run      {run.model}: not finished; "
-    if run.at:
-        text += f"members 0-{run.members - 1} side by side, at epochs {listed(run.at, 20)} of {run.epochs}, "
-    else:
-        text += f"member {run.member} of 0-{run.members - 1}, " if run.members > 1 else ""
-        text += f"epoch {run.epoch} of {run.epochs}, validation total {run.validation_total:.3f}, "
-    text += _ago(run.seconds_ago)
-    return text + ("; if it was interrupted, --resume goes on" if run.resumable else "")
+    text = f"run      {run.model}: {run.state}; "
+    text += f"member {run.member} of 0-{run.members - 1}, " if run.members > 1 else ""
+    text += f"epoch {run.epoch} of {run.epochs}, validation total {run.validation_total:.3f}, {_ago(run.seconds_ago)}"
+    if run.state == "done":
+        return f"{text}; it waits for the other members"
+    return text + ("; --resume goes on" if run.resumable and run.state != "at work" else "")
 
 
 def _diverged_line(found: DivergedInfo) -> str:

@@ -5,125 +5,71 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from enum import StrEnum
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from dpf.cli.memory import keep_freed_memory
-from dpf.cli.options import (
-    DeviceOption,
-    FormatOption,
-    ModelOption,
-    PrecisionOption,
-    ProjectArgument,
-    SetOption,
-    ThreadsOption,
-    overrides,
-    setting_option,
-)
-from dpf.cli.session import session
-from dpf.config.toml import preset_overrides
+from dpf.cli.options import ProjectArgument, TableSession
+from dpf.cli.streams import silence
+from dpf.errors import UsageError, listed
 from dpf.training.parallel.ranks import ranks_from_environment
+from dpf.workflows.options import ComputeOptions, SettingOptions, TrainOptions
 
 if TYPE_CHECKING:
     from dpf.training.parallel.team import Team
 
 
-class _Preset(StrEnum):
-    classic = "classic"
-    linear_start = "linear-start"
-    recommended = "recommended"
-
-
 def command(
+    run: TableSession,
     project: ProjectArgument,
-    model: ModelOption = "default",
-    preset: Annotated[
-        _Preset | None,
-        typer.Option(
-            "--preset",
-            help="classic: the model as published; linear-start: its latent begins as a ridge regression of each "
-            "target; recommended: as ridge, PLS and kernel ridge regressions, mixed. Other options win over it. "
-            "[what dpf.toml says]",
-            show_default=False,
-        ),
-    ] = None,
-    attention: Annotated[str | None, setting_option("model.attention", "--attention")] = None,
-    epochs: Annotated[int | None, setting_option("train.epochs", "--epochs")] = None,
-    batch_size: Annotated[int | None, setting_option("train.batch_size", "--batch-size")] = None,
-    learning_rate: Annotated[float | None, setting_option("train.learning_rate", "--learning-rate")] = None,
-    pretrain: Annotated[int | None, setting_option("train.pretrain", "--pretrain")] = None,
-    tune: Annotated[int | None, setting_option("train.tune", "--tune")] = None,
-    zscore: Annotated[bool | None, setting_option("train.zscore", "--zscore/--no-zscore")] = None,
-    folds: Annotated[int | None, setting_option("train.folds", "--folds")] = None,
-    repeats: Annotated[int | None, setting_option("train.repeats", "--repeats")] = None,
-    split: Annotated[str | None, setting_option("train.split", "--split")] = None,
-    seed: Annotated[int | None, setting_option("train.seed", "--seed")] = None,
-    threads: ThreadsOption = None,
-    device: DeviceOption = None,
-    precision: PrecisionOption = None,
-    deterministic: Annotated[
-        bool | None, setting_option("compute.deterministic", "--deterministic/--no-deterministic")
-    ] = None,
-    share: Annotated[str | None, setting_option("compute.share", "--share")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run, given the command it was started with.")
-    ] = False,
-    tensorboard: Annotated[
-        bool,
-        typer.Option("--tensorboard", help="Write TensorBoard events to models/NAME/tensorboard (extra: tensorboard)."),
-    ] = False,
-    set_: SetOption = None,
-    output: FormatOption = None,
+    options: TrainOptions,
+    compute: ComputeOptions,
+    settings: SettingOptions,
 ) -> None:
     """Train the model; its weights, splits, history and loss curve go to models/NAME."""
-    alone = ranks_from_environment(os.environ).alone
-    again = f"dpf train {project} --resume (and the same options)" if alone else "the same torchrun line and --resume"
-    with session("train", output) as run:
-        signal.signal(signal.SIGTERM, _as_interrupt)
-        keep_freed_memory()
-        from dpf.project.directory import open_project
-        from dpf.training.parallel.team import joined
-        from dpf.workflows.train.train import train_project
+    alone, member = ranks_from_environment(os.environ).alone, options.member
+    own = "" if member is None else f" --member {member}"
+    again = f"dpf train {project}{own} --resume (and the same options)"
+    again = again if alone else "the same torchrun line and --resume"
+    if options.assemble and not alone:
+        raise UsageError(
+            "--assemble runs in one process", found="several processes started by torchrun", hint="leave torchrun out"
+        )
+    keep_freed_memory()
+    from dpf.project.directory import open_project
+    from dpf.training.parallel.team import joined
+    from dpf.workflows.train.train import train_project
 
-        chosen = preset_overrides(preset) if preset else []
-        changed = overrides(
-            [*chosen, *(set_ or [])],
-            model__attention=attention,
-            train__epochs=epochs, train__batch_size=batch_size, train__learning_rate=learning_rate,
-            train__zscore=zscore, train__folds=folds, train__repeats=repeats, train__split=split, train__seed=seed,
-            compute__threads=threads, compute__device=device, compute__precision=precision,
-            train__pretrain=pretrain, train__tune=tune,
-            compute__deterministic=deterministic, compute__share=share,
+    with joined(waiting=run.say) as team, nullcontext() if team.is_rank_0 or run.debug else silence():
+        run.may_report = _reporting(team)
+        opened = open_project(project, options.overrides(compute, settings))
+        folder = opened.model(options.model)
+        run.after_interruption = lambda: (
+            f"go on with: {again}"
+            if folder.interrupted or member is not None
+            else "nothing of it was saved yet: start it again"
+        )
+        result = train_project(
+            opened, options.model, member=member, assemble=options.assemble, resume=options.resume,
+            tensorboard=options.tensorboard, progress=run.progress, team=team,
         )  # fmt: skip
-        with joined() as team:
-            run.speaks = _speaking(team)
-            opened = open_project(project, changed)
-            folder = opened.model(model)
-            run.after_interruption = lambda: (
-                f"go on with: {again}" if folder.interrupted else "nothing of it was saved yet: start it again"
-            )
-            result = train_project(
-                opened, model, resume=resume, tensorboard=tensorboard, progress=run.progress,
-                team=team,
-            )  # fmt: skip
-        run.show(result.table, title="Validation at the best epoch (these wells chose it)", **result.metrics)
+    if not team.is_rank_0:
+        return
+    data = result.metrics if member is None else {**result.metrics, "missing": result.missing}
+    run.show(result.table, "training", title="Validation at the best epoch (these wells chose it)", **data)
+    if result.missing:
+        others = f"member {listed(result.missing)} still to come: the last to finish assembles the model"
+        run.say(f"member {member}: {result.folder.path}; {others}")
+    else:
         run.say(f"model: {result.folder.path}")
 
 
-def _speaking(team: Team) -> Callable[[], bool]:
-    def speaks() -> bool:
+def _reporting(team: Team) -> Callable[[], bool]:
+    def may_report() -> bool:
         if not team.alone:
-            # torchrun signals the survivors of a loss, each perhaps more than once: what is to be said is said first.
+            # torchrun signals the survivors of a loss, each perhaps more than once: what is to be reported comes first.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return team.speaks()
+        return team.may_report()
 
-    return speaks
-
-
-def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """SIGTERM, which clusters send before they stop a job, ends a run as Ctrl-C does: resumable."""
-    raise KeyboardInterrupt
+    return may_report

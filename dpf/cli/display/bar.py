@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 
 class Bar:
-    """Listens to a workflow (`dpf.workflows.progress.Progress`)."""
+    """Shows the progress of a workflow (`dpf.workflows.progress.Progress`)."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ _MOST_NAMED = 6
 
 
 def summary_lines(summary: Summary) -> list[str]:
-    """What was understood of a screen, and everything that was odd."""
+    """The summary of a screen, then its notes."""
     lines = [f"wells    {summary.wells:,} x {summary.genes:,} genes"]
     if summary.replicates:
         fewest, median, most = summary.replicates

@@ -1,4 +1,4 @@
-"""Checks of the numbers that a figure is given."""
+"""Checks of the arrays that a figure gets, with the same messages in every figure."""
 
 from __future__ import annotations
 

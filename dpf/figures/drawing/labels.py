@@ -17,15 +17,15 @@ _ANGLES: Final = np.deg2rad(sorted(range(0, 360, 15), key=lambda angle: (min(ang
 _REACHES: Final = np.array([4, 8, 13, 19, 26, 34, 43, 53, 64, 76, 90, 105, 120, 135, 150], dtype=np.float64)
 _TOUCHING: Final = 5.0  # a label this near needs no line to its point
 _MARGIN: Final = 1.5
-#: What is as bad as how many points of distance.
+#: Costs of a place, in points of distance.
 _COVERED_POINT: Final = 6.0
 _COVERED_ANCHOR: Final = 60.0
-_HEMMED_ANCHOR: Final = 6.0  # a label so near to another's point that it is taken for its name, or bars its line
+_HEMMED_ANCHOR: Final = 6.0  # a label so near to another's point that it could be read as its name, or blocks its line
 _STRUCK_POINT: Final = 3.0  # a line runs over it
 _CROSSED_LINE: Final = 60.0
 _CROSSED_NAME: Final = 120.0  # its line runs under another's name
 _HEM: Final = 7.0
-#: Each round places every label anew among the others: the first one in the best place may have shut out the rest.
+#: Rounds in which every label is placed again among the others, since the first ones may have blocked better places.
 _ROUNDS: Final = 3
 _TOOTH: Final = 9.5  # between the names of a comb
 _MOST_OBSTACLES: Final = 4_000
@@ -36,7 +36,7 @@ _Array = NDArray[np.float64]
 def comb_labels(axes: Axes, anchors: _Array, texts: Sequence[str]) -> int:
     """Write the names of points that lie side by side at the top of the axes above these, slanted, like a comb.
 
-    For points that share one height, where names next to them would run into each other. The order is the importance:
+    For points that share one height, where names next to them would overlap. The order is the importance:
     where the axes are too narrow, the last ones are left out.
 
     Parameters
@@ -88,7 +88,7 @@ def place_labels(axes: Axes, anchors: _Array, texts: Sequence[str], *, obstacles
     anchors
         Array of shape (K, 2), in data coordinates, finite.
     obstacles
-        Array of shape (P, 2): the points that had better stay visible, in data coordinates.
+        Array of shape (P, 2): the points to keep visible, in data coordinates.
 
     Returns
     -------

@@ -26,7 +26,7 @@ from matplotlib.ticker import MaxNLocator
 from dpf.errors import UsageError
 from dpf.files import write_bytes
 
-#: The eight colours of Okabe & Ito (2008, "Color Universal Design"), told apart with any colour vision.
+#: The eight colours of Okabe & Ito (2008, "Color Universal Design"), distinct with any colour vision.
 OKABE_ITO: Final = {
     "black": "#000000",
     "orange": "#E69F00",
@@ -42,12 +42,12 @@ GREY: Final = "#8C8C8C"
 FAINT: Final = "#D9D9D9"
 BAND: Final = "#EBEBEB"
 
-#: One meaning, one colour, in every figure.
+#: Each colour has one meaning in all figures.
 ACTIVATING: Final = OKABE_ITO["vermillion"]
 SUPPRESSING: Final = OKABE_ITO["blue"]
 CONTROL: Final = OKABE_ITO["black"]
 
-#: Ten (colour, marker) pairs for classes. Colours return with another marker: eleven hues cannot be told apart.
+#: Ten (colour, marker) pairs for classes. Colours return with another marker: eleven hues are not distinct.
 CLASSES: Final = (
     *(
         (OKABE_ITO[name], "o")
@@ -116,7 +116,7 @@ _GROUPS: Final = (
     *("mathtext.", "patch.", "path.", "pcolor.", "pdf.", "savefig.", "scatter.", "svg.", "text.", "xaxis.", "xtick."),
     *("yaxis.", "ytick."),
 )
-#: When and with what a file was made is left out: equal figures are equal bytes.
+#: Date and software are left out of the files: equal figures are equal bytes.
 _METADATA: Final[dict[str, dict[str, str | None]]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": "dpf"},
@@ -136,7 +136,7 @@ def house_style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float, *, arranged: bool = True) -> Figure:
-    """An empty figure of `width` × `height` inches; `arranged`: it finds room for its parts. Within `house_style`."""
+    """An empty figure of `width` × `height` inches; `arranged`: with constrained layout. Within `house_style`."""
     figure = Figure(figsize=(width, height), layout="constrained" if arranged else None)
     FigureCanvasAgg(figure)
     return figure
@@ -214,12 +214,12 @@ def text_size(figure: Figure, text: str) -> tuple[float, float]:
 
 
 def footnote(figure: Figure, text: str) -> None:
-    """Put what a reader must know, and no more, in small grey print below the figure."""
+    """Put a note in small grey print below the figure."""
     if text:
         figure.supxlabel(text, x=0.01, ha="left", fontsize=SMALL, color=GREY)
 
 
-def say_empty(axes: Axes, text: str) -> None:
+def no_data(axes: Axes, text: str) -> None:
     """Fill axes that have nothing to show with the reason."""
     axes.set_xticks([])
     axes.set_yticks([])

@@ -11,6 +11,7 @@
 // One well's one head is one thread's work from beginning to end, in a fixed order: the result does not depend on the
 // number of threads, bit for bit.
 
+#include <dlfcn.h>
 #include <immintrin.h>
 
 #include <algorithm>
@@ -19,10 +20,31 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-
-#include "threads.h"
+#include <thread>
+#include <vector>
 
 #define INLINE inline __attribute__((always_inline))
+
+namespace {
+
+// On the OpenMP threads that PyTorch keeps, where its runtime is found: a second set of threads would fight with them
+// for the cores while they wait for work.
+void run_on_threads(int threads, void (*body)(void*), void* data) {
+  using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
+  static const auto parallel = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  if (threads <= 1) {
+    body(data);
+  } else if (parallel) {
+    parallel(body, data, static_cast<unsigned>(threads), 0);
+  } else {
+    std::vector<std::thread> others;
+    for (int i = 1; i < threads; ++i) others.emplace_back(body, data);
+    body(data);
+    for (std::thread& other : others) other.join();
+  }
+}
+
+}  // namespace
 
 #define DPF_PANEL_NAME wide
 #define DPF_PANEL_VECTORS 3
@@ -58,14 +80,4 @@ extern "C" int dpf_attention_backward(long wells, long queries, long keys, long 
   };
   return queries <= narrow::kPanel ? narrow::run<narrow::Backward>(call(narrow::Call{}), bf16, threads)
                                    : wide::run<wide::Backward>(call(wide::Call{}), bf16, threads);
-}
-
-extern "C" int dpf_attention_backward_affine(long wells, long queries, long keys, long heads, long width, long q_stride,
-                                             long kv_stride, int bf16, int threads, const void* q, const void* k,
-                                             const void* v, const void* out, const float* lse, const void* grad_out,
-                                             const float* slope, float* grad_x) {
-  return wide::run<wide::AffineBackward>(wide::Call{wells, queries, keys, heads, width, q_stride, kv_stride, q, k, v,
-                                  const_cast<void*>(out), const_cast<float*>(lse), grad_out, nullptr, nullptr, nullptr,
-                                  slope, grad_x},
-                             bf16, threads);
 }

@@ -292,8 +292,6 @@ struct Call {
   float* lse;
   const void* grad_out;
   void *grad_q, *grad_k, *grad_v;
-  const float* slope;  // of AffineBackward: (3, heads, width)
-  float* grad_x;       // its result, (wells, heads, genes)
 
   template <class E>
   Rows<E> rows(long unit, const void* from, long count, long stride) const {
@@ -611,122 +609,6 @@ class Backward {
   Word *keys_, *values_, *key_pairs_, *queries_, *grads_, *query_pairs_, *grad_pairs_;
   Word *weights_, *score_grads_, *score_grads_by_key_;
   float *lse_, *delta_, *query_grads_, *key_grads_, *value_grads_, *exponentials_;
-};
-
-// The gradient of x alone, where a gene's query, key and value are x slope + what does not depend on x. Of the three
-// gradients that needs their products with the slopes a_q, a_k, a_v, which are sums of numbers instead of vectors:
-//     dx_i = scale sum_j dS_ij (k_j a_q) + scale sum_j dS_ji (q_j a_k) + sum_j P_ji (dO_j a_v)
-template <class E, int kWidth>
-class AffineBackward {
-  static constexpr int kWords = kWidth / E::kStep;
-
- public:
-  static std::size_t bytes(const Call& call) {
-    const long keys = up(call.keys, kKeysBackward), queries = up(call.queries, kPanel);
-    const long words = (2 * keys + 2 * queries) * kWords + 5 * queries + keys + kScoreRows * kPanel +
-                       2 * kKeysBackward * kLanes;
-    return up(sizeof(Word) * words + 2048, 64);
-  }
-
-  AffineBackward(const Call& call, Scratch& scratch) : call_(call) {
-    const long keys = up(call.keys, kKeysBackward), queries = up(call.queries, kPanel);
-    for (Word** piece : {&keys_, &values_}) *piece = scratch.take<Word>(keys * kWords);
-    for (Word** piece : {&queries_, &grads_}) *piece = scratch.take<Word>(queries * kWords);
-    for (float** piece : {&lse_, &delta_, &by_query_, &by_grad_, &sums_}) *piece = scratch.take<float>(queries);
-    by_key_ = scratch.take<float>(keys);
-    exponentials_ = scratch.take<float>(kScoreRows * kPanel);
-    for (float** piece : {&key_sums_, &value_sums_}) *piece = scratch.take<float>(kKeysBackward * kLanes);
-  }
-
-  void run(long unit) {
-    pack(unit);
-    float* grad = call_.grad_x + unit * call_.keys;
-    for (long key = 0; key < call_.keys; key += kKeysBackward) {
-      for (float* sums : {key_sums_, value_sums_}) std::memset(sums, 0, sizeof(float) * kKeysBackward * kLanes);
-      for (long query = 0; query < call_.queries; query += kPanel)
-        for (int row = 0; row < kKeysBackward; row += kScoreRows) block(key, query, row);
-      for (long j = 0; j < kKeysBackward && key + j < call_.keys; ++j)
-        grad[key + j] = call_.scale() * _mm512_reduce_add_ps(_mm512_load_ps(key_sums_ + j * kLanes)) +
-                        _mm512_reduce_add_ps(_mm512_load_ps(value_sums_ + j * kLanes));
-    }
-    for (long i = 0; i < call_.queries; ++i) grad[i] += call_.scale() * sums_[i];
-  }
-
- private:
-  float product(const typename E::Element* row, const float* slope) const {
-    __m512 sum = _mm512_setzero_ps();
-    for (int d = 0; d < call_.width; d += kLanes) {
-      const auto mask = static_cast<__mmask16>(first_bits(call_.width - d));
-      sum = _mm512_fmadd_ps(E::load(row + d, mask), _mm512_maskz_loadu_ps(mask, slope + d), sum);
-    }
-    return _mm512_reduce_add_ps(sum);
-  }
-
-  void pack(long unit) {
-    const long keys = up(call_.keys, kKeysBackward), queries = up(call_.queries, kPanel);
-    const Rows<E> q = call_.of_queries<E>(unit, call_.q);
-    const Rows<E> k = call_.of_keys<E>(unit, call_.k), v = call_.of_keys<E>(unit, call_.v);
-    const Rows<E> out = call_.mixed<E>(unit, call_.out), grad = call_.mixed<E>(unit, call_.grad_out);
-    pack_rows<E>(keys_, k, kWidth, keys);
-    pack_rows<E>(values_, v, kWidth, keys);
-    pack_panels<E>(queries_, q, kWidth);
-    pack_panels<E>(grads_, grad, kWidth);
-    const long part = call_.heads * call_.width;
-    const float* slope = call_.slope + unit % call_.heads * call_.width;
-    for (float* piece : {lse_, delta_, by_query_, by_grad_, sums_}) std::memset(piece, 0, sizeof(float) * queries);
-    std::memset(by_key_, 0, sizeof(float) * keys);  // what is past the last key counts for nothing
-    for (long i = 0; i < call_.queries; ++i) {
-      __m512 delta = _mm512_setzero_ps();
-      for (int d = 0; d < call_.width; d += kLanes) {
-        const auto mask = static_cast<__mmask16>(first_bits(call_.width - d));
-        delta = _mm512_fmadd_ps(E::load(grad[i] + d, mask), E::load(out[i] + d, mask), delta);
-      }
-      delta_[i] = _mm512_reduce_add_ps(delta);
-      lse_[i] = call_.lse[unit * call_.queries + i];
-      by_query_[i] = product(q[i], slope + part);
-      by_grad_[i] = product(grad[i], slope + 2 * part);
-      by_key_[i] = product(k[i], slope);
-    }
-  }
-
-  // Eight keys and a panel of queries.
-  INLINE void block(long key, long query, int row) {
-    const __m512 scale = _mm512_set1_ps(call_.scale_base_2());
-    __m512 tile[kScoreRows][kPanelVectors];
-    clear(tile);
-    multiply<E>(tile, keys_ + (key + row) * kWords, kWords, 1, queries_ + query * kWords, kPanel, kWords);
-#pragma GCC unroll 8
-    for (int v = 0; v < kPanelVectors; ++v) {
-      const __m512 lse = _mm512_load_ps(lse_ + query + v * kLanes);
-#pragma GCC unroll 8
-      for (int r = 0; r < kScoreRows; ++r)
-        _mm512_store_ps(exponentials_ + r * kPanel + v * kLanes,
-                        exp2_vector<E::kExpDegree>(_mm512_fmsub_ps(tile[r][v], scale, lse)));
-    }
-    clear(tile);
-    multiply<E>(tile, values_ + (key + row) * kWords, kWords, 1, grads_ + query * kWords, kPanel, kWords);
-#pragma GCC unroll 8
-    for (int v = 0; v < kPanelVectors; ++v) {
-      const long at = query + v * kLanes;
-      const __m512 delta = _mm512_load_ps(delta_ + at), by_query = _mm512_load_ps(by_query_ + at);
-      const __m512 by_grad = _mm512_load_ps(by_grad_ + at);
-      __m512 sum = _mm512_load_ps(sums_ + at);
-#pragma GCC unroll 8
-      for (int r = 0; r < kScoreRows; ++r) {
-        const __m512 p = _mm512_load_ps(exponentials_ + r * kPanel + v * kLanes);
-        const __m512 g = _mm512_mul_ps(p, _mm512_sub_ps(tile[r][v], delta));
-        sum = _mm512_fmadd_ps(g, _mm512_set1_ps(by_key_[key + row + r]), sum);
-        float *keys = key_sums_ + (row + r) * kLanes, *values = value_sums_ + (row + r) * kLanes;
-        _mm512_store_ps(keys, _mm512_fmadd_ps(g, by_query, _mm512_load_ps(keys)));
-        _mm512_store_ps(values, _mm512_fmadd_ps(p, by_grad, _mm512_load_ps(values)));
-      }
-      _mm512_store_ps(sums_ + at, sum);
-    }
-  }
-
-  const Call& call_;
-  Word *keys_, *values_, *queries_, *grads_;
-  float *lse_, *delta_, *by_query_, *by_grad_, *sums_, *by_key_, *exponentials_, *key_sums_, *value_sums_;
 };
 
 // Every thread takes the next head that nobody has taken, until there are none.

@@ -1,6 +1,6 @@
-"""The native kernels as a shared library: what it needs, and its compilation on first use.
+"""The native kernel as a shared library: what it needs, and its compilation on first use.
 
-The package ships the kernels as C++ source. The system's compiler turns them into a library in the user's cache folder,
+The package ships the kernel as C++ source. The system's compiler turns it into a library in the user's cache folder,
 named after everything it is made from, so that it is compiled once, and anew when any of that changes.
 """
 
@@ -18,8 +18,7 @@ from dpf.errors import DpfError
 from dpf.files import atomic_path, sha256_text
 
 _FOLDER = Path(__file__).parent
-_SOURCES = ("attention.cpp", "rows.cpp")
-_HEADERS = ("attention_panel.h", "threads.h")
+_SOURCE, _HEADER = "attention.cpp", "attention_panel.h"
 _COMPILERS = ("c++", "g++", "clang++")
 _NEEDED = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 _BF16 = "avx512_bf16"
@@ -30,7 +29,7 @@ class CannotBuildError(Exception):
 
 
 def cpu_flags() -> frozenset[str]:
-    """The instruction sets of this machine's CPU as Linux names them; empty where it does not tell."""
+    """The instruction sets of this machine's CPU as Linux names them; empty where they are not known."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -61,11 +60,11 @@ def load_library(*, bf16: bool) -> ctypes.CDLL:
     if _BF16 in flags:
         options.append("-mavx512bf16")
     compiler = _compiler()
-    texts = [(_FOLDER / name).read_text(encoding="utf-8") for name in (*_SOURCES, *_HEADERS)]
+    texts = [(_FOLDER / name).read_text(encoding="utf-8") for name in (_SOURCE, _HEADER)]
     key = sha256_text("\n".join([*texts, *compiler, *options]))
     path = _cache() / f"attention-{key[:16]}.so"
     if not path.is_file():
-        _compile([*compiler[:1], *options, *(str(_FOLDER / name) for name in _SOURCES)], path)
+        _compile([*compiler[:1], *options, str(_FOLDER / _SOURCE)], path)
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
@@ -73,7 +72,7 @@ def load_library(*, bf16: bool) -> ctypes.CDLL:
 
 
 def _compiler() -> tuple[str, str]:
-    """The path of the C++ compiler and what it says of its version."""
+    """The path of the C++ compiler and its version text."""
     asked = os.environ.get("CXX")
     names = (asked,) if asked else _COMPILERS
     path = next(filter(None, map(shutil.which, names)), None)

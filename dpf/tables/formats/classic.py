@@ -15,7 +15,6 @@ import polars as pl
 from dpf.errors import DataError, UsageError, listed
 from dpf.tables.matrix import Matrix
 from dpf.tables.screen import Note, SourceFile
-from dpf.tables.text.cells import number
 from dpf.tables.text.expression import read_text_matrix
 from dpf.tables.text.wells_table import Table, read_text_table
 
@@ -128,15 +127,12 @@ def _same_rows(matrix: Matrix, tables: dict[str, Table]) -> None:
     for table in tables.values():
         if table.frame.height == rows:
             continue
-        headless = any(number(heading) is not None for heading in table.frame.columns)
         raise DataError(
             "two files of the classic layout differ in their number of rows",
             where=table.name,
             found=f"{table.frame.height:,} rows below the line of headings",
             expected=f"{rows:,}, as in {matrix.path}",
-            hint="its first line is a number: is the line of headings missing?"
-            if headless
-            else "line i of every file is well i: write them again from the same object",
+            hint="line i of every file is well i: write them again from the same object",
         )
 
 

@@ -19,7 +19,9 @@ from dpf.errors import DataError, UsageError, listed
 from dpf.files import sha256_file
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
+from dpf.tables.text.cells import as_numbers, commas
 from dpf.tables.text.expression import matrix_from_cells
+from dpf.tables.text.layout import NAME_HEADINGS
 from dpf.tables.text.wells_table import Table, is_unnamed, table_from_rows
 
 _COLUMNS_AT_A_TIME = 512
@@ -86,8 +88,9 @@ def _damaged(path: Path, error: Exception) -> DataError:
 def read_columnar_matrix(path: Path) -> Matrix:
     """Read a table of numbers from Parquet or Feather, a few hundred columns at a time.
 
-    The index that pandas stored names the rows, else the first column where it holds text or has no heading; further
-    columns of text beside it describe the rows (`row_table`). Nulls become NaN.
+    The index that pandas stored names the rows, else the first column where it holds text, has no heading, or whole
+    numbers under a heading such as ``sample``; further columns of text beside it describe the rows (`row_table`). Nulls
+    become NaN.
 
     Raises
     ------
@@ -144,7 +147,9 @@ def _leading(schema: pa.Schema, names: list[str]) -> list[int]:
     rest = [position for position in range(len(names)) if position not in index]
     leading: list[int] = []
     for position in rest:
-        unnamed = not index and not leading and is_unnamed(names[position])
+        first = not index and not leading
+        named = names[position].casefold() in NAME_HEADINGS and pa.types.is_integer(schema.field(position).type)
+        unnamed = first and (named or is_unnamed(names[position]))
         if not unnamed and _is_numeric(schema.field(position).type):
             break
         leading.append(position)
@@ -243,7 +248,11 @@ def read_xlsx_table(path: Path) -> Table:
     """
     cells, notes = _first_sheet(path)
     source = SourceFile(str(path), sha256_file(path))
-    table = table_from_rows(list(enumerate(cells, 1)), path, source, comma_separated=False)
+    table = table_from_rows(list(enumerate(cells, 1)), path, source, comma_separated=True)
+    for name in table.frame.columns:  # numbers have points, whatever Excel shows; those kept as text may have commas
+        column = table.texts(name)
+        if commas(column) == "decimal" and as_numbers(pl.Series(column), decimal_comma=True) is not None:
+            table = table.with_column(name, [text.replace(",", ".") for text in column])
     return replace(table, notes=(*notes, *table.notes))
 
 

@@ -43,9 +43,8 @@ def recognises_gct(path: Path, head: bytes) -> bool:
 def read_gct(path: Path) -> Matrix:
     """Read a GCT file, gzip or not.
 
-    The metadata value -666 means missing, in Connectivity Map files (clue.io, "GCT format"), and becomes null;
-    columns of metadata that are numbers throughout become numbers. In the matrix, an empty cell, ``NA`` or ``NaN`` is
-    NaN, and -666 is the number.
+    The metadata value -666 means missing, in Connectivity Map files (clue.io, "GCT format"), and becomes null. In the
+    matrix, an empty cell, ``NA`` or ``NaN`` is NaN, and -666 is the number.
 
     Parameters
     ----------
@@ -66,8 +65,8 @@ def read_gct(path: Path) -> Matrix:
     with open_unpacked(path) as stream:
         header, header_notes = _read_header(stream, path)
         names, texts, by_wells, notes = _read_body(stream, path, header)
-    row_table, row_missing = typed_metadata(dict(zip(header.row_fields, texts, strict=True)))
-    column_table, column_missing = typed_metadata(header.column_table)
+    row_table, row_missing = metadata(dict(zip(header.row_fields, texts, strict=True)))
+    column_table, column_missing = metadata(header.column_table)
     return Matrix(
         values=by_wells.T,
         row_names=names,
@@ -230,10 +229,10 @@ def _is_number(cell: str) -> bool:
     return re.fullmatch(r"\s*[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf|nan)\s*", cell, re.IGNORECASE) is not None
 
 
-def typed_metadata(table: dict[str, list[Any]]) -> tuple[pl.DataFrame | None, int]:
-    """Metadata as numbers where they are numbers throughout, and how many values of -666 became null.
+def metadata(table: dict[str, list[Any]]) -> tuple[pl.DataFrame | None, int]:
+    """Metadata as a table, and how many values of -666 became null; None where there are no metadata.
 
-    None where there are no metadata. Empty text becomes null too.
+    Text stays text, for its role to be read as that of any table is: ``12E3`` may be a name. Empty text becomes null.
     """
     if not table:
         return None, 0
@@ -243,21 +242,8 @@ def typed_metadata(table: dict[str, list[Any]]) -> tuple[pl.DataFrame | None, in
         text = column.cast(pl.String)
         minus = text.str.contains(_MINUS_666)
         missing += int(minus.sum())
-        empty = minus | (text == "")
-        column = pl.select(pl.when(empty).then(None).otherwise(column).alias(name)).to_series()
-        columns.append(_numbers(column) if column.dtype == pl.String else column)
+        columns.append(pl.select(pl.when(minus | (text == "")).then(None).otherwise(column).alias(name)).to_series())
     return pl.DataFrame(columns), missing
-
-
-def _numbers(column: pl.Series) -> pl.Series:
-    """Text as whole numbers, else as numbers, else as it is; ``007`` is a name."""
-    filled = column.set(column.is_in(_MISSING_NUMBERS), None).drop_nulls()
-    if filled.is_empty() or filled.str.contains(r"^[+-]?0\d").any() or filled.str.contains("(?i)inf|nan").any():
-        return column
-    kinds = (pl.Int64, pl.Float64)
-    fitting = (kind for kind in kinds if filled.cast(kind, strict=False).null_count() == 0)
-    kind = next(fitting, None)
-    return column if kind is None else column.cast(kind, strict=False)
 
 
 def missing_note(path: Path, missing: int) -> tuple[Note, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dpf.errors import DataError, listed
 from dpf.files import sha256_file
-from dpf.tables.formats.gct import missing_note, typed_metadata
+from dpf.tables.formats.gct import metadata, missing_note
 from dpf.tables.formats.hdf5 import holds, open_hdf5, read_dense
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
@@ -49,7 +49,7 @@ def read_gctx(path: Path) -> Matrix:
         genes, gene_notes = _read_metadata(file["0/META/ROW"], by_wells.shape[1], path)
         wells, well_notes = _read_metadata(file["0/META/COL"], by_wells.shape[0], path)
     gene_names, well_names = ([str(value).strip() for value in table.pop("id")] for table in (genes, wells))
-    (row_table, row_missing), (column_table, column_missing) = typed_metadata(genes), typed_metadata(wells)
+    (row_table, row_missing), (column_table, column_missing) = metadata(genes), metadata(wells)
     notes = (*gene_notes, *well_notes, *rounding_note(rounded), *missing_note(path, row_missing + column_missing))
     return Matrix(
         values=by_wells.T,

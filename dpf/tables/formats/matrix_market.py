@@ -1,28 +1,23 @@
-"""The MatrixMarket coordinate format, read into a dense array block by block, every line checked."""
+"""The MatrixMarket coordinate format: SciPy parses it, this module refuses what SciPy would forgive."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import csv
+from scipy.io import mmread
 
 from dpf.errors import DataError
 from dpf.tables.text.encodings import rounded_in_float32
 
 BANNER = b"%%MatrixMarket"
 _EXPECTED = "%%MatrixMarket matrix coordinate integer (or real) general"
-_BLOCK_BYTES = 1 << 24
 _LONGEST_LINE = 1 << 16
-_ENTRY = ["row", "column", "value"]
-
-Values = NDArray[np.int64] | NDArray[np.float64]
+_REAL = rb"(?:-?(?:\d++\.?\d*+|\.\d++)(?:[eE][+-]?\d++)?|-?(?:nan|inf))"
 
 
 class Header(NamedTuple):
@@ -54,15 +49,16 @@ def read_header(stream: io.BufferedReader, path: Path) -> Header:
         This is no MatrixMarket file, or of a kind that holds no table of counts (dense, complex, symmetric, pattern).
     """
     line = stream.readline(_LONGEST_LINE)
-    words = line.decode("latin-1").lower().split()
-    shown = repr(line[:200].decode("latin-1"))
+    words = _shown(line).lower().split()
     if words[:1] != [BANNER.decode().lower()]:
-        raise DataError("not a MatrixMarket file", where=f"{path}, line 1", found=shown, expected=_EXPECTED)
+        raise DataError(
+            "not a MatrixMarket file", where=f"{path}, line 1", found=repr(_shown(line)), expected=_EXPECTED
+        )
     if words[1:3] != ["matrix", "coordinate"] or words[3:] not in (["integer", "general"], ["real", "general"]):
         raise DataError(
             "this kind of MatrixMarket file is not read",
             where=f"{path}, line 1",
-            found=shown,
+            found=repr(_shown(line)),
             expected=_EXPECTED,
             hint="write it again as a sparse matrix of counts, for example with scipy.io.mmwrite",
         )
@@ -72,11 +68,16 @@ def read_header(stream: io.BufferedReader, path: Path) -> Header:
         raise DataError(
             "the size line of a MatrixMarket file is wrong",
             where=f"{path}, line {number}",
-            found=repr(line[:200].decode("latin-1")),
+            found=repr(_shown(line)),
             expected="three whole numbers: rows, columns, entries",
         )
     rows, columns, entries = map(int, sizes)
     return Header(words[3] == "integer", rows, columns, entries, number)
+
+
+def _shown(line: bytes) -> str:
+    """The beginning of a line for an error, in ASCII."""
+    return line[:200].decode("ascii", "backslashreplace")
 
 
 def _skip_comments(stream: io.BufferedReader) -> tuple[int, bytes]:
@@ -89,6 +90,45 @@ def _skip_comments(stream: io.BufferedReader) -> tuple[int, bytes]:
             line = stream.readline(_LONGEST_LINE)
         number += 1
     return number, line
+
+
+class _Checked(io.RawIOBase):
+    """The header and entries of a file for SciPy, every line checked.
+
+    SciPy takes the number that a value begins with and ignores the rest of the line: 1.5 in a file of whole numbers
+    would become 1, and so would 1,234.
+    """
+
+    def __init__(self, stream: io.BufferedReader, path: Path, header: Header) -> None:
+        value = rb"-?\d++" if header.is_integer else _REAL
+        entry = rb"[ \t]*+\d++[ \t]++\d++[ \t]++" + value + rb"[ \t\r]*+\n"
+        self._lines = re.compile(rb"(?:" + entry + rb"|[ \t\r]*+\n)*+", re.IGNORECASE)
+        self._stream, self._path, self._header = stream, path, header
+        self._line = header.lines + 1
+        banner = BANNER + b" matrix coordinate " + (b"integer" if header.is_integer else b"real") + b" general\n"
+        sizes = f"{header.rows} {header.columns} {header.entries}\n".encode()
+        self._ready = banner + b"%\n" * (header.lines - 2) + sizes  # so that SciPy counts the lines as the file does
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._ready:
+            self._ready = self._next_lines(max(size, 1 << 20))
+        given, self._ready = (self._ready[:size], self._ready[size:]) if size >= 0 else (self._ready, b"")
+        return given
+
+    def _next_lines(self, size: int) -> bytes:
+        block = self._stream.read(size) + self._stream.readline()
+        if block and not block.endswith(b"\n"):
+            block += b"\n"
+        good = self._lines.match(block)
+        end = good.end() if good else 0
+        if end < len(block):
+            number = self._line + block.count(b"\n", 0, end)
+            raise _no_entry(self._path, self._header, number, repr(_shown(block[end : block.index(b"\n", end)])))
+        self._line += block.count(b"\n")
+        return block
 
 
 def read_entries(
@@ -114,101 +154,49 @@ def read_entries(
         A line is no entry, an index is out of range, a cell stands twice, or there are more or fewer entries than
         promised.
     """
+    if header.entries > header.rows * header.columns:
+        raise _entries_differ(path, header, f"{header.rows * header.columns:,} cells, in which no more can stand")
+    try:
+        matrix = mmread(_Checked(stream, path, header))
+    except (ValueError, OverflowError) as error:
+        text = str(error)
+        if place := re.match(r"Line (\d+): .*(bounds|range)", text):
+            raise _no_entry(path, header, int(place[1]), text.partition(": ")[2]) from error
+        raise _entries_differ(path, header, text.partition(": ")[2] or text) from error
+    row, column = (matrix.col, matrix.row) if transpose else (matrix.row, matrix.col)
     shape = (header.columns, header.rows) if transpose else (header.rows, header.columns)
-    dense = np.zeros(shape[0] * shape[1], dtype=np.float32)
-    filled = np.zeros(shape[0] * shape[1], dtype=np.bool_)
-    entries, line, rounded = 0, header.lines + 1, 0
-    for block in _blocks(stream):
-        rows, columns, values = _parse(block, path, line, header)
-        first, second = (columns, rows) if transpose else (rows, columns)
-        cells = (first - 1) * shape[1] + (second - 1)
-        dense[cells] = values
-        filled[cells] = True
-        entries += len(cells)
-        rounded += rounded_in_float32(values)
-        line += block.count(b"\n")
-    _check_entries(entries, int(np.count_nonzero(filled)), path, header)
-    return dense.reshape(shape), rounded
-
-
-def _check_entries(entries: int, cells: int, path: Path, header: Header) -> None:
-    if entries != header.entries:
-        raise DataError(
-            "a MatrixMarket file has another number of entries than it says",
-            where=path,
-            found=f"{entries:,} entries",
-            expected=f"{header.entries:,} entries (line {header.lines})",
-            hint="the file was cut short: copy it again" if entries < header.entries else "was it edited by hand?",
-        )
-    if cells < entries:
+    filled = np.zeros(shape, dtype=np.bool_)
+    filled[row, column] = True
+    doubled = header.entries - int(np.count_nonzero(filled))
+    if doubled:
         raise DataError(
             "a MatrixMarket file gives some cells more than once",
             where=path,
-            found=f"{entries - cells:,} entries for a cell that has one already",
+            found=f"{doubled:,} entries for a cell that has one already",
             expected="one entry a cell",
             hint="if they are to be added, sum them first: scipy.io.mmread, then sum_duplicates(), then mmwrite",
         )
+    dense = np.zeros(shape, dtype=np.float32)
+    dense[row, column] = matrix.data
+    return dense, rounded_in_float32(matrix.data)
 
 
-def _blocks(stream: io.BufferedReader) -> Iterator[bytes]:
-    """The rest of `stream` in pieces that end with a line."""
-    rest = b""
-    while data := stream.read(_BLOCK_BYTES):
-        whole, newline, tail = data.rpartition(b"\n")
-        if newline:
-            yield rest + whole + newline
-            rest = tail
-        else:
-            rest += tail
-    if rest:
-        yield rest
+def _entries_differ(path: Path, header: Header, found: str) -> DataError:
+    return DataError(
+        "a MatrixMarket file has another number of entries than it says",
+        where=path,
+        found=found,
+        expected=f"{header.entries:,} entries (line {header.lines})",
+        hint="if it was cut short, copy it again; if it was edited by hand, correct the number",
+    )
 
 
-def _parse(
-    block: bytes, path: Path, first_line: int, header: Header
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Values]:
-    text = _single_spaces(block)
-    if not text.strip():
-        none = np.zeros(0, dtype=np.int64)
-        return none, none, none
-    kinds = [pa.int64(), pa.int64(), pa.int64() if header.is_integer else pa.float64()]
-    try:
-        table = csv.read_csv(
-            pa.BufferReader(text),
-            csv.ReadOptions(column_names=_ENTRY, use_threads=False),
-            csv.ParseOptions(delimiter=" ", quote_char=False),
-            csv.ConvertOptions(column_types=dict(zip(_ENTRY, kinds, strict=True)), null_values=[]),
-        )
-    except pa.ArrowInvalid as error:
-        raise _bad_line(block, path, first_line, header) from error
-    rows, columns, values = (column.to_numpy() for column in table.columns)
-    for indices, limit in ((rows, header.rows), (columns, header.columns)):
-        if indices.min() < 1 or indices.max() > limit:
-            raise _bad_line(block, path, first_line, header)
-    return rows, columns, values
-
-
-def _single_spaces(block: bytes) -> bytes:
-    """The format allows any white space between numbers; the fast parser wants exactly one space."""
-    usual = not any(odd in block for odd in (b"\t", b"\r", b"  ", b"\n ", b" \n")) and block[:1] != b" "
-    return block if usual else re.sub(rb"(?m)^ | $", b"", re.sub(rb"[ \t\r]+", b" ", block))
-
-
-def _bad_line(block: bytes, path: Path, first_line: int, header: Header) -> DataError:
-    """The error for the first line of `block` that is no entry: the fast parser says only that there is one."""
-    real = rb"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf)"
-    entry = re.compile(rb"\s*(\d+)\s+(\d+)\s+(?i:" + (rb"[+-]?\d+" if header.is_integer else real) + rb")\s*")
-    number, text = first_line, b""
-    for number, text in enumerate(block.split(b"\n"), start=first_line):  # noqa: B007 (used after the loop)
-        match = entry.fullmatch(text)
-        in_range = match and 1 <= int(match[1]) <= header.rows and 1 <= int(match[2]) <= header.columns
-        if text.strip() and not in_range:
-            break
+def _no_entry(path: Path, header: Header, line: int, found: str) -> DataError:
     kind = "a whole number" if header.is_integer else "a number"
     return DataError(
         "a line of a MatrixMarket file is no entry of the matrix",
-        where=f"{path}, line {number}",
-        found=repr(text[:200].decode("latin-1")),
+        where=f"{path}, line {line}",
+        found=found,
         expected=f"row 1 to {header.rows:,}, column 1 to {header.columns:,}, {kind}",
         hint="indices count from 1; a last line cut short means that the file is truncated",
     )

@@ -16,8 +16,9 @@ from dpf.errors import DataError, listed
 from dpf.files import sha256_file
 from dpf.tables.formats.matrix_market import BANNER, Header, read_entries, read_header
 from dpf.tables.matrix import Matrix, MatrixFormat
+from dpf.tables.options import Orientation
 from dpf.tables.screen import Note, SourceFile
-from dpf.tables.text.encodings import decode, open_unpacked, rounding_note
+from dpf.tables.text.encodings import open_unpacked, parse_text, rounding_note
 
 _BARCODES = ("barcodes.tsv", "barcodes.txt")
 _FEATURES = ("features.tsv", "genes.tsv", "genes.txt")
@@ -86,13 +87,15 @@ def _only(folder: Path, found: list[Path], wanted: str) -> Path:
     )
 
 
-def read_mtx(path: Path) -> Matrix:
+def read_mtx(path: Path, orientation: Orientation | None = None) -> Matrix:
     """Read a 10x folder.
 
     Parameters
     ----------
     path
         The folder or its ``.mtx`` file.
+    orientation
+        Of the matrix, where there are as many wells as genes and its size does not tell.
 
     Returns
     -------
@@ -111,9 +114,9 @@ def read_mtx(path: Path) -> Matrix:
     features, feature_notes = _read_names(files.features, ["gene_id", "symbol", "feature_type"])
     with open_unpacked(files.matrix) as stream:
         header = read_header(stream, files.matrix)
-        wells_in_rows = _wells_in_rows(header, files, features.height, barcodes.height)
+        wells_in_rows = _wells_in_rows(header, files, features.height, barcodes.height, orientation)
         by_wells, rounded = read_entries(stream, files.matrix, header, transpose=not wells_in_rows)
-    notes = [*barcode_notes, *feature_notes, *_type_notes(features), *rounding_note(rounded)]
+    notes = [*barcode_notes, *feature_notes, *rounding_note(rounded)]
     if wells_in_rows:
         notes.append(Note("info", f"{files.matrix.name} has wells in its rows and genes in its columns"))
     return Matrix(
@@ -128,7 +131,19 @@ def read_mtx(path: Path) -> Matrix:
     )
 
 
-def _wells_in_rows(header: Header, files: MtxFolder, n_features: int, n_barcodes: int) -> bool:
+def _wells_in_rows(
+    header: Header, files: MtxFolder, n_features: int, n_barcodes: int, orientation: Orientation | None
+) -> bool:
+    if (header.rows, header.columns) == (n_features, n_barcodes) == (n_barcodes, n_features):
+        if orientation is None:
+            raise DataError(
+                "cannot tell which side of the matrix holds the wells",
+                where=files.matrix,
+                found=f"{n_features:,} genes and {n_barcodes:,} wells",
+                expected="genes in the rows, as 10x writes them, or wells",
+                hint="say which it is with --orientation genes-by-wells or --orientation wells-by-genes",
+            )
+        return orientation == "wells-by-genes"
     if (header.rows, header.columns) == (n_features, n_barcodes):
         return False
     if (header.rows, header.columns) == (n_barcodes, n_features):
@@ -146,9 +161,8 @@ def _wells_in_rows(header: Header, files: MtxFolder, n_features: int, n_barcodes
 
 def _read_names(path: Path, names: list[str]) -> tuple[pl.DataFrame, tuple[Note, ...]]:
     """A headerless tab-separated table; columns beyond `names` are called ``column_4`` and so on."""
-    with open_unpacked(path) as stream:
-        text, notes = decode(stream.read(), path)
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")
+    text, notes = parse_text(path, lambda stream: stream.read())
+    lines = text.rstrip("\n").split("\n")
     fields = [[_unquoted(field) for field in line.split("\t")] for line in lines]
     width = max(map(len, fields))
     for number, line in enumerate(fields, start=1):
@@ -167,14 +181,6 @@ def _read_names(path: Path, names: list[str]) -> tuple[pl.DataFrame, tuple[Note,
 def _unquoted(field: str) -> str:
     field = field.strip()
     return field[1:-1] if len(field) > 1 and field[0] == field[-1] == '"' else field
-
-
-def _type_notes(features: pl.DataFrame) -> tuple[Note, ...]:
-    if "feature_type" not in features.columns:
-        return ()
-    types = features.get_column("feature_type").value_counts(sort=True)
-    others = [f"{count:,} {name}" for name, count in types.iter_rows() if name not in ("Gene Expression", "")]
-    return (Note("warning", f"not every feature is gene expression: {listed(others)}"),) if others else ()
 
 
 MTX = MatrixFormat("mtx", recognises_mtx, read_mtx)

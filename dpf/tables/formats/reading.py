@@ -20,8 +20,9 @@ from dpf.tables.formats.columnar import (
 from dpf.tables.formats.gct import GCT
 from dpf.tables.formats.gctx import GCTX
 from dpf.tables.formats.h5ad import H5AD, read_h5ad
-from dpf.tables.formats.mtx import MTX
+from dpf.tables.formats.mtx import MTX, read_mtx
 from dpf.tables.matrix import Matrix, MatrixFormat
+from dpf.tables.options import Orientation
 from dpf.tables.text.encodings import unpacked_head
 from dpf.tables.text.expression import read_text_matrix
 from dpf.tables.text.wells_table import Table, read_text_table
@@ -55,7 +56,9 @@ def refuse_absent(paths: Sequence[Path]) -> None:
         raise DataError("a file or folder is not there", where=listed(absent), hint="check the spelling of the path")
 
 
-def read_matrix(path: Path, format_name: str | None = None, layer: str | None = None) -> Matrix:
+def read_matrix(
+    path: Path, format_name: str | None = None, layer: str | None = None, orientation: Orientation | None = None
+) -> Matrix:
     """Read one expression table of any known kind, as the file has it.
 
     Parameters
@@ -66,6 +69,8 @@ def read_matrix(path: Path, format_name: str | None = None, layer: str | None = 
         One of `FORMAT_NAMES` but ``classic``; None recognises it by its content.
     layer
         The layer of an h5ad file.
+    orientation
+        What the user says; only a square matrix of a 10x folder is read by it.
 
     Raises
     ------
@@ -77,7 +82,7 @@ def read_matrix(path: Path, format_name: str | None = None, layer: str | None = 
     refuse_absent([path])
     known = _named_format(format_name) if format_name is not None else _recognised(path)
     if layer is None:
-        return known.read(path)
+        return read_mtx(path, orientation) if known is MTX else known.read(path)
     if known is not H5AD:
         raise UsageError("only h5ad files have layers", where=path, found=f"a file of format {known.name}")
     return partial(read_h5ad, layer=layer)(path)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, UsageError, count, listed
+from dpf.tables.genes.not_genes import without_counters
 from dpf.tables.genes.table import describe_genes
 from dpf.tables.matrix import Matrix
+from dpf.tables.options import DuplicateGenes
 from dpf.tables.screen import Note
-
-#: What to do with a gene name that appears more than once.
-DuplicateGenes = Literal["rename", "sum", "refuse"]
 
 #: Names no gene may have: columns of `inputs/expression.parquet` that are no genes.
 RESERVED = frozenset({"well_id"})
@@ -32,7 +31,7 @@ class NamedGenes(NamedTuple):
 
 
 def name_genes(wells: Matrix, policy: DuplicateGenes = "rename") -> NamedGenes:
-    """Unique names for the genes of a table, by the policy of `dpf.tables.genes.table`.
+    """Unique names for the genes of a table, by the policy of `dpf.tables.genes.table`, without what is no gene.
 
     Parameters
     ----------
@@ -49,7 +48,8 @@ def name_genes(wells: Matrix, policy: DuplicateGenes = "rename") -> NamedGenes:
     UsageError
         `policy` is ``sum`` and the values to be added up are no counts.
     """
-    notes: list[Note] = []
+    wells, counter_notes = without_counters(wells)
+    notes = list(counter_notes)
     genes, own_notes = describe_genes(wells.column_names, wells.column_table)
     shared = pl.coalesce(pl.col("symbol"), pl.col("gene_id"))
     names = genes.select(shared.alias("name")).get_column("name").to_list()

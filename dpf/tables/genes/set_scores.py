@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dpf.errors import DataError, listed
 from dpf.tables.genes.filters import case_hint, find_genes
 from dpf.tables.screen import Note
-from dpf.tables.text.encodings import decode, open_unpacked
+from dpf.tables.text.encodings import parse_text
 
 _DIRECTION = re.compile(r"(?i)^(?P<name>.+?)[_ .-](?P<side>up|dn|down)$")
 
@@ -67,8 +67,7 @@ def read_gmt(path: Path) -> tuple[tuple[GeneSet, ...], tuple[Note, ...]]:
     DataError
         A line has no genes, a name stands twice, or the file is empty.
     """
-    with open_unpacked(path) as stream:
-        text, notes = decode(stream.read(), path)
+    text, notes = parse_text(path, lambda stream: stream.read())
     sets: dict[str, GeneSet] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():

@@ -32,7 +32,8 @@ _ENSEMBL = r"^ENS[A-Z]*G\d{11}(\.\d+)?(_PAR_Y)?$"
 _VERSION = r"\.\d+(_PAR_Y)?$"
 _SPIKE_IN = r"(?i)^ERCC[-_.]\d{5}$"
 _MITOCHONDRIAL = r"(?i)^MT[-.]"
-_DATE = r"(?i)^(\d{1,2}-(mar|sep|sept|dec|oct|nov|apr|feb)|(mar|sep|sept|dec|oct|nov|apr|feb)-\d{1,2})$"
+_MONTH = "(feb|f[eé]vr?|mar|mär|mars|mrt|mrz|apr|avr|abr|sept?|set|oct|okt|out|ott|nov|dec|déc|dez|dic)"
+_DATE = rf"(?i)^(\d{{1,2}}[-. ]{{1,2}}{_MONTH}\.?|{_MONTH}\.?[-. ]\d{{1,2}}|\d{{4}}-\d{{2}}-\d{{2}}( 00:00:00)?)$"
 #: The human mitochondrial genes that are neither tRNA nor control region, for tables without symbols (Ensembl).
 _HUMAN_MITOCHONDRIAL = (
     *("ENSG00000198888", "ENSG00000198763", "ENSG00000198804", "ENSG00000198712", "ENSG00000228253"),
@@ -63,13 +64,14 @@ def describe_genes(names: Sequence[str], table: pl.DataFrame | None = None) -> t
     """
     source = pl.Series("source_name", names, dtype=pl.String).str.strip_chars()
     gene_id, symbol = _identify(source, table)
+    gene_id, symbol, swap_notes = _unswapped(gene_id, symbol)
     gene_id, id_notes = _without_versions(gene_id)
     symbol = pl.select(pl.when(symbol == gene_id).then(None).otherwise(symbol).alias("symbol")).to_series()
     genes = pl.DataFrame([gene_id, symbol, source])
     gene, name_notes = _unique_names(genes)
     kind = _kinds(gene_id, symbol, source)
     described = pl.DataFrame([gene, gene_id, symbol, kind, source])
-    return described, (*id_notes, *name_notes, *_date_notes(source, symbol), *_kind_notes(described))
+    return described, (*swap_notes, *id_notes, *name_notes, *_date_notes(source, symbol), *_kind_notes(described))
 
 
 def _identify(source: pl.Series, table: pl.DataFrame | None) -> tuple[pl.Series, pl.Series]:
@@ -83,6 +85,15 @@ def _identify(source: pl.Series, table: pl.DataFrame | None) -> tuple[pl.Series,
     gene_id = id_column if id_column is not None else own if are_ids or symbol_column is not None else none
     symbol = symbol_column if symbol_column is not None else none if are_ids else own
     return gene_id.alias("gene_id"), symbol.alias("symbol")
+
+
+def _unswapped(gene_id: pl.Series, symbol: pl.Series) -> tuple[pl.Series, pl.Series, tuple[Note, ...]]:
+    """Identifiers and symbols, exchanged where Ensembl identifiers stand in the column of symbols and not in theirs."""
+    ensembl = [2 * int(names.str.contains(_ENSEMBL).sum()) > names.is_not_null().sum() for names in (gene_id, symbol)]
+    if ensembl != [False, True] or gene_id.null_count() == len(gene_id):
+        return gene_id, symbol, ()
+    text = f"identifiers stand in the column of symbols ({symbol.drop_nulls()[0]}), and were taken as identifiers"
+    return symbol.alias("gene_id"), gene_id.alias("symbol"), (Note("warning", text),)
 
 
 def _column(table: pl.DataFrame | None, headings: tuple[str, ...]) -> pl.Series | None:

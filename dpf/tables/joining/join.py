@@ -10,15 +10,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, UsageError, count, listed
-from dpf.tables.genes.names import DuplicateGenes
+from dpf.tables.joining.plate_files import refuse_other_order, tables_by_plate
 from dpf.tables.joining.well_matching import (
+    WellColumn,
     WellsWithExpression,
     choose_well_column,
     match_wells,
     note_left_out,
     refuse_wells_in_two_files,
 )
-from dpf.tables.matrix import Matrix, Orientation, select_rows
+from dpf.tables.matrix import Matrix, select_rows
+from dpf.tables.options import DuplicateGenes, Orientation
 from dpf.tables.screen import Note, SourceFile
 from dpf.tables.text.wells_table import Table
 
@@ -66,13 +68,15 @@ def join_wells(
     labels: Sequence[str],
     *,
     well_column: str | None = None,
+    plate_column: str | None = None,
     orientation: Orientation | None = None,
     duplicate_genes: DuplicateGenes = "rename",
 ) -> Joined:
     """Join expression tables with tables about wells on the well id.
 
     Wells that only one side knows are left out, and named in a note. Of several expression tables the genes that all
-    have are kept. Where two of them share well ids, every id is prefixed with the label of its file.
+    have are kept. Where two of them share well ids, every id is prefixed with the label of its file. One table for
+    several files may name the same wells on several plates: then a plate belongs to the file that is named after it.
 
     Parameters
     ----------
@@ -84,7 +88,9 @@ def join_wells(
     labels
         A short name a matrix: its plate.
     well_column
-        The column with the well ids; None takes the one that shares most names with the expression tables.
+        The column with the well ids; None finds it (`dpf.tables.joining.well_matching.choose_well_column`).
+    plate_column
+        The column with the plates; None takes one that is headed so.
     orientation
         What the user said about all the matrices; None decides for each by its names.
     duplicate_genes
@@ -95,7 +101,8 @@ def join_wells(
     UsageError
         There are neither as many tables as matrices nor one.
     DataError
-        No well is known to both sides, a well id is there twice, or no gene is in all matrices.
+        No well is known to both sides, a well id is there twice, tables and files stand in different orders, or no
+        gene is in all matrices.
     """
     if len(tables) not in (1, len(matrices)):
         raise UsageError(
@@ -105,8 +112,12 @@ def join_wells(
         )
     notes = [note for matrix in matrices for note in matrix.notes] + [note for table in tables for note in table.notes]
     sources = tuple(dict.fromkeys([*(m.source for m in matrices), *(s for t in tables for s in t.sources)]))
+    if len(tables) == 1:
+        tables = tables_by_plate(tables[0], matrices, labels, plate_column, well_column)
+    elif len(matrices) > 1:
+        refuse_other_order(matrices, tables, labels)
     shared = len(tables) == 1 and len(matrices) > 1
-    parts, columns = _match(matrices, tables, well_column, orientation, duplicate_genes, notes)
+    parts, columns = _match(matrices, tables, well_column, plate_column, orientation, duplicate_genes, notes)
     taken = [part.rows for part in parts]
     if shared:
         notes += note_left_out(tables[0], columns[0], [row for rows in taken for row in rows])
@@ -126,7 +137,7 @@ def join_wells(
         well_ids=well_ids,
         local_ids=local_ids,
         plates=plates if plates_known else None,
-        well_columns=tuple(dict.fromkeys(columns)),
+        well_columns=tuple(dict.fromkeys(column.columns[0] for column in columns if len(column.columns) == 1)),
         genes=genes,
         expression=expression,
         notes=tuple(dict.fromkeys(notes)),
@@ -139,17 +150,18 @@ def _match(
     matrices: list[Matrix],
     tables: Sequence[Table],
     well_column: str | None,
+    plate_column: str | None,
     orientation: Orientation | None,
     duplicate_genes: DuplicateGenes,
     notes: list[Note],
-) -> tuple[list[WellsWithExpression], list[str]]:
+) -> tuple[list[WellsWithExpression], list[WellColumn]]:
     """Every matrix matched with its table, and the columns with the well ids; `matrices` is emptied."""
     shared = len(tables) == 1 and len(matrices) > 1
     parts: list[WellsWithExpression] = []
-    columns: list[str] = []
+    columns: list[WellColumn] = []
     for number, matrix in enumerate(matrices):
         table = tables[0 if shared else number]
-        column, column_notes = choose_well_column(table, matrices if shared else [matrix], well_column)
+        column, column_notes = choose_well_column(table, matrices if shared else [matrix], well_column, plate_column)
         part, part_notes = match_wells(matrix, table, column, orientation, duplicate_genes)
         parts.append(part)
         columns.append(column)
@@ -171,7 +183,8 @@ def _stack(tables: Sequence[Table], notes: list[Note]) -> Table:
         frame,
         [place for table in tables for place in table.places],
         tuple(source for table in tables for source in table.sources),
-        all(table.comma_separated for table in tables),
+        any(table.decimal_comma for table in tables),
+        any(table.semicolons for table in tables),
     )
 
 
@@ -231,14 +244,16 @@ def _columns_among_genes(joined: Joined) -> list[Note]:
 
     A plate column or a score left in the expression table would be learnt from as if it were a gene.
     """
-    both = [name for name in joined.genes.get_column("gene").to_list() if name in joined.table.frame.columns]
+    place = {name.casefold(): at for at, name in enumerate(joined.genes.get_column("gene").to_list())}
+    both = [name for name in joined.table.frame.columns if name.casefold() in place]
     if not both:
         return []
-    place = {name: at for at, name in enumerate(joined.genes.get_column("gene").to_list())}
     same = []
     for name in both:
         numbers = joined.table.frame.get_column(name).str.strip_chars().cast(pl.Float32, strict=False)
-        if numbers.null_count() == 0 and np.allclose(numbers.to_numpy(), joined.expression[:, place[name]], rtol=1e-4):
+        known = numbers.is_not_null().to_numpy()
+        own = joined.expression[known, place[name.casefold()]]
+        if known.any() and np.allclose(numbers.drop_nulls().to_numpy(), own, rtol=1e-4):
             same.append(name)
     if same:
         raise DataError(

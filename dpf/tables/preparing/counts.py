@@ -13,7 +13,7 @@ from dpf.tables.screen import Note
 
 _CHECKED_WELLS = 48
 _WELLS_AT_A_TIME = 256
-_LARGEST_LOG = 30.0  # 2**30 counts in one gene of one well: no log of a count is larger
+LARGEST_LOG = 30.0  # 2**30 counts in one gene of one well: no log of a count is larger
 _SAME_DEPTH = 1e-3
 
 
@@ -99,9 +99,9 @@ def scale_of(values: NDArray[np.floating]) -> Scale:
         return Scale("normalised", f"values go down to {values.min():.4g}")
     if not _fractions(values):
         text = f"all values are whole numbers from 0 to {largest:,.0f}"
-        return Scale("counts" if largest > _LARGEST_LOG else "unclear", text)
+        return Scale("counts" if largest > LARGEST_LOG else "unclear", text)
     text = f"values have fractions and go up to {largest:,.4g}"
-    return Scale("normalised" if largest <= _LARGEST_LOG else "unclear", text)
+    return Scale("normalised" if largest <= LARGEST_LOG else "unclear", text)
 
 
 def _fractions(values: NDArray[np.floating]) -> int:
@@ -113,13 +113,13 @@ def _already_normalised(values: NDArray[np.floating]) -> str | None:
     """What shows that the values were normalised: depths equal as they stand or after undoing a logarithm."""
     some = values[np.linspace(0, len(values) - 1, min(_CHECKED_WELLS, len(values)), dtype=int)].astype(np.float64)
     undone = {"": some}
-    if values.max() <= _LARGEST_LOG:
+    if values.max() <= LARGEST_LOG:
         undone |= {"2^x - 1 of the values": np.exp2(some) - 1, "e^x - 1 of the values": np.expm1(some)}
     for what, raw in undone.items():
         depth = raw.sum(axis=1)
         if len(depth) > 1 and depth.min() > 0 and depth.max() / depth.min() - 1 < _SAME_DEPTH:
             return f"{what or 'the values'} add up to {depth.mean():,.0f} in every well"
-    if values.max() <= _LARGEST_LOG:
+    if values.max() <= LARGEST_LOG:
         return f"the largest is {values.max():.4g}, as after a logarithm"
     return None
 

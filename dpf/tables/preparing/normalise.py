@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, listed
+from dpf.tables.options import Method
 from dpf.tables.screen import Note
 from dpf.tables.storage import read_about, read_table, write_table
 
@@ -53,8 +54,7 @@ def read_normalisation(path: Path) -> Normalisation:
         ) from error
 
 
-Method = Literal["none", "log-cpm", "vst"]
-METHODS: tuple[Method, ...] = ("none", "log-cpm", "vst")
+METHODS: tuple[Method, ...] = get_args(Method)
 
 _BLOCK_CELLS = 1 << 22
 _LOST_DEPTH = 0.05

@@ -2,6 +2,7 @@
 
 In this order, each step on what the one before left:
 
+0. Wells that hold no cells by their name (empty, blank) are left out, and named.
 1. *Quality*: every well of counts is measured (`dpf.tables.preparing.well_quality`); the measures become columns of the
    wells table.
 2. *Depth*: wells with fewer than `min_counts` counts are left out, and named. Nothing else leaves a well out.
@@ -31,17 +32,21 @@ from dpf.errors import DataError, UsageError, count, listed
 from dpf.tables.genes.filters import detected_in, listed_genes, most_perturbed, most_variable
 from dpf.tables.genes.set_scores import Signature, gene_set_score, signature_members
 from dpf.tables.matrix import select_columns, select_rows
-from dpf.tables.preparing.counts import check_counts, looks_like_counts, scale_of
-from dpf.tables.preparing.normalise import Method, Normalisation, fit_log_cpm, normalise
+from dpf.tables.options import Method
+from dpf.tables.preparing.counts import LARGEST_LOG, check_counts, looks_like_counts, scale_of
+from dpf.tables.preparing.normalise import Normalisation, fit_log_cpm, normalise
 from dpf.tables.preparing.options import Preparation
 from dpf.tables.preparing.vst import fit_vst
 from dpf.tables.preparing.well_quality import well_quality
+from dpf.tables.roles.controls import EMPTY_WELLS, as_key
+from dpf.tables.roles.validate import check_screen, require_sound
 from dpf.tables.screen import Note, Screen, Targets
-from dpf.tables.validate import check_screen, require_sound
+from dpf.tables.text.cells import code_notes
 
 #: Fewer control wells with counts than this, and VST is fitted on all wells.
 FEWEST_REFERENCE_WELLS = 8
 _WELLS_NAMED = 100
+_WELLS_LOOKED_AT = 32
 
 
 class Prepared(NamedTuple):
@@ -77,9 +82,12 @@ def prepare(screen: Screen, options: Preparation, *, in_place: bool = False) -> 
         nothing.
     """
     require_sound(screen)
+    _refuse_mixed_scales(screen)
+    screen = screen.with_notes(*code_notes("the expression", screen.expression))
     if not in_place:
         screen = replace(screen, expression=screen.expression.copy())
     screen = replace(screen.with_notes(*options.notes), sources=(*screen.sources, *options.sources))
+    screen = _without_empty_wells(screen)
     if _are_counts(screen, options):
         screen = _with_quality(screen.with_notes(*_doubts(screen, options)))
         screen = _without_shallow_wells(screen, options.min_counts)
@@ -90,6 +98,46 @@ def prepare(screen: Screen, options: Preparation, *, in_place: bool = False) -> 
     expression, more = normalise(fitted, screen.expression, screen.gene_names, wells, names, in_place=True)
     screen = replace(screen, genes=screen.genes.filter(kept), expression=expression).with_notes(*notes, *more)
     return Prepared(check_screen(_top_genes(screen, options)), fitted)
+
+
+def _refuse_mixed_scales(screen: Screen) -> None:
+    """Refuse plates of counts beside plates of normalised values."""
+    if "plate" not in screen.wells.columns:
+        return
+    plates = screen.wells.get_column("plate").fill_null("?")
+    found: dict[str, list[str]] = {}
+    for plate in plates.unique(maintain_order=True):
+        wells = (plates == plate).arg_true().to_numpy()
+        some = wells[np.unique(np.linspace(0, len(wells) - 1, _WELLS_LOOKED_AT, dtype=int))]
+        scale = scale_of(screen.expression[some])
+        if scale.kind == "normalised" and screen.expression[some].max() > LARGEST_LOG:
+            continue  # a wrong count or two, which are refused as such
+        found.setdefault(scale.kind, []).append(f"{plate}: {scale.evidence}")
+    if "counts" in found and "normalised" in found:
+        raise DataError(
+            "some plates hold counts, others normalised values",
+            where=_files(screen),
+            found=f"{listed(found['counts'], 3)}; {listed(found['normalised'], 3)}",
+            expected="one scale on all plates",
+            hint="take the counts of every plate (--normalize log-cpm), or normalise all in the same way before",
+        )
+
+
+def _without_empty_wells(screen: Screen) -> Screen:
+    """The screen without wells that hold no cells by their name: they are neither compounds nor controls."""
+    wells = screen.wells
+    named = [as_key(name) in EMPTY_WELLS for name in wells.get_column("compound").to_list()]
+    empty = pl.Series(named, dtype=pl.Boolean) & ~wells.get_column("is_control")
+    if not empty.any():
+        return screen
+    if (empty | wells.get_column("is_control")).all():
+        raise DataError("no well holds a compound", where=_files(screen), found="controls and empty wells only")
+    counts = wells.filter(empty).get_column("compound").value_counts(sort=True).iter_rows()
+    text = f"{count(int(empty.sum()), 'well')} without cells by their name, left out: "
+    text += listed([f"{name} ({times})" for name, times in counts])
+    text += "; call them otherwise if they hold something, or name them with --control"
+    expression = select_rows(screen.expression, (~empty).arg_true().to_numpy().astype(np.intp))
+    return replace(screen, wells=wells.filter(~empty), expression=expression).with_notes(Note("warning", text))
 
 
 def _well_ids(screen: Screen) -> list[str]:

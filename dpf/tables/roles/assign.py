@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import polars as pl
 
 from dpf.errors import DataError, listed
-from dpf.tables.genes.names import DuplicateGenes
-from dpf.tables.matrix import Orientation
-from dpf.tables.roles.controls import DEFAULT_CONTROL, find_controls, read_compounds
+from dpf.tables.options import Roles
+from dpf.tables.roles.controls import DEFAULT_CONTROL, find_controls, read_compounds, read_flags
 from dpf.tables.roles.headings import find_column, guess_columns
 from dpf.tables.roles.positions import read_concentrations, read_groups, read_plates, read_positions, shared_positions
 from dpf.tables.roles.targets import read_targets
@@ -31,48 +29,6 @@ COMPOUND_HEADINGS = (
     r"(perturbation|perturbagen|molecule|substance|inhibitor)([ _.]?(name|id))?",
     r"pert[ _.]?id",
 )
-
-
-@dataclass(frozen=True)
-class Roles:
-    """What a user says about their tables; what is None or empty is found by name, and noted.
-
-    Attributes
-    ----------
-    compound_column, well_column, plate_column, concentration_column
-        Headings of the wells table.
-    controls
-        Compounds that are controls, in any case; none means DMSO.
-    scores, label, activation
-        Headings of the targets.
-    positive
-        The value of the label that is 1.
-    orientation
-        Which side of the expression table holds the wells.
-    well_pattern
-        How to read plate, row and column from a well's name; see `dpf.tables.roles.well_names`.
-    duplicate_genes
-        What to do with gene names that appear more than once.
-    layer
-        The layer of an h5ad file; None means ``X``.
-    targets_follow
-        The targets are made after the import (gene-set scores), so none need be named here.
-    """
-
-    compound_column: str | None = None
-    controls: tuple[str, ...] = ()
-    well_column: str | None = None
-    plate_column: str | None = None
-    concentration_column: str | None = None
-    scores: tuple[str, ...] = ()
-    label: str | None = None
-    positive: str | None = None
-    activation: str | None = None
-    orientation: Orientation | None = None
-    well_pattern: str | None = None
-    duplicate_genes: DuplicateGenes = "rename"
-    layer: str | None = None
-    targets_follow: bool = False
 
 
 class Identified(NamedTuple):
@@ -111,7 +67,7 @@ def assign_roles(table: Table, wells: Identified, roles: Roles) -> tuple[pl.Data
     compound_column, compound_notes = _compound_column(table, roles.compound_column, taken)
     compounds, spelling_notes = read_compounds(table, compound_column)
     is_control, control_notes, control_column = _controls(table, compounds, compound_column, roles)
-    canonical, sources, place_notes = _places(table, wells, roles, [*taken, compound_column])
+    canonical, sources, place_notes = _places(table, wells, roles, [*taken, compound_column], compounds, is_control)
     canonical |= {
         "well_id": pl.Series("well_id", wells.well_ids, dtype=pl.String),
         "compound": pl.Series("compound", compounds, dtype=pl.String),
@@ -162,14 +118,10 @@ def _controls(
     table: Table, compounds: list[str], compound_column: str, roles: Roles
 ) -> tuple[list[bool], tuple[Note, ...], str | None]:
     """Control wells by name; by an `is_control` column where there is one and the user names no control."""
-    if not roles.controls and "is_control" in table.frame.columns:
-        texts = [text.casefold() for text in table.texts("is_control")]
-        if set(texts) <= {"true", "false", "0", "1"} and set(texts) & {"true", "1"}:
-            return (
-                [text in {"true", "1"} for text in texts],
-                (Note("info", "controls are column is_control"),),
-                "is_control",
-            )
+    flagged = guess_columns(table, (r"is[ _.]?control",)) if not roles.controls else []
+    if flagged:
+        found = read_flags(table, flagged[0], compounds)
+        return *found, flagged[0]
     is_control, notes = find_controls(compounds, roles.controls, f"{table.name}, column {compound_column}")
     if not roles.controls:
         notes = (Note("info", f"controls are the wells of {DEFAULT_CONTROL}"), *notes)
@@ -177,16 +129,21 @@ def _controls(
 
 
 def _places(
-    table: Table, wells: Identified, roles: Roles, taken: Sequence[str]
+    table: Table,
+    wells: Identified,
+    roles: Roles,
+    taken: Sequence[str],
+    compounds: Sequence[str],
+    is_control: Sequence[bool],
 ) -> tuple[dict[str, pl.Series], dict[str, str | None], list[Note]]:
     """Plate, row, column, concentration, cluster and batch, where known, and the columns they were read from."""
     canonical: dict[str, pl.Series] = {}
     sources: dict[str, str | None] = {}
     notes: list[Note] = []
-    positions = read_positions(table, wells.local_ids, wells.plates, roles.well_pattern, taken)
+    positions = read_positions(table, wells.local_ids, wells.plates, roles.well_pattern, taken, compounds)
     readings = {
         "plate": read_plates(table, roles.plate_column, taken),
-        "concentration": read_concentrations(table, wells.well_ids, roles.concentration_column, taken),
+        "concentration": read_concentrations(table, wells.well_ids, is_control, roles.concentration_column, taken),
         "cluster": read_groups(table, "cluster", taken),
         "batch": read_groups(table, "batch", taken),
     }
@@ -226,7 +183,7 @@ def _assembled(
         if name in wanted or (name in CANONICAL_COLUMNS and name not in new_names):
             continue
         raw = table.frame.get_column(name)
-        column = typed(raw, table.comma_separated) if name not in as_names else _text(raw)
+        column = typed(raw, table.decimal_comma) if name not in as_names else _text(raw)
         own.append(column.alias(new_names.get(name, name)))
     columns += [column.alias(new_names.get(column.name, column.name)) for column in target_columns]
     named = Targets(

@@ -5,12 +5,17 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dpf.errors import DataError, count, listed
 from dpf.tables.screen import Note
-from dpf.tables.text.cells import is_missing_name
+from dpf.tables.text.cells import is_missing, is_missing_name, truth
 from dpf.tables.text.wells_table import Table
+
+#: What wells without cells are called, whatever the case.
+EMPTY_WELLS = frozenset(
+    {"empty", "empty well", "blank", "no cells", "no cell", "no_cells", "nocells", "cell-free", "cell free", "unused"}
+)
 
 #: The control where the user names none.
 DEFAULT_CONTROL = "DMSO"
@@ -18,7 +23,7 @@ DEFAULT_CONTROL = "DMSO"
 _LIKE_CONTROLS = ("dmso", "vehicle", "control", "untreated", "mock")
 
 
-def _key(name: str) -> str:
+def as_key(name: str) -> str:
     """The same for names that differ in case, surrounding space or the encoding of a letter only."""
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
@@ -57,11 +62,11 @@ def read_compounds(table: Table, column: str) -> tuple[list[str], tuple[Note, ..
     return compounds, tuple(notes)
 
 
-def spelled_in_several_ways(compounds: Sequence[str]) -> list[str]:
-    """Names that differ in case, surrounding space or the encoding of a letter only, with counts: ``A (2) / a (1)``."""
+def spelled_in_several_ways(names: Sequence[str], key: Callable[[str], str] = as_key) -> list[str]:
+    """Names that have one `key` (by default: differ in case and space only), with counts: ``A (2) / a (1)``."""
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
-    for name in compounds:
-        spellings[_key(name)][name] += 1
+    for name in names:
+        spellings[key(name)][name] += 1
     return [_counted(counts.most_common()) for counts in spellings.values() if len(counts) > 1]
 
 
@@ -92,18 +97,18 @@ def find_controls(compounds: Sequence[str], controls: Sequence[str], where: str)
     DataError
         No well holds one of the controls.
     """
-    wanted = {_key(name): name for name in controls or (DEFAULT_CONTROL,)}
+    wanted = {as_key(name): name for name in controls or (DEFAULT_CONTROL,)}
     counts = Counter(compounds)
-    present = {_key(name) for name in counts}
+    present = {as_key(name) for name in counts}
     absent = [name for key, name in wanted.items() if key not in present]
     if absent:
         raise _no_control(absent, counts, where)
-    is_control = [_key(name) in wanted for name in compounds]
+    is_control = [as_key(name) in wanted for name in compounds]
     notes = []
     taken = [name for name, control in zip(compounds, is_control, strict=True) if control]
     if several := spelled_in_several_ways(taken):
         notes.append(Note("warning", f"spelled in several ways, all taken as controls: {listed(several)}"))
-    alike = [(name, n) for name, n in counts.most_common() if _key(name) not in wanted and _looks_like_control(name)]
+    alike = [(name, n) for name, n in counts.most_common() if as_key(name) not in wanted and _looks_like_control(name)]
     if alike:
         text = f"not taken as controls, though they look like it: {listed([f'{name} ({n})' for name, n in alike])}"
         notes.append(Note("warning", text))
@@ -112,8 +117,39 @@ def find_controls(compounds: Sequence[str], controls: Sequence[str], where: str)
     return is_control, tuple(notes)
 
 
+def read_flags(table: Table, column: str, compounds: Sequence[str]) -> tuple[list[bool], tuple[Note, ...]]:
+    """Which wells are controls by a column of truth values; an empty cell is what all others of its compound are.
+
+    Raises
+    ------
+    DataError
+        A cell is no truth value, or no well is a control.
+    """
+    texts = table.texts(column)
+    flags = [None if is_missing(text) else truth(text) for text in texts]
+    odd = [text for text, flag in zip(texts, flags, strict=True) if flag is None and not is_missing(text)]
+    if odd or True not in flags:
+        raise DataError(
+            "the column of controls holds no truth values" if odd else "no well is a control",
+            where=f"{table.name}, column {column}",
+            found=listed(list(dict.fromkeys(odd or texts))),
+            expected="true and false, yes and no, or 1 and 0",
+            hint="correct it, or name the control compound with --control",
+        )
+    known: dict[str, set[bool]] = defaultdict(set)
+    for name, flag in zip(compounds, flags, strict=True):
+        if flag is not None:
+            known[as_key(name)].add(flag)
+    notes = [Note("info", f"controls are column {column}")]
+    if gaps := [compounds[at] for at, flag in enumerate(flags) if flag is None]:
+        text = f"column {column} is empty in {count(len(gaps), 'well')} ({listed(list(dict.fromkeys(gaps)), 5)})"
+        notes.append(Note("warning", f"{text}: taken as other wells of the compound are, else as no controls"))
+    both = zip(compounds, flags, strict=True)
+    return [known[as_key(name)] == {True} if flag is None else flag for name, flag in both], tuple(notes)
+
+
 def _looks_like_control(name: str) -> bool:
-    return any(word in _key(name) for word in _LIKE_CONTROLS)
+    return any(word in as_key(name) for word in _LIKE_CONTROLS)
 
 
 def _no_control(absent: Sequence[str], counts: Counter[str], where: str) -> DataError:

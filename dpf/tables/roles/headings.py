@@ -34,6 +34,11 @@ def find_column(table: Table, name: str, flag: str) -> str:
     )
 
 
+def named_or_headed(table: Table, named: str | None, flag: str, patterns: tuple[str, ...]) -> list[str]:
+    """The column that the user names, alone; else those headed so (`guess_columns`)."""
+    return guess_columns(table, patterns) if named is None else [find_column(table, named, flag)]
+
+
 def guess_columns(table: Table, patterns: tuple[str, ...]) -> list[str]:
     """Columns whose whole heading, in lower case, matches one of `patterns`: in the order of the patterns."""
     found: list[str] = []

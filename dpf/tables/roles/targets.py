@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
+from math import isfinite
 
 import polars as pl
 
 from dpf.errors import DataError, DpfError, UsageError, listed
 from dpf.tables.roles.headings import find_column
 from dpf.tables.screen import Note, Targets
-from dpf.tables.text.cells import as_numbers, commas, is_missing, number
-from dpf.tables.text.wells_table import Table
+from dpf.tables.text.cells import as_numbers, code_notes, is_missing, number, truth
+from dpf.tables.text.wells_table import Table, is_row_number, refuse_unclear_points
 
 _SHOWN = 10
-_POSITIVE = frozenset(
-    ["1", "true", "t", "yes", "y", "positive", "pos", "+", "active", "activated", "activation", "stimulated", "hit"]
-)
+_COUNTED_ROWS = 8
+_POSITIVE = frozenset(["positive", "pos", "+", "active", "activated", "activation", "stimulated", "hit"])
 _NEGATIVE = frozenset(
     [
-        "0",
-        "false",
-        "f",
-        "no",
-        "n",
         "negative",
         "neg",
         "-",
@@ -84,7 +80,7 @@ def read_targets(
                 notes += label_notes
             else:
                 column = _score(table, name)
-                notes += _constant(column)
+                notes += [*_constant(column), *code_notes(f"score {name}", column.drop_nulls().to_numpy())]
         except DataError as error:
             wrong.append(error)
         else:
@@ -118,7 +114,16 @@ def _score(table: Table, name: str) -> pl.Series:
             expected="a number in some of the wells at least",
             hint="leave it out of the targets",
         )
-    decimal_comma = not table.comma_separated and commas(present) == "decimal"
+    if len(present) >= _COUNTED_ROWS and is_row_number(raw.to_list()):
+        raise DataError(
+            "a score counts the rows of its table",
+            where=f"{table.name}, column {name}",
+            found=f"{present[0]} to {present[-1]}, in order",
+            expected="a measured score",
+            hint="leave it out of the targets, and an index out of the table",
+        )
+    refuse_unclear_points(table, name)
+    decimal_comma = table.decimal_comma
     numbers = as_numbers(raw, decimal_comma)
     if numbers is None or bool(numbers.cast(pl.Float64).is_infinite().any()):
         bad = [
@@ -170,11 +175,13 @@ def _label(table: Table, name: str, positive: str | None) -> tuple[pl.Series, li
 
 
 def _class(text: str) -> str | None:
-    """One spelling a class: ``1``, ``1.0`` and ``01`` are the same, and so are ``TRUE`` and ``true``."""
+    """One spelling a class: ``1``, ``1.0`` and ``01`` are the same, to the last digit; so are ``TRUE`` and ``true``."""
     if is_missing(text):
         return None
     value = number(text)
-    return text.strip().casefold() if value is None else f"{value:g}"
+    if value is None or not isfinite(value):
+        return text.strip().casefold()
+    return f"{Decimal(text.strip()).normalize():f}"
 
 
 def _positive_class(classes: set[str], positive: str | None, where: str) -> str:
@@ -185,8 +192,8 @@ def _positive_class(classes: set[str], positive: str | None, where: str) -> str:
         raise DataError(
             "no well has the positive value of the label", where=where, found=listed(sorted(classes)), expected=positive
         )
-    known = [value for value in classes if value in _POSITIVE]
-    if len(known) == 1 and classes - set(known) <= _NEGATIVE:
+    known = [value for value in classes if truth(value) or value in _POSITIVE]
+    if len(known) == 1 and all(truth(value) is False or value in _NEGATIVE for value in classes - set(known)):
         return known[0]
     raise DataError(
         "which value of the label is the positive one is not clear",

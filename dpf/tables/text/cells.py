@@ -6,7 +6,12 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+
+from dpf.errors import listed
+from dpf.tables.screen import Note
 
 #: What stands for "no value", whatever its case. For names (wells, compounds) only `MISSING_NAMES` does.
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none"})
@@ -16,6 +21,7 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|inf
 _COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 _MAYBE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3}){2,}(?:\.\d*)?|[+-]?\d{1,3}(?:,\d{3})+\.\d*")
+_POINT_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+")
 _PADDED_INTEGER = re.compile(r"[+-]?0\d+")
 
 Commas = Literal["none", "decimal", "thousands", "unclear"]
@@ -43,6 +49,30 @@ def number(text: str, decimal_comma: bool = False) -> float | None:
             return None
         text = text.replace(",", ".")
     return float(text) if _NUMBER.fullmatch(text) else None
+
+
+#: Numbers that stand for "no value" in some programs' tables (-666: the Connectivity Map's).
+_CODES = (-666.0, -999.0, -9999.0)
+
+
+def code_notes(what: str, values: NDArray[np.floating]) -> tuple[Note, ...]:
+    """A warning about finite values that are codes for "missing" in some programs; they stay numbers."""
+    if not values.size or values.min() > max(_CODES):
+        return ()
+    found = {code: int(np.count_nonzero(values == code)) for code in _CODES}
+    shown = listed([f"{code:g} ({times:,})" for code, times in found.items() if times])
+    return (Note("warning", f"{what} holds codes for missing values: {shown}; empty these cells"),) if shown else ()
+
+
+_TRUE = frozenset({"true", "t", "yes", "y", "1"})
+_FALSE = frozenset({"false", "f", "no", "n", "0"})
+
+
+def truth(text: str) -> bool | None:
+    """The truth value in a cell: true, false, yes, no, their first letters, 1, 0 (``1.0``); None for anything else."""
+    value = number(text)
+    word = text.strip().casefold() if value is None else f"{value:g}"
+    return True if word in _TRUE else False if word in _FALSE else None
 
 
 def commas(cells: Iterable[str]) -> Commas:
@@ -81,21 +111,25 @@ def as_numbers(column: pl.Series, decimal_comma: bool = False) -> pl.Series | No
     return pl.Series(column.name, values, dtype=dtype)
 
 
-def typed(column: pl.Series, comma_separated: bool = True) -> pl.Series:
+def points_are_unclear(cells: Iterable[str]) -> bool:
+    """Whether every number with a point could be written with a thousands separator (``1.020``), and there is one."""
+    with_point = [text for cell in cells if "." in (text := cell.strip()) and number(text.replace(".", "")) is not None]
+    return bool(with_point) and all(_POINT_THOUSANDS.fullmatch(text) for text in with_point)
+
+
+def typed(column: pl.Series, decimal_comma: bool = False) -> pl.Series:
     """A column of text as what it holds: numbers, truth values, else text with empty cells as null.
 
-    Numbers with a leading zero (``007``) are names and stay text. A decimal comma is understood only in tables that
-    are not separated by commas, and only where it cannot be a thousands separator.
+    Numbers with a leading zero (``007``) are names and stay text.
     """
     texts = column.to_list()
     present = [text.strip() for text in texts if not is_missing(text)]
     if present and not any(_PADDED_INTEGER.fullmatch(text) for text in present):
-        decimal_comma = not comma_separated and commas(present) == "decimal"
         numbers = as_numbers(column, decimal_comma)
         if numbers is not None:
             return numbers
         if {text.casefold() for text in present} <= {"true", "false"}:
-            truth = [None if is_missing(text) else text.strip().casefold() == "true" for text in texts]
-            return pl.Series(column.name, truth, dtype=pl.Boolean)
+            values = [None if is_missing(text) else truth(text) for text in texts]
+            return pl.Series(column.name, values, dtype=pl.Boolean)
     names = [None if is_missing_name(text) else text for text in texts]
     return pl.Series(column.name, names, dtype=pl.String)

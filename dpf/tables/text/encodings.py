@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dpf.errors import DataError
 from dpf.tables.screen import Note
 
+_FALLBACK = "latin-1"  # fits any bytes
 _GZIP_MAGIC = b"\x1f\x8b"
 _LARGEST_EXACT = 2**24  # every integer up to here is a float32
 
@@ -49,12 +50,15 @@ def open_unpacked(path: Path) -> Iterator[io.BufferedReader]:
 
 
 def decode(data: bytes, path: Path) -> tuple[str, tuple[Note, ...]]:
-    """Text from `data`: UTF-8 with or without its mark, else Latin-1, which is noted."""
+    """Text from a piece of a file of bytes: UTF-8 with or without its mark, else Latin-1, which is noted."""
     try:
         return data.decode("utf-8-sig"), ()
     except UnicodeDecodeError:
-        text = f"{path.name} is not UTF-8; its names were read as Latin-1: check those with accents or Greek letters"
-        return data.decode("latin-1"), (Note("warning", text),)
+        return data.decode(_FALLBACK), (_fallback_note(path),)
+
+
+def _fallback_note(path: Path) -> Note:
+    return Note("warning", f"{path.name} is not UTF-8: read as Latin-1; check names with accents or Greek letters")
 
 
 def rounded_in_float32(values: NDArray[np.generic]) -> int:
@@ -73,7 +77,6 @@ T = TypeVar("T")
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon"}
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 def unpacked_head(path: Path, size: int = 4096) -> bytes:
@@ -115,12 +118,8 @@ def parse_text(path: Path, parse: Callable[[TextIO], T]) -> tuple[T, tuple[Note,
         )
     try:
         return _parse_as(path, "utf-8-sig", parse), tuple(notes)
-    except UnicodeDecodeError as error:
-        broken = error.object[error.start : error.start + 1].hex()
-        notes.append(
-            Note("warning", f"{path.name} is not UTF-8 (byte 0x{broken}): read as Latin-1; check accents and Greek")
-        )
-        return _parse_as(path, "latin-1", parse), tuple(notes)
+    except UnicodeDecodeError:
+        return _parse_as(path, _FALLBACK, parse), (*notes, _fallback_note(path))
 
 
 def _parse_as(path: Path, encoding: str, parse: Callable[[TextIO], T]) -> T:

@@ -6,23 +6,23 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dpf.errors import DataError
-from dpf.tables.text.cells import commas, is_missing, number
+from dpf.errors import DataError, listed
+from dpf.tables.text.cells import commas, is_missing, number, points_are_unclear
 from dpf.tables.text.encodings import leading_comments, sniff_delimiter, split_line
 from dpf.tables.text.wells_table import is_unnamed
 
 _SAMPLE_LINES = 50
 
 #: Headings of a first column that names rows even where its cells look like numbers (Entrez ids, wells 1E01).
-_NAME_HEADINGS = frozenset(
+NAME_HEADINGS = frozenset(
     """
     gene genes gene_id geneid gene_name gene_symbol symbol hugo hgnc ensembl ensembl_id entrez entrez_id entrezid
     id index name names feature probe probe_id rownames row_names row_name well wells well_id wellid well_name
-    sample sample_id barcode cell
+    sample sample_id barcode cell x
     """.split()  # noqa: SIM905
 )
 #: Headings of further columns that describe genes, as count tables (featureCounts and others) carry them.
-_GENE_HEADINGS = _NAME_HEADINGS.union(
+_GENE_HEADINGS = NAME_HEADINGS.union(
     """
     chr chrom chromosome start end strand length description biotype gene_biotype gene_type
     """.split()  # noqa: SIM905
@@ -83,13 +83,38 @@ def detect_layout(texts: list[str], path: Path) -> tuple[Layout, int]:
     trailing = 0
     while trailing < len(headings) - leading and not headings[-1 - trailing]:
         trailing += 1
+    _refuse_data_as_headings(headings[leading:], path)
     layout = Layout(path, delimiter, headings[:leading], headings[leading:], trailing)
     at = texts.index(sample[skipped]) + 1
     if delimiter != "," and any("," in text for text in texts[at:]):
         cells = [cell for text in texts[at:] for cell in text.split(delimiter)[leading:] if "," in cell]
         meaning = commas(cell.strip('" ') for cell in cells)
         layout = replace(layout, decimal_comma=meaning == "decimal", unclear_commas=meaning == "unclear")
+    if delimiter == ";" and not layout.decimal_comma and any("." in text for text in texts[at:]):
+        cells = [cell.strip('" ') for text in texts[at:] for cell in text.split(delimiter)[leading:] if "." in cell]
+        if points_are_unclear(cells):
+            raise DataError(
+                "a point may be a decimal point or part thousands",
+                where=path,
+                found=listed(cells, 5),
+                expected="numbers without thousands separators",
+                hint="write 1020 for one thousand and twenty, 1.02 for the other",
+            )
     return layout, at
+
+
+def _refuse_data_as_headings(headings: list[str], path: Path) -> None:
+    """Refuse headings that are a line of data: mostly numbers, with fractions or repeated. Entrez ids are neither."""
+    numbers = [heading for heading in headings if number(heading.replace(",", ".")) is not None]
+    repeated = len(set(numbers)) < len(numbers)
+    if 2 * len(numbers) > len(headings) and (repeated or any(set(heading) & set(".,eE") for heading in numbers)):
+        raise DataError(
+            "the line of headings holds numbers",
+            where=path,
+            found=listed(headings, 5),
+            expected="names of genes or wells in the first line",
+            hint="the line of headings is missing: write the table again with it",
+        )
 
 
 def _complete(headings: list[str], rows: list[list[str]]) -> list[str]:
@@ -112,7 +137,7 @@ def _leading(headings: list[str], rows: list[list[str]]) -> int:
         cells = [row[position] for row in rows if position < len(row) and not is_missing(row[position])]
         words = sum(number(cell.replace(",", ".")) is None for cell in cells)
         if position == 0:
-            is_text = is_unnamed(heading) or heading.casefold() in _NAME_HEADINGS or words > len(cells) / 2
+            is_text = is_unnamed(heading) or heading.casefold() in NAME_HEADINGS or words > len(cells) / 2
         else:
             is_text = (bool(cells) and words == len(cells)) or heading.casefold() in _GENE_HEADINGS
         if not is_text:

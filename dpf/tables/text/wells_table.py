@@ -15,10 +15,11 @@ import polars as pl
 from dpf.errors import DataError, count, listed
 from dpf.files import sha256_file
 from dpf.tables.screen import Note, SourceFile
-from dpf.tables.text.cells import is_missing
+from dpf.tables.text.cells import commas, is_missing, number, points_are_unclear
 from dpf.tables.text.encodings import leading_comments, parse_text, sniff_delimiter
 
 _SAMPLE_CHARACTERS = 1 << 20
+_WELL = re.compile(r"[A-Za-z]{1,2}0?\d{1,2}")
 _UNNAMED = re.compile(r"(?i)|unnamed: ?\d+|\.\.\.\d+|__index_level_\d+__")
 
 #: The name of a first column without a heading that holds more than the numbers of the rows.
@@ -39,8 +40,10 @@ class Table:
         The files it came from.
     title
         What errors call it: the folder, where it was put together from several files; None for its files.
-    comma_separated
-        Whether a comma separates cells, so that none can be a decimal comma.
+    decimal_comma
+        Whether numbers are written 1,5: one mark a table, whichever column shows it.
+    semicolons
+        Whether semicolons separate cells, as where a comma is the decimal mark and a point may part thousands.
     notes
         What was odd.
     """
@@ -48,7 +51,8 @@ class Table:
     frame: pl.DataFrame
     places: list[str]
     sources: tuple[SourceFile, ...]
-    comma_separated: bool = True
+    decimal_comma: bool = False
+    semicolons: bool = False
     notes: tuple[Note, ...] = ()
     title: str | None = None
 
@@ -61,6 +65,10 @@ class Table:
     def short_name(self) -> str:
         """What a note calls it: its files without their folders."""
         return listed([Path(source.path).name for source in self.sources])
+
+    def at(self, row: int) -> str:
+        """Where a row stands in its file: ``line 17``."""
+        return self.places[row].rsplit(", ", 1)[-1]
 
     def take(self, rows: Sequence[int]) -> Table:
         """The same table with these rows, in this order."""
@@ -110,7 +118,8 @@ def _parse(stream: TextIO, path: Path) -> Table:
     except csv.Error as error:
         raise DataError("cannot read a table", where=f"{path}, line {reader.line_num}", found=error) from error
     source = SourceFile(str(path), sha256_file(path))
-    return table_from_rows(rows[skipped:], path, source, comma_separated=delimiter == ",")
+    table = table_from_rows(rows[skipped:], path, source, comma_separated=delimiter == ",")
+    return replace(table, semicolons=delimiter == ";")
 
 
 def _lines(stream: TextIO, path: Path) -> Iterator[str]:
@@ -144,11 +153,50 @@ def table_from_rows(
         if empty:
             notes.append(Note("info", f"{path.name}: {count(len(empty), 'empty line')} left out: {listed(empty)}"))
     headings = _full_headings(headings, [cells for _, cells in body])
+    _refuse_data_as_headings(headings, body, path)
     columns = _columns(headings, body, path)
     names, columns = _named(headings, columns, path, notes)
     frame = pl.DataFrame(dict(zip(names, columns, strict=True)), schema=dict.fromkeys(names, pl.String))
     places = [f"{path}, line {line}" for line, _ in body]
-    return Table(frame, places, (source,), comma_separated, tuple(notes))
+    cells = (cell for column in columns for cell in column if "," in cell)
+    decimal_comma = not comma_separated and commas(cells) == "decimal"
+    return Table(frame, places, (source,), decimal_comma, notes=tuple(notes))
+
+
+def refuse_unclear_points(table: Table, column: str) -> None:
+    """Refuse a column of numbers such as 1.020 throughout, in a table with semicolons: 1020, or 1.02?
+
+    Raises
+    ------
+    DataError
+        They could be either.
+    """
+    texts = table.texts(column)
+    if table.semicolons and points_are_unclear(texts):
+        raise DataError(
+            "a point may be a decimal point or part thousands",
+            where=f"{table.name}, column {column}",
+            found=listed([text for text in dict.fromkeys(texts) if "." in text], 5),
+            expected="numbers without thousands separators",
+            hint="write 1020 for one thousand and twenty, 1.02 for the other",
+        )
+
+
+def _refuse_data_as_headings(headings: list[str], body: list[tuple[int, list[str]]], path: Path) -> None:
+    """Refuse headings that are a line of data: with a number in them, or with a well above wells."""
+    numbers = [heading for heading in headings if number(heading.replace(",", ".")) is not None]
+    in_order = numbers == [str(at) for at in range(1, len(numbers) + 1)] and len(numbers) > 1  # a plate's columns
+    first = [cells[0] for _, cells in body if cells]
+    wells = sum(_WELL.fullmatch(cell.strip()) is not None for cell in first)
+    is_well = _WELL.fullmatch(headings[0].strip()) is not None and 2 * wells > len(first)
+    if is_well or (numbers and not in_order and 3 * len(numbers) >= len(headings)):
+        raise DataError(
+            "the line of headings holds data",
+            where=path,
+            found=listed(headings, 8),
+            expected="names of columns in the first line",
+            hint="the line of headings is missing: write it above the table",
+        )
 
 
 def _full_headings(headings: list[str], body: list[list[str]]) -> list[str]:

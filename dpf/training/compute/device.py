@@ -35,10 +35,8 @@ def gradient_scaler(compute: Compute) -> torch.amp.GradScaler:
 
 
 # Wells x genes in one pass. On a CPU a few wells already keep every core at work, in little memory (eight wells of
-# 2,541 genes take a quarter of a GiB); a GPU wants to be filled. The native bf16 kernels take less memory a well, and
-# cut what has to stay in the cache by themselves, so that more wells only mean fewer calls.
+# 2,541 genes take a quarter of a GiB); a GPU wants to be filled.
 _TOKENS_CPU = 20_480
-_TOKENS_NATIVE_BF16 = 81_920
 _TOKENS_GPU = 524_288
 
 
@@ -96,8 +94,7 @@ class Compute:
 def resolve_compute(settings: ComputeSettings, ranks: Ranks = ALONE) -> Compute:
     """Turn settings into a device and a precision; set threads, matrix-product precision and determinism.
 
-    Of several processes on one machine each takes a GPU of its own, or its share of the CPU's cores. Processes that
-    train whole members (`settings.share`) need not have a GPU each: they are dealt out over those there are.
+    Of several processes on one machine each takes a GPU of its own, or its share of the CPU's cores.
 
     Raises
     ------
@@ -108,16 +105,13 @@ def resolve_compute(settings: ComputeSettings, ranks: Ranks = ALONE) -> Compute:
         torch.set_num_threads(settings.threads)
     elif "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.local_world))
-    one_each = settings.share == "wells"
-    device = _device(settings.device) if ranks.alone else _own_device(settings.device, ranks, one_each)
+    device = _device(settings.device) if ranks.alone else _own_device(settings.device, ranks)
     precision = _precision(settings.precision, device)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     set_determinism(settings.deterministic, device)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     attention, note = _attention(settings, device, dtype)
     default = _TOKENS_GPU if device.type != "cpu" else _TOKENS_CPU
-    if attention is not torch_attention and dtype == torch.bfloat16:
-        default = _TOKENS_NATIVE_BF16
     return Compute(
         device, precision, dtype, settings.tokens_at_once or default, attention, note, compiled=settings.compile
     )
@@ -172,31 +166,24 @@ def _device(name: str) -> torch.device:
     return torch.device(full)
 
 
-def _own_device(name: str, ranks: Ranks, one_each: bool) -> torch.device:
-    """The device of one of several processes: for auto and cuda, the GPU of its number on its machine.
-
-    Unless each must have one of its own, those that are left over begin with the first GPU again.
-    """
+def _own_device(name: str, ranks: Ranks) -> torch.device:
+    """The device of one of several processes: for auto and cuda, the GPU of its number on its machine."""
     gpus = torch.cuda.device_count()
     if name == "cuda" or (name == "auto" and gpus):
-        if gpus and not one_each:
-            return torch.device(f"cuda:{ranks.local_rank % gpus}")
         if ranks.local_rank >= gpus:
             raise DeviceError(
                 "there are more processes on this machine than GPUs",
                 found=f"{ranks.local_world} processes, {gpus} GPU{'' if gpus == 1 else 's'}",
-                hint=f"torchrun --nproc-per-node {gpus}, --device cpu, or --share members, which lets them share one"
-                if gpus
-                else "use --device cpu",
+                hint=f"torchrun --nproc-per-node {gpus}, or --device cpu" if gpus else "use --device cpu",
             )
         return torch.device(f"cuda:{ranks.local_rank}")
     device = torch.device("cpu") if name == "auto" else _device(name)
-    if device.type == "mps" or (device.type == "cuda" and ranks.local_world > 1 and one_each):
+    if device.type == "mps" or (device.type == "cuda" and ranks.local_world > 1):
         raise DeviceError(
             f"{ranks.local_world} processes of this machine would share one GPU",
             found=f"--device {name}",
             expected="a GPU for each process",
-            hint="use --device cuda, which gives each its own, or --device cpu" if one_each else "use --device cpu",
+            hint="use --device cuda, which gives each its own, or --device cpu",
         )
     return device
 

@@ -34,13 +34,9 @@ class Ranks:
         return self.world == 1
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the one process that writes and speaks."""
+    def is_rank_0(self) -> bool:
+        """Whether this is the one process that writes files and reports."""
         return self.rank == 0
-
-    def deal(self, count: int) -> range:
-        """Which of `count` members are this process's, where each process trains whole ones: every `world`-th."""
-        return range(self.rank, count, self.world)
 
 
 ALONE = Ranks()

@@ -1,7 +1,5 @@
 """Several processes that train one model together: who does which wells, and what happens when one of them is lost.
 
-(Processes that train whole members each, with nothing to add up, are in `dpf.training.parallel.beside`.)
-
 Every process holds the whole data set and the same weights. A step's batch is shared out by wells; the gradients and
 the sums of the losses are added up over the processes in one buffer, so every process takes the same step. Dividing by
 what the *whole* batch observed, and dropout masks that belong to the batch and not to the process, make it the step
@@ -10,8 +8,8 @@ several processes share a part of a batch (always on GPUs, where a batch is one 
 masks, so drawing does not get faster with more processes.
 
 The loss of a process is noticed in two ways: a collective breaks, or `torchrun` stops the survivors with a signal. To
-tell who was lost (or that nobody was, and the user has stopped the run), every process counts heartbeats in the store
-that all share, and says goodbye there before it ends by itself.
+report who was lost (or that nobody was, and the user has stopped the run), every process counts heartbeats in the store
+that all share, and signs off there before it ends by itself.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -42,8 +40,12 @@ if TYPE_CHECKING:
 #: The longest that one process waits for another: the ranks' shares are equal, so this is much more than they differ.
 _PATIENCE = timedelta(minutes=10)
 _HEARTBEAT_SECONDS = 0.3
-#: A process without heartbeat for so long, and without goodbye, is lost.
+#: torchrun starts its processes together, and each has read its own copy of PyTorch by then.
+_SECONDS_TO_MEET = 10.0
+#: A process without heartbeat for so long that has not signed off is lost.
 _LOST_SECONDS = 3.0
+#: Where the store counts the processes that would report why the run ends.
+_REPORTED = "reported"
 
 
 class _LostError(Exception):
@@ -71,9 +73,9 @@ class Team:
         return self.ranks.alone
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the one process that writes and speaks."""
-        return self.ranks.leads
+    def is_rank_0(self) -> bool:
+        """Whether this is the one process that writes files and reports."""
+        return self.ranks.is_rank_0
 
     def share(self, count: int) -> range:
         """The share of `count` wells that falls to this process: a run of them, perhaps empty; shares differ by one."""
@@ -106,7 +108,7 @@ class Team:
             raise _unreachable(error) from error
 
     def disconnect(self) -> None:
-        """Give up what `connect` made, before the first process goes on alone; every process must call it."""
+        """Give up what `connect` made, before rank 0 goes on alone; every process must call it."""
         if not self.alone:
             dist.destroy_process_group()
 
@@ -119,21 +121,21 @@ class Team:
         except RuntimeError as error:
             raise _LostError from error
 
-    def told(self, word: bool) -> bool:
-        """What the first process says, whatever the others think; every process must ask."""
+    def from_rank_0(self, value: bool) -> bool:
+        """What rank 0 has for `value`, whatever the others have; every process must ask."""
         if self.alone:
-            return word
-        said = torch.tensor([float(word and self.leads)])
-        self.add(said)
-        return bool(said.item())
+            return value
+        sent = torch.tensor([float(value and self.is_rank_0)])
+        self.add(sent)
+        return bool(sent.item())
 
-    def agree(self, occasion: str, mine: Mapping[str, Any]) -> None:
-        """Make sure that all processes have the same values; every process must ask.
+    def agree(self, what: str, mine: Mapping[str, Any]) -> None:
+        """Make sure that all processes have the same values of `what`; every process must ask.
 
         Raises
         ------
         ProjectError
-            One has others: the message says which values, and what they are.
+            One has others: the message names them.
         """
         if self.alone:
             return
@@ -141,27 +143,29 @@ class Team:
         text = json.dumps(mine, sort_keys=True)
         digests = torch.zeros(self.ranks.world, dtype=torch.int64)
         digests[self.ranks.rank] = int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
-        self.store.set(f"{occasion}/{self.ranks.rank}", text)
+        self.store.set(f"{what}/{self.ranks.rank}", text)
         self.add(digests)
         odd = [rank for rank, digest in enumerate(digests.tolist()) if digest != digests[0]]
         if not odd:
             return
-        first, other = (json.loads(self.store.get(f"{occasion}/{rank}")) for rank in (0, odd[0]))
-        raise not_at_one(occasion, first, other, odd[0])
+        first, other = (json.loads(self.store.get(f"{what}/{rank}")) for rank in (0, odd[0]))
+        found = [f"{name}: {a} in rank 0, {b} in rank {odd[0]}" for name, a, b in differences(first, other)]
+        raise ProjectError(
+            "the ranks of this run differ",
+            where=what,
+            found=listed(found),
+            expected="the same project, settings, PyTorch and kind of device everywhere",
+            hint="let every machine see the same project folder and the same installation",
+        )
 
-    def speaks(self) -> bool:
-        """Whether this process may tell why the run ends: the first that asks may, so that it is told once."""
+    def may_report(self) -> bool:
+        """Whether this process may report why the run ends: the first that asks may, so that it is reported once."""
         if self.store is None:
-            return self.leads
+            return self.is_rank_0
         try:
-            return self.spoken(1) == 1
+            return int(self.store.add(_REPORTED, 1)) == 1
         except RuntimeError:  # the store went with the process that had it
             return self.ranks.rank <= 1
-
-    def spoken(self, more: int = 0) -> int:
-        """How many processes have told why the run ends, with `more` of them."""
-        assert self.store is not None
-        return int(self.store.add("spoken", more))
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -182,14 +186,14 @@ class Team:
                 yield
         except KeyboardInterrupt:
             if silent := self._silent():
-                raise self.lost(silent, "no answer, and a signal to stop") from None
+                raise self._lost(silent, "no answer, and a signal to stop") from None
             raise
         except _LostError as error:
-            raise self.lost(self._silent(), _first_sentence(error.__cause__)) from error
-        except dist.DistError as error:  # NCCL tells of it where the result is first looked at
-            raise self.lost(self._silent(), _first_sentence(error)) from error
+            raise self._lost(self._silent(), _first_sentence(error.__cause__)) from error
+        except dist.DistError as error:  # NCCL raises it where the result is first looked at
+            raise self._lost(self._silent(), _first_sentence(error)) from error
         finally:
-            self._say_goodbye()
+            self._sign_off()
 
     @contextmanager
     def _heartbeat(self) -> Iterator[None]:
@@ -209,39 +213,35 @@ class Team:
             stop.set()
             thread.join(_LOST_SECONDS)
 
-    def _say_goodbye(self) -> None:
+    def _sign_off(self) -> None:
         assert self.store is not None
         with suppress(RuntimeError):  # the store went with the process that had it
-            self.store.set(f"goodbye/{self.ranks.rank}", "")
+            self.store.set(f"ended/{self.ranks.rank}", "")
 
     def _silent(self) -> list[int]:
-        """The processes that have neither a heartbeat nor said goodbye; none where that has been told already."""
+        """The processes that have no heartbeat and have not signed off; none where the end is reported already."""
+        assert self.store is not None
         end = time.monotonic() + _LOST_SECONDS
         last: dict[int, int] = {}
         silent = set(range(self.ranks.world)) - {self.ranks.rank}
         while silent and time.monotonic() < end:
             try:
-                self._say_goodbye()
-                if self.spoken():
+                self._sign_off()
+                if int(self.store.add(_REPORTED, 0)):
                     return []
                 for rank in tuple(silent):
-                    beats = self.heartbeats(rank)
-                    if beats is None or last.setdefault(rank, beats) != beats:
+                    beats = int(self.store.add(f"heartbeat/{rank}", 0))
+                    if self.store.check([f"ended/{rank}"]) or last.setdefault(rank, beats) != beats:
                         silent.remove(rank)
                 time.sleep(0.05)
             except RuntimeError:
-                return [0]  # the store was the first process's
+                return [0]  # the store was rank 0's
             except KeyboardInterrupt:
                 continue  # torchrun's signal to the survivors: the question is still who was lost
         return sorted(silent)
 
-    def heartbeats(self, rank: int) -> int | None:
-        """How many a process has had, or None where it has said goodbye."""
-        assert self.store is not None
-        return None if self.store.check([f"goodbye/{rank}"]) else int(self.store.add(f"heartbeat/{rank}", 0))
-
-    def lost(self, silent: list[int], found: str) -> DeviceError:
-        """The error that says which processes were lost; where that is not known, that one was."""
+    def _lost(self, silent: list[int], found: str) -> DeviceError:
+        """The error that names the processes that were lost; where that is not known, that one was."""
         names = f"rank{'s' if len(silent) > 1 else ''} {listed(silent)}" if silent else "a rank"
         return DeviceError(
             f"{names} of {self.ranks.world} {'were' if len(silent) > 1 else 'was'} lost: killed, or crashed",
@@ -251,16 +251,29 @@ class Team:
         )
 
 
-def not_at_one(occasion: str, first: Mapping[str, Any], other: Mapping[str, Any], rank: int) -> ProjectError:
-    """The error that says where what `rank` has differs from what the first process has."""
-    found = [f"{name}: {a} in rank 0, {b} in rank {rank}" for name, a, b in differences(first, other)]
-    return ProjectError(
-        "the processes of this run are not at one",
-        where=occasion,
-        found=listed(found),
-        expected="the same project, settings, PyTorch and kind of device everywhere",
-        hint="let every machine see the same project folder and the same installation",
-    )
+def _meeting_place(waiting: Callable[[], None]) -> Store:
+    """The store that all processes share, found in a thread of its own: PyTorch would not let a signal through."""
+    from torch.distributed.rendezvous import rendezvous
+
+    found: list[Store | RuntimeError | ValueError] = []
+
+    def find() -> None:
+        try:
+            found.append(next(rendezvous("env://", timeout=_PATIENCE))[0])
+        except (RuntimeError, ValueError) as error:
+            found.append(error)
+
+    thread = threading.Thread(target=find, daemon=True)
+    thread.start()
+    thread.join(_SECONDS_TO_MEET)
+    if thread.is_alive():
+        waiting()
+    while thread.is_alive():
+        thread.join(0.2)
+    store: Store | Exception = found[0]
+    if isinstance(store, Exception):
+        raise _unreachable(store) from store
+    return store
 
 
 def _unreachable(error: Exception) -> DeviceError:
@@ -279,8 +292,18 @@ def _first_sentence(error: BaseException | None) -> str:
 
 
 @contextmanager
-def joined(environment: Mapping[str, str] | None = None) -> Iterator[Team]:
+def joined(
+    environment: Mapping[str, str] | None = None, waiting: Callable[[str], None] = lambda _text: None
+) -> Iterator[Team]:
     """The team this process belongs to by the environment that `torchrun` made, while a run lasts.
+
+    Parameters
+    ----------
+    environment
+        None: this process's own.
+    waiting
+        Called with a line to show where the other processes do not come within seconds: the environment may be left
+        over from another run.
 
     Raises
     ------
@@ -289,18 +312,17 @@ def joined(environment: Mapping[str, str] | None = None) -> Iterator[Team]:
     DeviceError
         The other processes cannot be reached, or one was lost on the way.
     """
-    ranks = ranks_from_environment(os.environ if environment is None else environment)
+    environment = os.environ if environment is None else environment
+    ranks = ranks_from_environment(environment)
     if ranks.alone:
         yield Team()
         return
     if not dist.is_available():
         raise DeviceError("this PyTorch cannot train in several processes", hint="start dpf without torchrun")
-    from torch.distributed.rendezvous import rendezvous
-
-    try:
-        store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
-    except (RuntimeError, ValueError) as error:
-        raise _unreachable(error) from error
-    team = Team(ranks, store)
+    address = f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
+    text = (
+        f"waiting at {address} for the other {ranks.world - 1} processes that torchrun started (none? unset WORLD_SIZE)"
+    )
+    team = Team(ranks, _meeting_place(lambda: waiting(text)))
     with team.together():
         yield team

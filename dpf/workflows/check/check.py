@@ -1,4 +1,4 @@
-"""`dpf check`: whether a project is whole, and whether its plate layout has already decided the answer."""
+"""`dpf check`: whether a project's files are intact, and whether its plate layout could bias the results."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from dpf.analysis.design.check import check_design
 from dpf.analysis.design.item import CheckItem
 from dpf.analysis.design.items.expression import expression_items
 from dpf.analysis.design.items.positions import ALPHA
-from dpf.analysis.design.variance_explained import PERMUTATIONS
 from dpf.analysis.design.wells import POSITION_FACTORS, DesignInput
 from dpf.errors import UsageError
 from dpf.project.directory import Project
 from dpf.workflows.check.integrity import ReadBack, read_back
 from dpf.workflows.check.plate_figures import draw_plates
-from dpf.workflows.check.stored import StoredCheck, store_check, stored_check
+from dpf.workflows.check.stored import StoredCheck, items_table, store_check, stored_check
+from dpf.workflows.options import CheckOptions
 from dpf.workflows.progress import Progress, Silent
 
-SEED = 614
-#: With fewer, no p-value times the number of position factors could reach the level, and nothing would ever be flagged.
+#: With fewer, no p-value could reach the level after Bonferroni over the position factors.
 FEWEST_PERMUTATIONS = round(len(POSITION_FACTORS) / ALPHA) - 1
 
-#: Headings under which the counts and the detected genes of a well are known, in lower case with `_` for any sign; the
-#: first that is there is taken. They are those of dpf, scanpy, Seurat and the cores that send plates out.
+#: Usual headings of the counts and the detected genes of a well (dpf, scanpy, Seurat, sequencing cores), in lower case
+#: with `_` for any sign; the first that is there is taken.
 LIBRARY_SIZE = (
     *("library_size", "n_counts", "total_counts", "ncount_rna", "n_umis", "umis", "total_umis", "umi_count"),
     *("read_count", "reads", "total_reads", "depth"),
@@ -63,40 +62,34 @@ class CheckResult:
     figures: tuple[Path, ...]
     read_as: tuple[str, ...]
 
+    @property
+    def table(self) -> pl.DataFrame:
+        """One row an item, without its details."""
+        return items_table(self.items).drop("table")
+
 
 def check_project(
-    project: Project,
-    *,
-    fdr: float = 0.05,
-    permutations: int = PERMUTATIONS,
-    seed: int = SEED,
-    progress: Progress | None = None,
+    project: Project, options: CheckOptions | None = None, *, progress: Progress | None = None
 ) -> CheckResult:
     """Check the inputs and the design of a project, draw its plates, and keep what was found.
 
-    Parameters
-    ----------
-    fdr
-        The false discovery rate that hits will be called at.
-    permutations
-        Rearrangements for each p-value.
-    seed
-        Of permutations and folds: the same seed gives the same verdicts.
+    The same seed gives the same verdicts.
 
     Raises
     ------
     UsageError
-        `fdr` or `permutations` is out of range.
+        There are too few permutations.
     DataError, ProjectError
         There is nothing to check: the wells table cannot be read, or a position is not on a plate.
     """
-    require_level(fdr, permutations)
-    progress = progress or Silent()
+    options, progress = options or CheckOptions(), progress or Silent()
+    fdr, permutations, seed = options.fdr, options.permutations, options.seed
+    _require_permutations(permutations)
     inputs = read_back(project)
     progress.plan(f"{inputs.wells.height:,} wells x {len(inputs.genes):,} genes, {permutations:,} permutations")
     library_size, detected = (quality_column(inputs, names) for names in (LIBRARY_SIZE, DETECTED))
     design = design_of(inputs, library_size, detected)
-    # Thousands of products of small matrices: threads would only wait for each other.
+    # Thousands of products of small matrices: synchronising threads would cost more than it gains.
     with threadpool_limits(1):
         found = check_design(design, np.random.default_rng(seed), fdr=fdr, permutations=permutations)
     well_ids = inputs.wells.get_column("well_id").to_list()
@@ -105,18 +98,15 @@ def check_project(
     items = (*inputs.items, *of_expression, *found)
     figures = draw_plates(project.check.figure("plates"), design, progress)
     about = {"fdr": fdr, "permutations": permutations, "seed": seed}
-    path = store_check(project, items, inputs.fingerprint, about)
-    summary = stored_check(project, inputs.fingerprint)
+    path = store_check(inputs.now, items, about)
+    summary = stored_check(inputs.now)
     assert summary is not None
     named = {"library size": library_size, "detected genes": detected}
     read_as = tuple(f"{quantity}: {column}" for quantity, column in named.items() if column is not None)
     return CheckResult(items, summary, path, figures, read_as)
 
 
-def require_level(fdr: float, permutations: int) -> None:
-    """Refuse a false discovery rate or a number of permutations that no check can be made with."""
-    if not 0 < fdr < 1:
-        raise UsageError("a false discovery rate lies between 0 and 1", found=f"{fdr:g}", expected="such as 0.05")
+def _require_permutations(permutations: int) -> None:
     if permutations < FEWEST_PERMUTATIONS:
         raise UsageError(
             "with so few permutations nothing could ever be flagged",
@@ -139,7 +129,7 @@ def quality_column(inputs: ReadBack, names: Sequence[str]) -> str | None:
 
 
 def design_of(inputs: ReadBack, library_size: str | None, detected: str | None) -> DesignInput:
-    """The inputs as the statistics want them."""
+    """The inputs as a `DesignInput`."""
     wells = inputs.wells
 
     def cells(name: str) -> NDArray[np.object_] | None:

@@ -1,4 +1,4 @@
-"""Whether a project's inputs are still what `dpf init` made of them, and whether settings and models fit them."""
+"""Whether a project's inputs are as `dpf init` wrote them, and whether settings and models fit them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from dpf.errors import DataError, DpfError, listed
 from dpf.files import sha256_file
 from dpf.project.directory import Project
 from dpf.project.model_header import read_model_header
+from dpf.tables.roles.validate import require_sound
 from dpf.tables.screen import CANONICAL_COLUMNS, Screen, Targets
-from dpf.tables.storage import Expression, inputs_fingerprint, read_about, read_expression, read_table
-from dpf.tables.validate import require_sound
+from dpf.tables.storage import Expression, read_about, read_expression, read_table
 from dpf.workflows.check.names import names_item
 from dpf.workflows.project.inputs import AUTO, project_normalisation, read_measured
+from dpf.workflows.project.provenance import Now, current, why_stale
 
 GROUP = "integrity"
-#: A fifth of the wells is what a validation split takes away: that much less to learn a target from.
+#: A fifth of the wells: as many as a validation split takes away.
 MISSING_WARN = 0.2
 _ALWAYS = ("well_id", "compound", "is_control")
 
@@ -50,8 +51,8 @@ class ReadBack:
         only the sum of the scores is not among them.
     label
         Which of `targets` is the label.
-    fingerprint
-        Digest of the expression and the wells table.
+    now
+        Digests of the tables, and the settings.
     items
         Tables, settings, missing values, names, source files, models.
     """
@@ -62,7 +63,7 @@ class ReadBack:
     is_control: NDArray[np.bool_]
     targets: dict[str, NDArray[np.float64]]
     label: str | None
-    fingerprint: str
+    now: Now
     items: tuple[CheckItem, ...]
 
 
@@ -78,7 +79,7 @@ def read_back(project: Project) -> ReadBack:
     _require_canonical(wells, project)
     expression, tables = _read_tables(project, wells)
     targets, settings = _read_targets(project, wells)
-    fingerprint = inputs_fingerprint(project.expression, project.wells)
+    now = current(project)
     label = project.settings.targets.label
     others = (_missing_item(wells, targets), names_item(wells), _sources_item(project))
     return ReadBack(
@@ -88,8 +89,8 @@ def read_back(project: Project) -> ReadBack:
         is_control=wells.get_column("is_control").fill_null(False).to_numpy(),
         targets=targets,
         label=label if label in targets else None,
-        fingerprint=fingerprint,
-        items=(tables, settings, *others, _models_item(project, fingerprint)),
+        now=now,
+        items=(tables, settings, *others, _models_item(now)),
     )
 
 
@@ -114,8 +115,8 @@ def _attempt(read: Callable[[], T], wrong: list[DpfError]) -> T | None:
         return None
 
 
-def _said(wrong: list[DpfError]) -> str:
-    """Errors as one sentence each."""
+def _as_sentence(wrong: list[DpfError]) -> str:
+    """Errors as one text, a sentence each."""
     parts = [[error.what, *(part for part in (error.found,) if part)] for error in wrong]
     return " ".join(f"{' '.join(': '.join(part).split()).rstrip('.')}." for part in parts)
 
@@ -123,12 +124,12 @@ def _said(wrong: list[DpfError]) -> str:
 def _problems(name: str, wrong: list[DpfError], good: str, advice: str, rule: str) -> CheckItem:
     """An item that fails with anything wrong; its table has one row a problem."""
     if not wrong:
-        return CheckItem(name, GROUP, "good", 0.0, good, "", rule)
+        return CheckItem(name, GROUP, Verdict.GOOD, 0.0, good, "", rule)
     rows: list[dict[str, Cell]] = [
         {"problem": e.what, "where": e.where, "found": e.found, "expected": e.expected, "next": e.hint} for e in wrong
     ]
     hint = next((error.hint for error in wrong if error.hint), advice)
-    return CheckItem(name, GROUP, "fail", float(len(wrong)), _said(wrong), hint, rule, columns_of(rows))
+    return CheckItem(name, GROUP, Verdict.FAIL, float(len(wrong)), _as_sentence(wrong), hint, rule, columns_of(rows))
 
 
 def _read_tables(project: Project, wells: pl.DataFrame) -> tuple[Expression | None, CheckItem]:
@@ -212,8 +213,10 @@ def _missing_item(wells: pl.DataFrame, targets: dict[str, NDArray[np.float64]]) 
     share, target = max((float(np.isnan(values).mean()), target) for target, values in targets.items())
     text = f"{share:.1%} of {target} is missing, more than of any other target." if share else "No target has gaps."
     text += f" No value at all: {listed(bare)}." if bare else ""
-    verdict: Verdict = "warn" if share >= MISSING_WARN or bare else "good"
-    advice = "" if verdict == "good" else "missing values are masked, not filled; look for what they have in common"
+    verdict = Verdict.WARN if share >= MISSING_WARN or bare else Verdict.GOOD
+    advice = (
+        "" if verdict == Verdict.GOOD else "missing values are masked, not filled; look for what they have in common"
+    )
     rule = f"largest share of wells without a target's value: warn from {MISSING_WARN}, or where a whole plate has none"
     return CheckItem(name, GROUP, verdict, share, text, advice, rule, columns_of(rows))
 
@@ -234,7 +237,7 @@ def _sources_item(project: Project) -> CheckItem:
     rows: list[dict[str, Cell]] = [
         {"file": source["path"], "state": state} for source, state in zip(sources, states, strict=True)
     ]
-    verdict: Verdict = "warn" if changed else "good"
+    verdict = Verdict.WARN if changed else Verdict.GOOD
     return CheckItem(name, GROUP, verdict, float(len(changed)), text, advice, rule, columns_of(rows))
 
 
@@ -244,22 +247,22 @@ def _state(path: Path, sha256: str) -> str:
     return "unchanged" if sha256_file(path) == sha256 else "changed"
 
 
-def _models_item(project: Project, fingerprint: str) -> CheckItem:
+def _models_item(now: Now) -> CheckItem:
     name = "models"
     rows: list[dict[str, Cell]] = []
-    for model in project.model_names():
+    for model in now.project.model_names():
         wrong: list[DpfError] = []
-        header = _attempt(lambda model=model: read_model_header(project.model(model).best), wrong)  # type: ignore[misc]
-        state = _said(wrong) if header is None else "fits"
-        if header is not None and header["inputs_sha256"] != fingerprint:
+        header = _attempt(lambda model=model: read_model_header(now.project.model(model).best), wrong)  # type: ignore[misc]
+        state = _as_sentence(wrong) if header is None else "fits"
+        if header is not None and why_stale(header, now):
             state = "trained on other inputs"
         rows.append({"model": model, "state": state})
     if not rows:
         return not_applicable(name, GROUP, "Nothing has been trained yet.")
     bad = [row for row in rows if row["state"] != "fits"]
-    verdict: Verdict = "good" if not bad else "warn"
+    verdict = Verdict.GOOD if not bad else Verdict.WARN
     if any(row["state"] != "trained on other inputs" for row in bad):
-        verdict = "fail"
+        verdict = Verdict.FAIL
     text = "; ".join(f"{row['model']}: {row['state']}" for row in bad) or "Every model was trained on these inputs"
     advice = "" if not bad else "train again: dpf train PROJECT --model NAME"
     rule = "models trained on other inputs warn, model files that cannot be read fail"

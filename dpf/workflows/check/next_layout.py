@@ -1,4 +1,4 @@
-"""`dpf check --suggest-layout`: a randomised plate layout for the next screen, as CSV, checked by its own check."""
+"""`dpf check --suggest-layout`: a randomised plate layout for the next screen, as CSV, and its design check."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from dpf.analysis.design.item import CheckItem
+from dpf.analysis.design.item import CheckItem, Verdict
 from dpf.analysis.design.wells import smallest_format
 from dpf.analysis.layout.search import PlateMap
 from dpf.analysis.layout.suggest import Layout, suggest_layout
@@ -22,39 +22,14 @@ from dpf.tables.roles.headings import guess_columns
 from dpf.tables.roles.well_names import PLATE_SHAPES, PlateFormat, row_number
 from dpf.tables.storage import read_table as read_stored
 from dpf.tables.text.encodings import parse_text
+from dpf.workflows.options import LayoutWish
 
 REPLICATES = 2
 FORMAT: PlateFormat = 384
 CONTROL = "DMSO"
-#: What can be said of a layout before anything was measured on it.
+#: Groups of check items that need no measurements.
 _OF_LAYOUTS = ("controls", "replicates", "power")
 _TABLES = {".csv", ".tsv", ".xlsx", ".xlsm", ".parquet", ".feather", ".arrow"}
-
-
-@dataclass(frozen=True)
-class LayoutWish:
-    """What a user says about the next layout; what is None follows from the project, or from the rest.
-
-    Attributes
-    ----------
-    replicates
-        Wells of each compound (of each of its concentrations, where the project has several).
-    controls
-        Control wells on each plate.
-    plates, plate_format
-        Number of plates, and their wells: 96, 384 or 1536.
-    edge_free
-        Leave the outermost rows and columns empty.
-    seed
-        The same seed gives the same layout.
-    """
-
-    replicates: int | None = None
-    controls: int | None = None
-    plates: int | None = None
-    plate_format: PlateFormat | None = None
-    edge_free: bool = False
-    seed: int = 614
 
 
 @dataclass(frozen=True)
@@ -67,11 +42,11 @@ class SuggestedLayout:
         One row a filled well: well_id, plate, row, column, compound, is_control, and concentration where there are
         several.
     items
-        What the check says about it.
+        Its design check.
     text
-        What was laid out, for a reader.
+        A summary of what was laid out.
     notes
-        What was decided for the user and may not be what they want.
+        Choices that were made for the user and may not be what they want.
     """
 
     table: pl.DataFrame
@@ -112,7 +87,7 @@ def suggest(
 ) -> SuggestedLayout:
     """Lay out a project's compounds, or those of a list, and write `target`.
 
-    What neither the wish nor the project says: 2 replicates, 384 wells, as many controls on a plate as it has rows (a
+    Defaults without a wish or a project: 2 replicates, 384 wells, as many controls on a plate as it has rows (a
     column's worth), and as many plates as that needs.
 
     Parameters
@@ -124,7 +99,7 @@ def suggest(
     compounds
         A list of compounds instead of the project's: one a line, or a table with a column of compounds.
     wish
-        What the user says.
+        What the user asks for.
     fdr
         The false discovery rate that the layout's power is checked at.
 
@@ -153,12 +128,12 @@ def suggest(
         )
     write_text(target, text)
     plates = len(set(layout.plate))
-    said = (
+    summary = (
         f"{treatments.keys.height:,} {'treatments' if 'concentration' in treatments.keys.columns else 'compounds'} x"
         f" {replicates} + {controls} {treatments.control} a plate, on {plates} plate{'s' * (plates > 1)} of"
         f" {layout.plate_format} wells, {layout.free:,} left empty; seed {layout.seed}"
     )
-    return SuggestedLayout(table, _check(layout, table, fdr), target, said, treatments.notes)
+    return SuggestedLayout(table, _check(layout, table, fdr), target, summary, treatments.notes)
 
 
 def _lay_out(treatments: Treatments, wish: LayoutWish) -> tuple[Layout, int, int]:
@@ -186,7 +161,7 @@ def _lay_out(treatments: Treatments, wish: LayoutWish) -> tuple[Layout, int, int
 def _check(layout: Layout, table: pl.DataFrame, fdr: float) -> tuple[CheckItem, ...]:
     """The items of `Layout.check` that a layout can have, by compound: concentrations of one are tested together."""
     items = replace(layout, compound=tuple(table.get_column("compound"))).check(fdr)
-    return tuple(item for item in items if item.verdict != "not applicable" or item.group in _OF_LAYOUTS)
+    return tuple(item for item in items if item.verdict != Verdict.NOT_APPLICABLE or item.group in _OF_LAYOUTS)
 
 
 def _table(layout: Layout, treatments: Treatments) -> pl.DataFrame:
@@ -208,7 +183,7 @@ def _table(layout: Layout, treatments: Treatments) -> pl.DataFrame:
 
 
 def project_treatments(project: Project) -> Treatments:
-    """What a project's screen had in its wells, to be laid out again.
+    """The treatments of a project's screen, to be laid out again.
 
     Replicates are the median, controls a plate the mean, both rounded up; of several controls the commonest is taken.
 

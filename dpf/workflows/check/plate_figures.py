@@ -1,4 +1,4 @@
-"""Every target, the library size and the detected genes on their plates, as figures of a size that can be read."""
+"""Every target, the library size and the detected genes on their plates, as figures of legible size."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def draw_plates(path: Path, design: DesignInput, progress: Progress) -> tuple[Pa
     """Draw every measured quantity of a design, plate by plate.
 
     One figure where that makes 12 rows of plates at most, else one a quantity, and of more than 48 plates one for every
-    48, each with a colour scale of its own. Wells that share a place are left out, and said so: only one of them could
-    be drawn.
+    48, each with a colour scale of its own. Wells that share a position are left out, with a
+    warning: only one of them could be drawn.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def draw_plates(path: Path, design: DesignInput, progress: Progress) -> tuple[Pa
     drawn = positions.known
     shared = _shared(positions.codes["plate"], positions.well)
     if (drawn & shared).any():
-        progress.warn(f"{int((drawn & shared).sum()):,} wells that share a place on a plate are not drawn")
+        progress.warn(f"{int((drawn & shared).sum()):,} wells that share a position on a plate are not drawn")
         drawn &= ~shared
     quantities = _quantities(design)
     if not drawn.any() or not quantities:
@@ -68,12 +68,12 @@ def _texts(values: Sequence[object] | np.ndarray | None) -> list[str | None]:
 
 
 def _file_name(text: str) -> str:
-    """A text as part of a file's name: what could be a folder, a space or a secret of the shell becomes ``_``."""
+    """A text as part of a file's name: separators, spaces and characters that are special to a shell become ``_``."""
     return re.sub(r"[^\w.+-]+", "_", text).strip("_") or "target"
 
 
 def _shared(plate: Codes, well: Codes) -> np.ndarray:
-    """Which wells claim a place that another well claims too, shape (N,)."""
+    """Wells whose position is another well's too, bool of shape (N,)."""
     places = np.stack([plate, well], axis=1)
     _, inverse, count = np.unique(places, axis=0, return_inverse=True, return_counts=True)
     return np.asarray((count[inverse.ravel()] > 1) & (well != MISSING))

@@ -1,4 +1,4 @@
-"""What a design check said, as a table: kept by `dpf check`, and shown again wherever a result rests on the design."""
+"""The results of a design check as a table: written by `dpf check`, shown with results that rest on the design."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from typing import Any
 
 import polars as pl
 
-from dpf.analysis.design.item import VERDICTS, Cell, CheckItem, Verdict, worst
-from dpf.project.directory import Project
+from dpf.analysis.design.item import Cell, CheckItem, Verdict, worst
+from dpf.errors import DataError
+from dpf.tables.schemas.registry import polars_schema
 from dpf.tables.storage import read_about, read_table, write_table
+from dpf.workflows.project.provenance import Now, made_of, why_stale
 
-#: The item that says whether a difference from the controls can be one of position: no ranking without its words.
+#: The item on whether a difference from the controls can be one of position: shown with every ranking.
 EXCHANGEABLE = "controls: exchangeable with compounds"
 _NAMED = 5
 
 
 @dataclass(frozen=True)
 class FlaggedItem:
-    """An item of a check that warns or fails; see `dpf.analysis.design.item.CheckItem`."""
+    """An item of a stored check, without its details; see `dpf.analysis.design.item.CheckItem`."""
 
     name: str
     group: str
@@ -46,7 +48,7 @@ class StoredCheck:
     flagged
         What fails, then what warns, each in reading order.
     stale
-        Why it does not hold any more, or None.
+        Why it is stale, or None.
     """
 
     verdict: Verdict
@@ -62,9 +64,7 @@ class StoredCheck:
 def items_table(items: Sequence[CheckItem]) -> pl.DataFrame:
     """One row an item, in reading order: the parts of a `CheckItem`, its details as JSON in `table`."""
     rows = [asdict(item) | {"table": _as_json(item)} for item in items]
-    types = {"value": pl.Float64}
-    names = ("name", "group", "verdict", "value", "text", "advice", "rule", "table")
-    return pl.DataFrame(rows, schema={name: types.get(name, pl.String) for name in names})
+    return pl.DataFrame(rows, schema=polars_schema("check"))
 
 
 def _as_json(item: CheckItem) -> str:
@@ -77,54 +77,48 @@ def _finite(cell: Cell) -> Cell:
     return None if isinstance(cell, float) and not math.isfinite(cell) else cell
 
 
-def store_check(project: Project, items: Sequence[CheckItem], inputs_sha256: str, about: dict[str, Any]) -> Path:
-    """Write `check/check.parquet`; its footer knows the inputs and the targets that were checked."""
-    path = project.check.table("check")
-    checked = {"inputs_sha256": inputs_sha256, "targets": _targets(project), **about}
-    write_table(path, items_table(items), "check", checked)
+def store_check(now: Now, items: Sequence[CheckItem], about: dict[str, Any]) -> Path:
+    """Write `check/check.parquet`; its footer names the inputs and the targets that were checked."""
+    path = now.project.check.table("check")
+    write_table(path, items_table(items), "check", made_of(now, "check") | about)
     return path
 
 
-def stored_check(project: Project, inputs_sha256: str) -> StoredCheck | None:
+def stored_check(now: Now) -> StoredCheck | None:
     """The last check of a project, or None where there has been none.
-
-    Parameters
-    ----------
-    inputs_sha256
-        The fingerprint of today's inputs (`dpf.tables.storage.inputs_fingerprint`).
 
     Raises
     ------
     DataError, ProjectError
         The stored table is damaged or of a later format.
     """
-    path = project.check.table("check")
+    path = now.project.check.table("check")
     if not path.is_file():
         return None
-    about = read_about(path, "check")
+    items = _read_items(path)
+    counts = Counter(item.verdict for item in items)
+    flagged = tuple(item for verdict in (Verdict.FAIL, Verdict.WARN) for item in items if item.verdict == verdict)
+    stale = why_stale(read_about(path, "check"), now)
+    return StoredCheck(worst(counts), {verdict: counts[verdict] for verdict in reversed(Verdict)}, flagged, stale)
+
+
+def _read_items(path: Path) -> list[FlaggedItem]:
     rows = read_table(path, "check", ["name", "group", "verdict", "value", "text", "advice"]).rows(named=True)
-    counts = Counter(row["verdict"] for row in rows)
-    flagged = tuple(FlaggedItem(**row) for verdict in ("fail", "warn") for row in rows if row["verdict"] == verdict)
-    stale = None
-    if about["inputs_sha256"] != inputs_sha256:
-        stale = "the inputs have changed since"
-    elif about["targets"] != _targets(project):
-        stale = "the targets have changed since"
-    return StoredCheck(worst(counts), {verdict: counts[verdict] for verdict in reversed(VERDICTS)}, flagged, stale)
-
-
-def _targets(project: Project) -> dict[str, Any]:
-    return project.settings.as_dict()["targets"]
+    try:
+        return [FlaggedItem(**row | {"verdict": Verdict(row["verdict"])}) for row in rows]
+    except ValueError as error:
+        raise DataError("the stored check has a verdict that does not exist", where=path, found=error,
+                        expected=", ".join(Verdict), hint="dpf check PROJECT makes it again") from None  # fmt: skip
 
 
 def design_lines(stored: StoredCheck | None, project: Path) -> list[str]:
-    """What the check says of a result's design, for its reader: the counts, the names, and the controls' positions."""
+    """The check as lines under a result: the counts, the items' names, and the text on the controls' positions."""
     if stored is None:
         return [f"design not checked: dpf check {project}"]
     if stored.stale:
         return [f"design not checked as it is now ({stored.stale}): dpf check {project}"]
     lines = [f"design: {counted(stored.counts)}; dpf check {project}"]
-    for verdict in ("fail", "warn"):
+    for verdict in (Verdict.FAIL, Verdict.WARN):
         if names := stored.named(verdict):
             # Not `listed`: the names have commas of their own.
             more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
@@ -134,5 +128,5 @@ def design_lines(stored: StoredCheck | None, project: Path) -> list[str]:
 
 def counted(counts: dict[Verdict, int]) -> str:
     """``2 fail, 3 warn, 17 good``; what there is none of is left out, but for ``0 fail``."""
-    kept = [f"{counts[verdict]} {verdict}" for verdict in reversed(VERDICTS) if counts[verdict] or verdict == "fail"]
-    return ", ".join(kept)
+    shown = [verdict for verdict in reversed(Verdict) if counts[verdict] or verdict == Verdict.FAIL]
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in shown)

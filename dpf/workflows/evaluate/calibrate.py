@@ -1,4 +1,4 @@
-"""How sure a model may be, fitted on wells that it has not trained on: a temperature for its label, intervals."""
+"""Calibration on wells that the model has not trained on: a temperature for its label, intervals for its scores."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from dpf.splits.grouping import Index, deal, label_strata
 from dpf.workflows.evaluate.methods import Method, Truth
 from dpf.workflows.evaluate.wells import EvaluatedWells
 from dpf.workflows.predict.outputs import Outputs
-from dpf.workflows.project.papers import Calibration, LabelCalibration, ScoreInterval
+from dpf.workflows.project.calibration import Calibration, LabelCalibration, ScoreInterval
 
 Floats = NDArray[np.float64]
 
-#: A single run has no folds: its validation compounds are dealt into as many to measure the temperature on.
+#: Folds that the validation compounds of a single run are dealt into, to measure the temperature on.
 _FOLDS = 5
 
 
 def fit_calibration(
-    outputs: Outputs, truth: Truth, wells: EvaluatedWells, ensemble: Method, is_control: NDArray[np.bool_], level: float
+    outputs: Outputs, truth: Truth, wells: EvaluatedWells, model: Method, is_control: NDArray[np.bool_], level: float
 ) -> tuple[Calibration, Floats | None]:
-    """Fit on the wells that are measured; also the calibrated probability of each, for honest figures.
+    """Fit on the measured wells; also the cross-fitted calibrated probability of each, to be evaluated.
 
-    One temperature serves all members: it is fitted on every well and member that held it out. Intervals rest on the
-    compounds alone, since compounds are what is to come; control wells are not counted.
+    All members share one temperature, fitted on every well and member that held it out. Intervals are for new
+    compounds, so control wells are left out.
 
     Parameters
     ----------
-    ensemble
+    model
         The ensemble's predictions of these wells.
     level
         The intervals' coverage, between 0 and 1.
@@ -50,10 +50,10 @@ def fit_calibration(
         Shape (N,): at a temperature fitted on other compounds; None where none can be fitted.
     """
     label, probability = _label(outputs, truth, wells)
-    known = [place for place in range(len(truth.names)) if np.isfinite(ensemble.values[:, place]).any()]
+    known = [place for place in range(len(truth.names)) if np.isfinite(model.values[:, place]).any()]
     intervals = {
         truth.names[place]: _interval(
-            np.where(is_control, np.nan, truth.values[:, place]), ensemble.values[:, place], wells.groups, level
+            np.where(is_control, np.nan, truth.values[:, place]), model.values[:, place], wells.groups, level
         )
         for place in known
     }
@@ -90,13 +90,11 @@ def _no_temperature(logits: Floats, label: Floats, folds: Index) -> str | None:
     for value in (0, 1):
         lie_in = np.unique(folds[label == value]).size
         if lie_in < 2:
-            return (
-                f"wells of label {value} lie in {lie_in} fold(s) of compounds: at least 2 are needed to tell how sure"
-            )
+            return f"wells of label {value} lie in {lie_in} fold(s) of compounds: a temperature needs at least 2"
     kept = [np.ones_like(folds, dtype=bool), *(folds != fold for fold in np.unique(folds))]
     lowest = min(fit_temperature(logits[part], label[part]) for part in kept)
     if lowest <= 1.01 * TEMPERATURE_RANGE[0]:
-        return "the logits part the two classes of some folds without an error: too few wells to tell how sure they are"
+        return "the logits part the two classes of some folds without an error: too few wells to fit a temperature"
     return None
 
 
@@ -112,6 +110,6 @@ def _folds(wells: EvaluatedWells, label: Floats) -> Index:
     elif usable.any():
         groups = np.unique(wells.groups[usable], return_inverse=True)[1]
         strata = label_strata(groups, np.zeros(groups.size, dtype=bool), label[usable])
-        # Who lies where is no choice of the user's: a generator of its own, always the same.
+        # The deal is not for the user to choose: a fixed seed.
         folds[usable] = deal(groups, strata, min(_FOLDS, int(groups.max()) + 1), np.random.default_rng(0))
     return folds

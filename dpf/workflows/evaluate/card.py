@@ -1,4 +1,4 @@
-"""The model card: what a model is, how good it is beside simple methods, how sure, and where it must not be trusted."""
+"""The model card: what a model is, how it compares with baselines, its calibration, and its limits."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dpf.tables.storage import read_about
 from dpf.workflows.evaluate.methods import MEAN, MODEL, UNCALIBRATED, Truth
 from dpf.workflows.evaluate.scoreboard import Scoreboard
 from dpf.workflows.evaluate.scoreboard_text import MAIN, NAMES, summary_table
-from dpf.workflows.predict.outputs import ModelFile
+from dpf.workflows.project.calibration import Calibration
 from dpf.workflows.project.inputs import Inputs
-from dpf.workflows.project.papers import EVALUATED_ON, WEIGHTS, Calibration
+from dpf.workflows.project.model_file import ModelFile
 
 _SHORT_SHA = 12
 
@@ -29,13 +29,13 @@ class CardContent:
     Attributes
     ----------
     notes, verdicts
-        What to know first, and who is better on what: one sentence each.
+        Caveats, and the best method by target: one sentence each.
     latent
         From `dpf.workflows.evaluate.latent`; None where nothing could be measured.
     design
-        The result of `dpf check` on the plate layout.
+        What `dpf check` found about the plate layout.
     wells_path
-        The wells table, whose footer has the source files.
+        The wells table, whose footer names the source files.
     """
 
     file: ModelFile
@@ -51,7 +51,7 @@ class CardContent:
 
 
 def card_text(card: CardContent) -> str:
-    """The card in Markdown. The same content gives the same text: it holds no date and no path of a machine."""
+    """The card in Markdown. The same content gives the same text: there is no date and no absolute path in it."""
     sections = [
         f"# Model card: {card.file.name}",
         _bullets(card.notes),
@@ -102,7 +102,7 @@ def _model(header: dict[str, Any]) -> list[str]:
 
 
 def _beginning(header: dict[str, Any]) -> list[str]:
-    """What there was before the training, and whether the training added to it."""
+    """The initial regression, pretraining and tuning, and whether the Transformer added to them."""
     model, train = header["settings"]["model"], header["settings"]["train"]
     lines = []
     if model.get("start", "none") != "none":
@@ -142,7 +142,7 @@ def _data(card: CardContent) -> list[str]:
 def _splits(header: dict[str, Any]) -> list[str]:
     train = header["settings"]["train"]
     folds = f" ({train['folds']} folds)" if train["folds"] > 1 else ", a single run"
-    if (repeats := train.get("repeats", 1)) > 1:  # older files do not know it
+    if (repeats := train.get("repeats", 1)) > 1:  # older files do not have it
         folds = f" ({train['folds']} folds, dealt {repeats} times)"
     lines = [f"rule: {train['split']}{folds}"]
     for member, codes in enumerate(header["parts"]):
@@ -154,9 +154,9 @@ def _splits(header: dict[str, Any]) -> list[str]:
 
 
 def _scores(board: Scoreboard) -> list[str]:
-    """A table a target: every method by every metric, the main one with its interval and the verdict."""
+    """One table a target: every method by every metric, the main one with its interval and the verdict."""
     table = summary_table(board)
-    sections = ["## Beside simple methods, on the same wells"]
+    sections = ["## Compared with baselines, on the same wells"]
     sections.append(
         "Intervals: 95% bootstrap over compounds, one comparison at a time. Verdict: of the model against the method, "
         "by the paired bootstrap. Within: the same metric after the means of every plate column are removed."
@@ -249,9 +249,9 @@ def _limits(card: CardContent) -> list[str]:
         reached = [name for name, row in rows.items() if row["verdict"] in ("equal", "worse")]
         better = [name for name, row in rows.items() if row["verdict"] == "worse" and name != UNCALIBRATED]
         if MEAN in reached:
-            lines.append(f"{target}: the model is no better than the mean, which knows nothing of a well")
+            lines.append(f"{target}: the model is no better than the mean of the training wells")
         elif "position" in reached:
-            lines.append(f"{target}: position alone, without a gene, does as well as the model")
+            lines.append(f"{target}: position alone, without expression, does as well as the model")
         if better:
             lines.append(f"{target}: better than the model are {', '.join(better)}")
     return lines
@@ -260,8 +260,8 @@ def _limits(card: CardContent) -> list[str]:
 def _provenance(card: CardContent) -> list[str]:
     header = card.file.header
     return [
-        f"{WEIGHTS}{card.file.sha256}",
+        f"weights sha256 {card.file.sha256}",
         f"trained on inputs {header['inputs_sha256'][:_SHORT_SHA]}...",
-        f"{EVALUATED_ON}{card.inputs.fingerprint[:_SHORT_SHA]}...",
+        f"evaluated on inputs {card.inputs.fingerprint[:_SHORT_SHA]}...",
         f"dpf {header['dpf']}, torch {header['torch']}, {header['device']} in {header['precision']}",
     ]

@@ -1,17 +1,18 @@
-"""`dpf evaluate`: does the model earn its keep? The scoreboard, the latent's quality, the calibration, the card."""
+"""`dpf evaluate`: the scoreboard against baselines, the latent's quality, the calibration, the model card."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from dpf.errors import UsageError, listed
 from dpf.files import write_text
-from dpf.project.directory import Project, ResultsFolder
-from dpf.splits.parts import split_fingerprint
+from dpf.project.directory import ModelFolder, Project, ResultsFolder
+from dpf.splits.parts import Part, split_fingerprint
 from dpf.tables.storage import write_table
 from dpf.workflows.check.stored import StoredCheck, design_lines, stored_check
 from dpf.workflows.evaluate.calibrate import fit_calibration
@@ -23,13 +24,13 @@ from dpf.workflows.evaluate.notes import notes
 from dpf.workflows.evaluate.scoreboard import Scoreboard, scoreboard
 from dpf.workflows.evaluate.scoreboard_text import summary_table, verdict_lines
 from dpf.workflows.evaluate.wells import EvaluatedWells, evaluated_wells
-from dpf.workflows.predict.outputs import ModelFile, Outputs, find_model, project_outputs
+from dpf.workflows.options import EvaluateOptions
+from dpf.workflows.predict.outputs import Outputs, project_outputs
 from dpf.workflows.progress import Progress, Silent
+from dpf.workflows.project.calibration import Calibration, write_calibration
 from dpf.workflows.project.inputs import Inputs, Measured, read_inputs, read_measured
-from dpf.workflows.project.papers import Calibration, calibration_path, write_calibration
-
-#: What the intervals of the scores aim to hold.
-LEVEL = 0.9
+from dpf.workflows.project.model_file import ModelFile, find_model
+from dpf.workflows.project.provenance import CARD, Now, current, made_of
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,13 @@ class EvaluateResult:
     table
         One row a target and method (`dpf.workflows.evaluate.scoreboard_text.summary_table`).
     board
-        All of it.
+        All metrics and comparisons.
     latent, calibration
-        None for baselines alone, or where nothing honest can be measured.
+        None for baselines alone, or where the model was trained on every well.
     notes, verdicts
-        What to know before believing it; who is better on what.
+        Caveats; the best method by target.
     design
-        The result of `dpf check` on the design, or None.
+        What `dpf check` found about the design, or None.
     files, figures
         What was written.
     """
@@ -66,43 +67,30 @@ class EvaluateResult:
 def evaluate_project(
     project: Project,
     model: str = "default",
+    options: EvaluateOptions | None = None,
     *,
-    baselines_only: bool = False,
-    in_sample: bool = False,
-    level: float = LEVEL,
-    classes: str = "",
     progress: Progress | None = None,
 ) -> EvaluateResult:
-    """Measure a model beside simple methods on wells that it has not trained on.
+    """Compare a model with baselines on wells that it has not trained on.
 
     Tables go to `results/<model>/` (of baselines alone: `baselines/`); the card and the calibration, which `predict`
     uses from then on, to `models/<model>/`. A model from a path elsewhere gets a card in `results/` and no calibration.
 
-    Parameters
-    ----------
-    baselines_only
-        Use no model: what do the data hold? In the folds that the settings ask for, or 5.
-    in_sample
-        Also measure the model on the wells it was trained on, marked as such.
-    level
-        The coverage that the intervals of the scores aim at.
-    classes
-        Column of the wells table with the class (mechanism, target) of each compound, for the latent's quality.
+    Baselines alone are fitted in the folds that the settings ask for, or 5.
 
     Raises
     ------
     UsageError
-        Options that exclude each other, no such column, or a model that has trained on every well.
+        No such column, or a model that has trained on every well.
     DpfError
         The model or the inputs cannot be used, or the wells do not allow the split.
     """
-    progress = progress or Silent()
-    if baselines_only and in_sample:
-        raise UsageError("baselines are never measured on wells they were fitted on", found="--in-sample")
-    subject = _read(project, None if baselines_only else model, classes, progress)
+    options, progress = options or EvaluateOptions(), progress or Silent()
+    file = None if options.baselines_only else find_model(project, model)
+    subject = _read(project, file, options.classes, progress)
     parts = None if subject.outputs is None else subject.outputs.parts
-    wells = evaluated_wells(project, subject.inputs, subject.measured, parts, in_sample=in_sample)
-    calibration, methods = _methods(subject, wells, in_sample, level, progress)
+    wells = evaluated_wells(project, subject.inputs, subject.measured, parts, in_sample=options.in_sample)
+    calibration, methods = _methods(subject, wells, options, progress)
     progress.start("comparing methods", 1, "scoreboard")
     board = scoreboard(subject.truth, methods, wells, seed=project.settings.train.seed)
     result = EvaluateResult(
@@ -110,11 +98,12 @@ def evaluate_project(
         board,
         _latent(subject, wells),
         calibration,
-        notes(wells, subject.truth, subject.inputs, subject.outputs, in_sample=in_sample),
+        notes(wells, subject.truth, subject.inputs, subject.outputs, in_sample=options.in_sample),
         tuple(verdict_lines(board)),
         subject.design,
     )
-    files, figures = _write(subject, wells, methods, result)
+    choices = {"in_sample": options.in_sample, "level": options.level, "classes": options.classes}
+    files, figures = _write(subject, wells, methods, result, choices)
     return replace(result, files=files, figures=figures)
 
 
@@ -122,29 +111,28 @@ def evaluate_project(
 class _Subject:
     """What is evaluated: the project's wells and targets, and a model with its outputs, or none."""
 
-    project: Project
+    now: Now
     inputs: Inputs
     measured: Measured
     truth: Truth
     classes: Sequence[str | None] | None
     design: StoredCheck | None
-    file: ModelFile | None
     outputs: Outputs | None
 
     @property
     def is_own(self) -> bool:
-        """Whether the model is one of the project's own, which may keep a card and a calibration beside it."""
-        return self.file is not None and self.file.name in self.project.model_names()
+        """Whether the model is one of the project's own, whose folder keeps a card and a calibration."""
+        return self.now.model is not None and self.now.model.name in self.now.project.model_names()
 
     @property
     def folder(self) -> ResultsFolder:
-        """Where tables and figures go. Baselines are of the inputs and of no model: they stand beside `results/`."""
-        if self.file is None:
-            return self.project.baselines
-        return self.project.results(self.file.name)
+        """Where tables and figures go; for baselines, which belong to no model, a folder of their own."""
+        if self.now.model is None:
+            return self.now.project.baselines
+        return self.now.project.results(self.now.model.name)
 
 
-def _read(project: Project, model: str | None, classes: str, progress: Progress) -> _Subject:
+def _read(project: Project, file: ModelFile | None, classes: str, progress: Progress) -> _Subject:
     inputs = read_inputs(project)
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
     named = inputs.texts(classes) if classes else None
@@ -152,14 +140,14 @@ def _read(project: Project, model: str | None, classes: str, progress: Progress)
         raise UsageError(
             "no such column of classes", found=classes, expected=f"one of {listed(inputs.wells.columns, 20)}"
         )
-    design = stored_check(project, inputs.fingerprint)
-    file = None if model is None else find_model(project, model)
+    now = current(project, file, inputs)
+    design = stored_check(now)
     outputs = None if file is None else project_outputs(project, inputs, file, progress)
-    return _Subject(project, inputs, measured, truth_of(measured), named, design, file, outputs)
+    return _Subject(now, inputs, measured, truth_of(measured), named, design, outputs)
 
 
 def _methods(
-    subject: _Subject, wells: EvaluatedWells, in_sample: bool, level: float, progress: Progress
+    subject: _Subject, wells: EvaluatedWells, options: EvaluateOptions, progress: Progress
 ) -> tuple[Calibration | None, list[Method]]:
     """The calibration, and all methods: the model's (with calibrated probabilities), then the baselines."""
     truth, outputs = subject.truth, subject.outputs
@@ -169,10 +157,10 @@ def _methods(
         if measurable:
             as_trained = model_methods(outputs, truth, wells, None, in_sample=False)[0]
             calibration, probability = fit_calibration(
-                outputs, truth, wells, as_trained, subject.inputs.is_control, level
+                outputs, truth, wells, as_trained, subject.inputs.is_control, options.level
             )
-        ours = model_methods(outputs, truth, wells, probability, in_sample=in_sample)
-    theirs = baseline_methods(subject.project, subject.inputs, truth, wells, progress) if measurable else []
+        ours = model_methods(outputs, truth, wells, probability, in_sample=options.in_sample)
+    theirs = baseline_methods(subject.now.project, subject.inputs, truth, wells, progress) if measurable else []
     return calibration, [*ours, *theirs]
 
 
@@ -183,14 +171,13 @@ def _latent(subject: _Subject, wells: EvaluatedWells) -> pl.DataFrame | None:
 
 
 def _write(
-    subject: _Subject, wells: EvaluatedWells, methods: Sequence[Method], result: EvaluateResult
+    subject: _Subject, wells: EvaluatedWells, methods: Sequence[Method], result: EvaluateResult, choices: dict[str, Any]
 ) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    folder, inputs, file = subject.folder, subject.inputs, subject.file
-    about = {
-        "inputs_sha256": inputs.fingerprint,
-        "model_sha256": None if file is None else file.sha256,
+    now, folder, inputs = subject.now, subject.folder, subject.inputs
+    kinds, split_file = _made_as(now, wells)
+    about = made_of(now, *kinds, files=split_file) | {
+        "choices": choices,
         "split_sha256": split_fingerprint(wells.parts, inputs.well_ids),
-        "seed": subject.project.settings.train.seed,
         "basis": wells.basis,
         "notes": list(result.notes),
         "verdicts": list(result.verdicts),
@@ -198,21 +185,31 @@ def _write(
     tables = {"scoreboard": result.board.values, "comparisons": result.board.comparisons}
     if result.latent is not None:
         tables["latent_quality"] = result.latent
-    for name, table in tables.items():
-        write_table(folder.table(name), table, name, about)
     files = [folder.table(name) for name in tables]
-    if file is not None:
-        home = file.path.parent if subject.is_own else folder.path
-        # The card is for others too: it names no folder of this machine.
+    if now.model is not None:
+        home = now.model.folder if subject.is_own else ModelFolder(folder.path)
+        # The card is passed on to others: no absolute path in it.
         card = CardContent(
-            file, inputs, subject.truth, result.board, result.notes, result.verdicts, result.calibration,
-            result.latent, design_lines(subject.design, Path("PROJECT")), subject.project.wells,
+            now.model, inputs, subject.truth, result.board, result.notes, result.verdicts, result.calibration,
+            result.latent, design_lines(subject.design, Path("PROJECT")), now.project.wells,
         )  # fmt: skip
-        write_text(home / "card.md", card_text(card))
-        files.append(home / "card.md")
+        write_text(home.card, card_text(card))
+        files.append(home.card)
+        about[CARD] = made_of(now, *kinds, "card", files=split_file)
         if subject.is_own and result.calibration is not None:
-            write_calibration(calibration_path(file.path), result.calibration)
-            files.append(calibration_path(file.path))
+            write_calibration(home.calibration, result.calibration, made_of(now, "calibration"))
+            files.append(home.calibration)
+    for name, table in tables.items():  # after the card, which the scoreboard's footer describes
+        write_table(folder.table(name), table, name, about)
     figures = draw_scoreboard(folder, result.board)
     figures += draw_reliability(folder, result.board, subject.truth, methods, wells.tested)
     return tuple(files), figures
+
+
+def _made_as(now: Now, wells: EvaluatedWells) -> tuple[list[str], tuple[Path, ...]]:
+    """What shapes the tables, and the split file if one does: the settings' split, where no model brings its own."""
+    kinds = ["evaluation"] if now.model is not None else []
+    if kinds and (wells.parts == Part.TRAIN).any():
+        return kinds, ()
+    train = now.project.settings.train
+    return [*kinds, "baselines"], (now.project.path / train.split_file,) if train.split == "file" else ()

@@ -1,4 +1,4 @@
-"""The figures of an evaluation: methods side by side, and the reliability of the label's probabilities."""
+"""The figures of an evaluation: the scoreboard, and the reliability of the label's probabilities."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dpf.figures.reliability import reliability
 from dpf.figures.scoreboard import Metric
 from dpf.figures.scoreboard import scoreboard as draw
 from dpf.project.directory import ResultsFolder
-from dpf.workflows.evaluate.methods import CEILING, ENSEMBLE, MEAN, MODEL, START, UNCALIBRATED, Method, Truth
+from dpf.workflows.evaluate.methods import CEILING, ENSEMBLE, INITIAL, MEAN, MODEL, UNCALIBRATED, Method, Truth
 from dpf.workflows.evaluate.scoreboard import OVERALL, WITHIN, Scoreboard
 from dpf.workflows.evaluate.scoreboard_text import MAIN, NAMES
 
-#: From the one to beat to the one nobody beats.
-_ORDER = (MODEL, START, "ridge", "kernel ridge", "pls", "position", MEAN, CEILING)
+#: Methods in the order of the rows: the model, the baselines, the noise ceiling.
+_ORDER = (MODEL, INITIAL, "ridge", "kernel ridge", "pls", "position", MEAN, CEILING)
 _CURVES = (UNCALIBRATED, MODEL, "ridge", "kernel ridge", "pls")
 _MOST_CURVES = 3
 _CHANCE = {"r2": 0.0, "auroc": 0.5}
@@ -62,7 +62,7 @@ def _panel(rows: pl.DataFrame, target: str, methods: Sequence[str]) -> Metric:
 def draw_reliability(
     folder: ResultsFolder, board: Scoreboard, truth: Truth, methods: Sequence[Method], tested: NDArray[np.bool_]
 ) -> tuple[Path, ...]:
-    """`reliability`: the model as trained and calibrated beside the ridge; three baselines where there is no model."""
+    """`reliability`: the model as trained, calibrated, and the ridge; without a model, three baselines."""
     by_name = {method.name: method for method in methods if method.member == ENSEMBLE and method.basis != "train"}
     usable = tested & ~np.isnan(truth.label)
     curves = {

@@ -1,4 +1,4 @@
-"""Does the latent keep together what belongs together, better than plain expression does, or the scores alone?"""
+"""Whether replicates and classes lie together in the latent, compared with expression and with the scores."""
 
 from __future__ import annotations
 
@@ -12,16 +12,12 @@ from numpy.typing import NDArray
 from dpf.analysis.evaluation.latent_quality import LatentQuality, Precision, latent_quality
 from dpf.analysis.latent.pca import principal_components
 from dpf.splits.parts import Part
+from dpf.tables.schemas.registry import polars_schema
 from dpf.workflows.evaluate.wells import EvaluatedWells
 from dpf.workflows.predict.outputs import Outputs
 from dpf.workflows.project.inputs import Inputs
 
 Floats = NDArray[np.float64]
-
-_SCHEMA = {
-    "representation": pl.String, "dimensions": pl.Int64, "member": pl.String, "measure": pl.String,
-    "value": pl.Float64, "chance": pl.Float64, "wells": pl.Int64,
-}  # fmt: skip
 
 
 def latent_table(
@@ -68,7 +64,7 @@ def latent_table(
                 centre=space[centre].mean(axis=0),
             )
             rows += _rows(found, name, space.shape[1], str(member))
-    table = pl.DataFrame(rows, schema=_SCHEMA, orient="row").fill_nan(None)
+    table = pl.DataFrame(rows, schema=polars_schema("latent_quality"), orient="row").fill_nan(None)
     return pl.concat([_means(table), table]) if len(members) > 1 else table
 
 

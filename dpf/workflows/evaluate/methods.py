@@ -1,4 +1,4 @@
-"""The predictions of every method for the wells that are measured: the model, its members, the baselines."""
+"""The predictions of each method for every measured well: the model, its members, and the baselines."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dpf.analysis.evaluation.calibration import probability_of
 from dpf.project.directory import Project
 from dpf.splits.parts import Part
 from dpf.workflows.evaluate.wells import Basis, EvaluatedWells
-from dpf.workflows.predict.outputs import Outputs, Said
-from dpf.workflows.predict.well_members import Speakers
+from dpf.workflows.predict.outputs import MemberPredictions, Outputs
+from dpf.workflows.predict.well_members import WellMembers
 from dpf.workflows.progress import Progress
 from dpf.workflows.project.inputs import Inputs, Measured
 
@@ -22,12 +22,12 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 MODEL, UNCALIBRATED, IN_SAMPLE = "model", "model, uncalibrated", "model, IN SAMPLE"
-#: A model's initial regression alone: what its Transformer adds is the difference.
-START = "start alone"
+#: A model's predictions without its Transformer, which adds the difference to the model.
+INITIAL = "initial regression alone"
 ENSEMBLE = "ensemble"
-#: Below so many wells, products of wells are too small for threads: they wait for each other longer than they work.
+#: With fewer wells, matrix products are too small for threads: synchronising takes longer than computing.
 _THREADS_FROM = 2_000
-#: The baseline whose predictions are the same for all wells of a member: it puts none before another.
+#: The baseline that predicts the same for all wells of a member, and the noise ceiling.
 MEAN, CEILING = "mean", "other replicate"
 
 
@@ -48,17 +48,17 @@ class Truth:
 
 @dataclass(frozen=True)
 class Method:
-    """One method's predictions for N wells, nan where it has none.
+    """The predictions of one method for N wells, nan where it makes none.
 
     Attributes
     ----------
     name
-        "model", "model, uncalibrated", "model, IN SAMPLE", "start alone", or one of
+        "model", "model, uncalibrated", "model, IN SAMPLE", "initial regression alone", or one of
         `dpf.analysis.evaluation.baselines.BASELINES`.
     member
         "ensemble", or the number of one member of the model.
     basis
-        What its wells were to it.
+        What its wells were to it: held out, validation or train.
     values, probability
         Shapes (N, T) and (N,).
     """
@@ -71,7 +71,7 @@ class Method:
 
 
 def truth_of(measured: Measured) -> Truth:
-    """The targets of a project. An activation that is one of the scores stands once."""
+    """The targets of a project. An activation that is one of the scores is not repeated."""
     values, names = measured.scores, measured.score_names
     if measured.activation_name and measured.activation_name not in names:
         names = (*names, measured.activation_name)
@@ -133,33 +133,33 @@ def model_methods(
         for member in range(len(outputs.parts) if len(outputs.parts) > 1 else 0):
             only = wells.member_test & (np.arange(len(outputs.parts)) == member)[:, None]
             found.append(Method(MODEL, str(member), wells.basis, *_averaged(only, values, raw)))
-        if outputs.start is not None:
-            began, began_logits = _model_values(outputs, outputs.start, truth)
-            chance = None if began_logits is None else probability_of(began_logits)
-            found.append(Method(START, ENSEMBLE, wells.basis, *_averaged(wells.member_test, began, chance)))
+        if outputs.initial is not None:
+            initial, logits = _model_values(outputs, outputs.initial, truth)
+            chance = None if logits is None else probability_of(logits)
+            found.append(Method(INITIAL, ENSEMBLE, wells.basis, *_averaged(wells.member_test, initial, chance)))
     if in_sample:
         found.append(Method(IN_SAMPLE, ENSEMBLE, "train", *_averaged(outputs.parts == Part.TRAIN, values, raw)))
     return found
 
 
-def _model_values(outputs: Outputs, predicted: Outputs | Said, truth: Truth) -> tuple[Floats, Floats | None]:
-    """The members' values (M, N, T) and the label's logits (M, N); nan for targets that the model does not predict."""
+def _model_values(outputs: Outputs, found: Outputs | MemberPredictions, truth: Truth) -> tuple[Floats, Floats | None]:
+    """The members' predictions, (M, N, T), and the label's logits (M, N); nan for targets that the model lacks."""
     targets = outputs.header["targets"]
     values = np.full((*outputs.parts.shape, len(truth.names)), np.nan)
     for place, name in enumerate(truth.names):
         if name in outputs.score_names:
-            values[:, :, place] = predicted.scores[:, :, outputs.score_names.index(name)]
-        elif predicted.activation is not None and name == targets["activation"]:
-            values[:, :, place] = predicted.activation
+            values[:, :, place] = found.scores[:, :, outputs.score_names.index(name)]
+        elif found.activation is not None and name == targets["activation"]:
+            values[:, :, place] = found.activation
     known = truth.label_name is not None and truth.label_name == targets["label"]
-    return values, predicted.label_logit if known else None
+    return values, found.label_logit if known else None
 
 
 def _averaged(used: Mask, values: Floats, probability: Floats | None) -> tuple[Floats, Floats]:
     """Means over the members that are used for each well, (N, T) and (N,); nan for wells for which none is."""
-    nobody = ~used.any(axis=0)
-    speakers = Speakers(used | nobody, [])
+    unused = ~used.any(axis=0)
+    members = WellMembers(used | unused, [])
     chance = np.full(used.shape, np.nan) if probability is None else probability
-    predicted, likely = speakers.average(values), speakers.average(chance)
-    predicted[nobody], likely[nobody] = np.nan, np.nan
+    predicted, likely = members.average(values), members.average(chance)
+    predicted[unused], likely[unused] = np.nan, np.nan
     return predicted, likely

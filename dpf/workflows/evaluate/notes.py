@@ -1,4 +1,4 @@
-"""What a reader must know before believing a scoreboard: which wells, how few, how leaky, what is missing."""
+"""Caveats of a scoreboard: which wells were measured, how few, leaks of the split, missing targets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dpf.workflows.evaluate.wells import EvaluatedWells
 from dpf.workflows.predict.outputs import Outputs
 from dpf.workflows.project.inputs import Inputs
 
-#: Less than this share of the measured wells is little.
+#: A target measured in a smaller share of the wells gets a note.
 _LITTLE = 0.5
 
 
@@ -25,7 +25,7 @@ def notes(
     """Sentences, the most important first. The first says which wells were measured."""
     found = [basis_line(wells, inputs.is_control)]
     if in_sample:
-        found.append("IN SAMPLE: rows of basis train are of wells that the model was trained on: they prove nothing")
+        found.append("IN SAMPLE: rows of basis train are of wells that the model was trained on: they are no evidence")
     leaks = describe_leaks(wells.parts, inputs.texts("compound") or [], inputs.is_control)
     if leaks:
         found.append(
@@ -44,7 +44,7 @@ def notes(
             "and are fitted to all of them"
         )
     if wells.position is None:
-        found.append("no positions are known: nothing can be said of what position alone predicts")
+        found.append("no positions are known: there is no baseline of position alone")
     if np.unique(wells.replicates[~inputs.is_control]).size == int((~inputs.is_control).sum()):
         found.append(
             "no compound has two wells at one concentration: there is no other replicate, and no noise ceiling"
@@ -85,7 +85,7 @@ def _model_notes(outputs: Outputs, truth: Truth, inputs: Inputs) -> list[str]:
     if (outputs.parts == Part.TRAIN).any() and outputs.header["inputs_sha256"] != inputs.fingerprint:
         found.append("the inputs have changed since the model was trained")
     if not (outputs.parts == Part.TRAIN).any():
-        found.append("the model has met none of these wells; the baselines learned from other compounds of this screen")
+        found.append("the model was trained on none of these wells, the baselines on other compounds of this screen")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Every method on every target, by every metric, overall, plate by plate and within position; and who is better."""
+"""Every method on every target, by every metric, overall, plate by plate and within position; and comparisons."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dpf.analysis.design.position import within_position
 from dpf.analysis.evaluation.bootstrap import draw_compounds, interval, resampled, verdict
 from dpf.analysis.evaluation.metrics import LABEL_METRICS, METRICS, SCORE_METRICS
+from dpf.tables.schemas.registry import polars_schema
 from dpf.workflows.evaluate.methods import ENSEMBLE, MEAN, MODEL, UNCALIBRATED, Method, Truth
 from dpf.workflows.evaluate.wells import EvaluatedWells
 
@@ -21,21 +22,10 @@ Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
 
 OVERALL, WITHIN = "overall", "within_position"
-#: What a label's metric within position can be: probabilities less the mean of a plate column are none any more.
+#: Metrics of a label within position: without the mean of their plate column, probabilities are none any more.
 _WITHIN_LABEL = ("auroc",)
-#: Metrics of order: a method that predicts the same for every well has none, whatever its folds' means.
+#: Metrics of association: undefined for the mean, whose predictions differ between folds only.
 _OF_ORDER = frozenset({"pearson", "spearman", "auroc", "auprc"})
-
-_SCOREBOARD = {
-    "target": pl.String, "metric": pl.String, "method": pl.String, "member": pl.String, "scope": pl.String,
-    "basis": pl.String, "value": pl.Float64, "lower": pl.Float64, "upper": pl.Float64, "wells": pl.Int64,
-    "compounds": pl.Int64,
-}  # fmt: skip
-_COMPARISONS = {
-    "target": pl.String, "metric": pl.String, "scope": pl.String, "reference": pl.String, "method": pl.String,
-    "reference_value": pl.Float64, "method_value": pl.Float64, "difference": pl.Float64, "lower": pl.Float64,
-    "upper": pl.Float64, "verdict": pl.String, "wells": pl.Int64, "compounds": pl.Int64,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,7 +37,7 @@ class Scoreboard:
     values
         One row a target, metric, method, member and scope: `value` with the ends of its 95% bootstrap interval over
         compounds (null for single members, plates and wells that were trained on), on so many `wells` of so many
-        `compounds`; `basis` says what the wells were to the method. A value is null where the metric is not defined.
+        `compounds`; `basis` is what the wells were to the method. A value is null where the metric is not defined.
     comparisons
         One row a target, metric, scope and method: `difference` = `reference_value` − `method_value` on the wells
         that both predict, and the `verdict` on the reference: better, equal (these compounds show no difference),
@@ -81,7 +71,7 @@ class _Target(NamedTuple):
 
 
 class _Compared(NamedTuple):
-    """The wells that are compared, what was measured there, and what each method predicts, in one order."""
+    """The wells that are compared, with the measured values and each method's predictions, in one order."""
 
     wells: Index
     measured: Floats
@@ -91,7 +81,7 @@ class _Compared(NamedTuple):
 
 @dataclass(frozen=True)
 class _Bootstrap:
-    """Draws over compounds, the same for the same wells; each method's metric is drawn once."""
+    """Draws over compounds, the same for the same wells; each method's metric is computed once."""
 
     groups: Index
     seed: int
@@ -132,8 +122,8 @@ def scoreboard(truth: Truth, methods: Sequence[Method], wells: EvaluatedWells, *
                 for other in others:
                     comparisons += _compare(target, scope, reference, other, bootstrap)
     return Scoreboard(
-        pl.DataFrame(values, schema=_SCOREBOARD, orient="row").fill_nan(None),
-        pl.DataFrame(comparisons, schema=_COMPARISONS, orient="row").fill_nan(None),
+        pl.DataFrame(values, schema=polars_schema("scoreboard"), orient="row").fill_nan(None),
+        pl.DataFrame(comparisons, schema=polars_schema("comparisons"), orient="row").fill_nan(None),
         "" if reference is None else reference.name,
     )
 
@@ -160,7 +150,7 @@ def _measure(target: _Target, method: Method, wells: EvaluatedWells, bootstrap: 
     if method.member == ENSEMBLE and method.basis != "train":
         scopes = list(_scopes(wells, wells.tested, plates=True))
     else:
-        scopes = [_Scope(OVERALL, np.ones_like(wells.tested), drawn=False)]  # wherever it predicts something
+        scopes = [_Scope(OVERALL, np.ones_like(wells.tested), drawn=False)]  # wherever it predicts
     rows = []
     for scope in scopes:
         compared = _compared(target, scope, [method])
@@ -216,7 +206,7 @@ def _value(metric: str, method: Method, compared: _Compared, place: int) -> floa
 
 
 def _for_metric(metric: str, method: Method, predicted: Floats) -> Floats:
-    """What a metric is given. The mean is the same for every well; that its folds' means differ is no order."""
+    """Predictions as a metric takes them: of the mean's, the differences between folds do not rank wells."""
     return np.zeros_like(predicted) if method.name == MEAN and metric in _OF_ORDER else predicted
 
 

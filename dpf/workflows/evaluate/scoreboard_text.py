@@ -1,4 +1,4 @@
-"""A scoreboard in words and in a table a person can read: one row a target and method, one sentence a target."""
+"""A scoreboard as a table of one row a target and method, and as one sentence a target."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import polars as pl
 
 from dpf.analysis.evaluation.baselines import BASELINES
 from dpf.analysis.evaluation.metrics import LABEL_METRICS, SCORE_METRICS
-from dpf.workflows.evaluate.methods import CEILING, ENSEMBLE, MODEL, START
+from dpf.workflows.evaluate.methods import CEILING, ENSEMBLE, INITIAL, MODEL
 from dpf.workflows.evaluate.scoreboard import OVERALL, WITHIN, Scoreboard
 
 #: Each kind of target's first metric: the one that verdicts are given on.
@@ -49,8 +49,8 @@ def summary_table(board: Scoreboard) -> pl.DataFrame:
 
 
 def verdict_lines(board: Scoreboard) -> list[str]:
-    """One sentence or two a target: the reference against the best baseline, then what its start, position alone and
-    the other replicate reach.
+    """One sentence a target: the reference against the best baseline, then the initial regression, position alone and
+    the other replicate.
     """
     targets = board.values.get_column("target").unique(maintain_order=True)
     return [_verdict_line(board, target) for target in targets if board.reference]
@@ -65,17 +65,17 @@ def _verdict_line(board: Scoreboard, target: str) -> str:
         & (pl.col("basis") != "train")
     )
     rows = {row["method"]: row for row in main.iter_rows(named=True)}
-    beside = [
+    others = [
         f"{what} {rows[name]['value']:.2f}"
         for name, what in (
-            (START, "without its Transformer it reaches"),
+            (INITIAL, "without its Transformer it reaches"),
             ("position", "position alone reaches"),
             (CEILING, "the other replicate"),
         )
         if name in rows and rows[name]["value"] is not None
     ]
     text = f"{target}: " + (_against_best(board, target, rows) if MODEL in rows else _best_alone(rows))
-    return text + (f"; {', '.join(beside)}" if beside else "")
+    return text + (f"; {', '.join(others)}" if others else "")
 
 
 def _best_alone(rows: dict[str, dict[str, Any]]) -> str:

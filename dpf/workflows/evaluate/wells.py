@@ -14,22 +14,19 @@ from dpf.errors import UsageError
 from dpf.project.directory import Project
 from dpf.splits.parts import Part, Parts
 from dpf.workflows.project.inputs import Inputs, Measured
-from dpf.workflows.project.splitting import split_wells
+from dpf.workflows.project.splitting import baseline_folds, split_wells
 
 Index = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
-#: "held_out": no member that measures a well has seen it. "validation": its epoch was chosen on these very wells.
-#: "train": the model has trained on every well there is, and nothing honest can be measured.
+#: What the measured wells were to the model. "held_out": to the members that predict them. "validation": they chose its
+#: epoch. "train": it was trained on every well, and there is nothing to measure it on.
 Basis = Literal["held_out", "validation", "train"]
-
-#: Folds where the settings ask for none: what `dpf train --folds 5` would hold out.
-DEFAULT_FOLDS = 5
 
 
 @dataclass(frozen=True)
 class EvaluatedWells:
-    """N wells as an evaluation sees them.
+    """The wells of an evaluation, N in all.
 
     Attributes
     ----------
@@ -48,7 +45,7 @@ class EvaluatedWells:
     plates
         The plate of each well, or None where the wells table has none.
     position
-        Shape (N, P): what a model without genes may know, or None where no position is known.
+        Shape (N, P): the features of the position baseline, or None where no position is known.
     cells
         Shape (N,): plate×column, −1 where unknown; None where there are no columns.
     """
@@ -77,11 +74,8 @@ def baseline_parts(project: Project, inputs: Inputs, measured: Measured) -> Part
     DataError
         The wells do not allow it: too few compounds for the folds, a label class missing from a member, ...
     """
-    train = project.settings.train
-    if train.split != "file" and train.folds == 1 and train.repeats == 1:
-        train = replace(train, folds=DEFAULT_FOLDS)
-        project = replace(project, settings=replace(project.settings, train=train))
-    return split_wells(project, inputs, measured)
+    settings = replace(project.settings, train=baseline_folds(project.settings.train))
+    return split_wells(replace(project, settings=settings), inputs, measured)
 
 
 def evaluated_wells(
@@ -109,7 +103,7 @@ def evaluated_wells(
     basis: Basis = "held_out" if held_out else "validation" if tests.any() else "train"
     if basis == "train" and not in_sample:
         raise UsageError(
-            "the model has trained on every well of this project: nothing here can tell how good it is",
+            "the model has trained on every well of this project: it cannot be evaluated here",
             found=f"{parts.shape[1]:,} wells, all of them training wells",
             expected="wells that the model has not trained on",
             hint="train with --folds 5; or add --in-sample to see, marked as such, how well it fits its own wells",

@@ -1,4 +1,4 @@
-"""The data's genes as a model knows them: in its order, all of them there."""
+"""Expression with its genes in a model's order."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dpf.errors import ModelError, listed
 def in_model_order(
     expression: NDArray[np.float32], header: dict[str, Any], genes: list[str], where: object
 ) -> NDArray[np.float32]:
-    """Expression (N, G) with its columns in the model's gene order; genes that it does not know are left out.
+    """Expression (N, G) with its columns in the model's gene order; genes that it lacks are left out.
 
     Raises
     ------
     ModelError
-        The model knows genes that the data do not have; they are listed.
+        The data lack genes of the model; they are listed.
     """
     position = {gene: index for index, gene in enumerate(genes)}
     missing = [gene for gene in header["genes"] if gene not in position]

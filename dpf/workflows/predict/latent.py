@@ -15,11 +15,14 @@ from dpf.analysis.latent.pca import latent_pca
 from dpf.errors import UsageError, listed
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
-from dpf.workflows.predict.outputs import Outputs, find_model, project_outputs
-from dpf.workflows.predict.predict import latent_columns, result_provenance, warn_no_axis, warn_not_held_out
-from dpf.workflows.predict.well_members import center_wells, choose_speakers, well_geometry
+from dpf.workflows.options import LatentOptions
+from dpf.workflows.predict.outputs import Outputs, project_outputs
+from dpf.workflows.predict.predict import latent_columns, warn_no_axis, warn_not_held_out
+from dpf.workflows.predict.well_members import WellMembers, center_wells, well_distances
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import Inputs, Measured, read_inputs, read_measured
+from dpf.workflows.project.model_file import find_model
+from dpf.workflows.project.provenance import current, made_of
 
 Floats = NDArray[np.float64]
 
@@ -39,76 +42,67 @@ class LatentResult:
 def latent_project(
     project: Project,
     model: str = "default",
+    options: LatentOptions | None = None,
     *,
-    colour: str | None = None,
-    member: int = 0,
-    umap: bool = False,
     progress: Progress | None = None,
 ) -> LatentResult:
     """Distances to the controls, place on the activation axis, and a map of the latent space.
 
-    Parameters
-    ----------
-    colour
-        A column of the wells table to colour the map by; None: the label, else the first score, else the compounds.
-    member
-        Whose latent space is drawn. A table row comes from the member that speaks for its well; a map cannot mix
-        members, whose bases differ.
-    umap
-        Lay the map out by UMAP (extra `umap`) instead of PCA.
+    A table row comes from a member that held its well out; a map cannot mix members, whose bases differ. It is
+    coloured by the column asked for, else by the label, else by the first score, else by the compounds.
 
     Raises
     ------
     DpfError
         The model, the inputs, the column or the member are not there.
     """
-    progress = progress or Silent()
+    options, progress = options or LatentOptions(), progress or Silent()
+    member, umap = options.member, options.umap
     file = find_model(project, model)
     inputs = read_inputs(project)
     outputs = project_outputs(project, inputs, file, progress)
     if not 0 <= member < len(outputs.latent):
         raise UsageError("no such member", found=member, expected=f"0 to {len(outputs.latent) - 1}")
-    speakers = choose_speakers(outputs.parts)
+    members = WellMembers.of(outputs.parts)
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
-    geometry = well_geometry(outputs, inputs, project.settings.latent, speakers)
+    distances = well_distances(outputs, inputs, project.settings.latent, members)
     controls = center_wells(inputs, project.settings.latent)
     pca = latent_pca(outputs.latent[member], controls)
     places = _umap(outputs.latent[member], project.settings.train.seed) if umap else pca.places
     names = ("umap_1", "umap_2") if umap else ("pc_1", "pc_2")
     table = pl.DataFrame(
         {"well_id": inputs.well_ids, "compound": inputs.texts("compound"), "is_control": inputs.is_control}
-        | ({"plate": inputs.texts("plate")} if "plate" in inputs.wells.columns else {})
-        | {"part": speakers.part}
-        | geometry
+        | ({"plate": inputs.wells.get_column("plate")} if "plate" in inputs.wells.columns else {})
+        | {"part": members.part}
+        | distances
         | {names[0]: places[:, 0], names[1]: places[:, 1]}
-        | latent_columns(outputs, speakers)
+        | latent_columns(outputs, members)
     )
-    results = project.results(file.name)
-    provenance = result_provenance(outputs, inputs, project.settings)
-    write_table(results.table("latent"), table, "latent", {**provenance, "map_member": member})
-    correlations = correlate(geometry, measured)
-    write_table(results.table("latent_correlations"), correlations, "latent_correlations", provenance)
+    results, now = project.results(file.name), current(project, file, inputs)
+    about = made_of(now, "latent", *(["umap"] if umap else [])) | {"map_member": member}
+    write_table(results.table("latent"), table, "latent", about)
+    correlations, kind = correlate(distances, measured), "latent_correlations"
+    write_table(results.table(kind), correlations, kind, made_of(now, kind))
     arrow = None if umap else _direction(outputs, member, pca.axes, progress)
     explained = None if umap else pca.explained
     figure = results.figure("latent_umap" if umap else "latent_pca")
-    figures = _draw(figure, places, explained, inputs, measured, colour, arrow)
-    warn_not_held_out(speakers, progress)
+    figures = _draw(figure, places, explained, inputs, measured, options.colour, arrow)
+    warn_not_held_out(members, progress)
     warn_no_axis(outputs, progress)
     return LatentResult(table, correlations, results.table("latent"), figures)
 
 
-def correlate(geometry: dict[str, Floats], measured: Measured) -> pl.DataFrame:
+def correlate(distances: dict[str, Floats], measured: Measured) -> pl.DataFrame:
     """Spearman correlation of the distance and of the activation axis with every measured score, over all wells."""
     columns = {name: measured.scores[:, index] for index, name in enumerate(measured.score_names)}
     if measured.label_name:
         columns[measured.label_name] = measured.label
     if measured.activation_name and measured.activation_name not in columns:
         columns[measured.activation_name] = measured.activation
-    kinds = [name for name in ("distance_euclidean", "activation_axis") if name in geometry]
+    kinds = [name for name in ("distance_euclidean", "activation_axis") if name in distances]
     rows = {"measured": list(columns), "n": [int((~np.isnan(values)).sum()) for values in columns.values()]}
-    return pl.DataFrame(
-        rows | {f"spearman_{kind}": [spearman(values, geometry[kind]) for values in columns.values()] for kind in kinds}
-    )
+    found = {f"spearman_{kind}": [spearman(values, distances[kind]) for values in columns.values()] for kind in kinds}
+    return pl.DataFrame(rows | found)
 
 
 def _direction(outputs: Outputs, member: int, axes: Floats, progress: Progress) -> Floats | None:
@@ -118,7 +112,7 @@ def _direction(outputs: Outputs, member: int, axes: Floats, progress: Progress) 
     try:
         pattern = activation_pattern(outputs.latent[member], outputs.axis[member])
     except NoPatternError:
-        progress.warn(f"member {member} says the same activation of every well: the map has no arrow")
+        progress.warn(f"member {member} predicts the same activation for every well: the map has no arrow")
         return None
     direction: Floats = axes @ pattern
     return direction

@@ -1,36 +1,52 @@
-"""`dpf predict --input`: wells that the model has never met, from a table that is no project."""
+"""`dpf predict --input`: predict new wells from a table that is not part of a project."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.analysis.latent.distances import latent_geometry
+from dpf.analysis.latent.distances import latent_distances
 from dpf.errors import DataError, ModelError, listed
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
+from dpf.workflows.options import PredictOptions
 from dpf.workflows.predict.gene_order import filling
-from dpf.workflows.predict.new_wells import InputScale, NewWells, on_model_scale
-from dpf.workflows.predict.outputs import Outputs, find_model, known_parts, run_members
-from dpf.workflows.predict.predict import PredictResult, latent_columns, model_calibration, predicted_columns
-from dpf.workflows.predict.well_members import Speakers, choose_speakers, geometry_columns
+from dpf.workflows.predict.new_wells import NewWells, on_model_scale, read_new_wells
+from dpf.workflows.predict.outputs import Outputs, known_parts, run_members
+from dpf.workflows.predict.predict import (
+    PredictResult,
+    latent_columns,
+    model_calibration,
+    predict_project,
+    predicted_columns,
+)
+from dpf.workflows.predict.well_members import WellMembers, distance_columns
 from dpf.workflows.progress import Progress, Silent
+from dpf.workflows.project.model_file import find_model
+from dpf.workflows.project.provenance import Now, made_of
 
 Floats = NDArray[np.float64]
+
+
+def predict_wells(
+    project: Project, model: str, options: PredictOptions, *, progress: Progress | None = None
+) -> PredictResult:
+    """Predict the project's own wells (`predict_project`) or, where the options name a table, those in it."""
+    if options.input is None:
+        return predict_project(project, model, progress=progress)
+    wells = read_new_wells(project, model, options.input, progress or Silent(), options.source_format, options.layer)
+    return predict_new(project, wells, model, options, progress=progress)
 
 
 def predict_new(
     project: Project,
     wells: NewWells,
-    output: Path | None = None,
     model: str = "default",
+    options: PredictOptions | None = None,
     *,
-    impute_missing: bool = False,
-    scale: InputScale = "auto",
     progress: Progress | None = None,
 ) -> PredictResult:
     """Predict new wells; genes are matched by name. Calibrated, once `dpf evaluate` has calibrated the model.
@@ -38,30 +54,23 @@ def predict_new(
     Predictions are means over the members, none of which has seen a new well. Latents and distances (to the centre of
     the control wells that the model was trained with) are those of the first member: members have different bases.
 
-    Parameters
-    ----------
-    output
-        Where the table goes; None: `results/<model>/predictions_<table's name>.parquet`.
-    impute_missing
-        Fill genes the table lacks with what each member centres them on (`dpf.workflows.predict.gene_order.filling`),
-        instead of refusing.
-    scale
-        Whether the values are counts, which the model's own normalisation is applied to, or normalised already.
+    The table goes to `results/<model>/predictions_<table's name>.parquet` if nothing else is asked for; genes that are
+    imputed get what each member centres them on (`dpf.workflows.predict.gene_order.filling`).
 
     Raises
     ------
     ModelError
-        The table lacks genes of the model and `impute_missing` is off.
+        The table lacks genes of the model, which are not to be imputed.
     DataError
         The wells cannot be used.
     """
     from dpf.model.checkpoint import load_model
 
-    progress = progress or Silent()
+    options, progress = options or PredictOptions(), progress or Silent()
     file = find_model(project, model)
     trained = load_model(file.path)
-    wells = on_model_scale(wells, trained.normalisation, trained.genes, scale, progress)
-    expression, missing = _aligned(file.header, wells, impute_missing)
+    wells = on_model_scale(wells, trained.normalisation, trained.genes, options.input_scale, progress)
+    expression, missing = _aligned(file.header, wells, options.missing_genes == "impute")
     if missing.any():
         progress.warn(
             f"{missing.sum():,} of the model's {len(missing):,} genes are not in {wells.where.name}; filled with "
@@ -76,17 +85,18 @@ def predict_new(
     if known:
         progress.warn(f"{known:,} wells have the ids of wells this model was trained on (column part)")
     outputs = run_members(trained, expression, wells.well_ids, parts, file, project, progress, missing)
-    speakers = choose_speakers(parts)
+    members = WellMembers.of(parts)
     controls = np.stack([latent.double().numpy() for latent in trained.controls.latents])  # (M, n, L)
     table = pl.DataFrame(
-        {"well_id": wells.well_ids, "members": speakers.members(), "part": speakers.part,
-         "held_out": [part == "held_out" for part in speakers.part]}
-        | predicted_columns(outputs, speakers, model_calibration(file, progress))
-        | _new_distances(outputs, controls, speakers)
-        | latent_columns(outputs, speakers)
+        {"well_id": wells.well_ids, "members": members.names(), "part": members.part,
+         "held_out": [part == "held_out" for part in members.part]}
+        | predicted_columns(outputs, members, model_calibration(file, progress))
+        | _new_distances(outputs, controls, members)
+        | latent_columns(outputs, members)
     )  # fmt: skip
-    path = output or project.results(file.name).table(f"predictions_{wells.where.name.split('.')[0]}")
-    write_table(path, table, "predictions", {"model_sha256": file.sha256, "input": wells.where.name})
+    path = options.output or project.results(file.name).table(f"predictions_{wells.where.name.split('.')[0]}")
+    about = made_of(Now(project, file), "predictions of new wells")
+    write_table(path, table, "predictions", about | {"input": wells.where.name})
     return PredictResult(table, path)
 
 
@@ -95,7 +105,7 @@ def _aligned(header: dict[str, Any], wells: NewWells, impute: bool) -> tuple[NDA
     column = {gene: index for index, gene in enumerate(wells.genes)}
     if len(column) < len(wells.genes):
         twice = sorted({gene for gene in wells.genes if wells.genes.count(gene) > 1})
-        raise DataError("gene names stand more than once", where=wells.where, found=listed(twice))
+        raise DataError("gene names are repeated", where=wells.where, found=listed(twice))
     missing = np.array([gene not in column for gene in header["genes"]])
     names = [gene for gene, absent in zip(header["genes"], missing, strict=True) if absent]
     if len(names) == len(header["genes"]) or (names and not impute):
@@ -115,7 +125,7 @@ def _aligned(header: dict[str, Any], wells: NewWells, impute: bool) -> tuple[NDA
 def _warn_units(
     new: NDArray[np.float32], mean: NDArray[np.float32], std: NDArray[np.float32], centre: str, progress: Progress
 ) -> None:
-    """Say so when the new values look as if they were in other units than the training's."""
+    """Warn when the new values look as if they were in other units than the training data."""
     varying = std > 0
     if not varying.any() or not len(new):
         return
@@ -123,20 +133,20 @@ def _warn_units(
     spread = float(np.median(new.std(0)[varying] / std[varying])) if len(new) > 2 else 1.0
     if shift > 3 or not 0.2 < spread < 5:
         progress.warn(
-            f"these values do not look like the training's: the median gene lies {shift:.1f} training standard "
+            f"these values do not look like the training data: the median gene lies {shift:.1f} training standard "
             f"deviations from {centre} and has {spread:.2g} times its spread (there: mean {np.median(mean):.3g}, here "
             f"{np.median(new.mean(0)):.3g}). Same normalisation? Predictions are extrapolations otherwise"
         )
 
 
-def _new_distances(outputs: Outputs, controls: Floats, speakers: Speakers) -> dict[str, Any]:
-    """Distances of new wells to the controls the model knew, each taken in the one member that stands for the well."""
+def _new_distances(outputs: Outputs, controls: Floats, members: WellMembers) -> dict[str, Any]:
+    """Distances of new wells from the controls that the model was trained with, in the first of each well's members."""
     n = controls.shape[1]
     mask = np.arange(n + outputs.latent.shape[1]) < n
     columns = []
     for member, latent in enumerate(outputs.latent):
         axis = None if outputs.axis is None else outputs.axis[member]
-        geometry = latent_geometry(np.concatenate([controls[member], latent]), axis, mask)
-        columns.append({name: values[n:] for name, values in geometry_columns(geometry).items()})
-    chosen, wells = speakers.first(), np.arange(len(outputs.well_ids))
+        distances = latent_distances(np.concatenate([controls[member], latent]), axis, mask)
+        columns.append({name: values[n:] for name, values in distance_columns(distances).items()})
+    chosen, wells = members.first(), np.arange(len(outputs.well_ids))
     return {name: np.stack([member[name] for member in columns])[chosen, wells] for name in columns[0]}

@@ -1,11 +1,10 @@
-"""Wells from a table that is no project, read and put on the scale a model was trained on."""
+"""New wells from a table that is not part of a project, on the scale that a model was trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +14,14 @@ from dpf.project.directory import Project
 from dpf.tables.importing import read_expression
 from dpf.tables.preparing.counts import scale_of
 from dpf.tables.preparing.normalise import Normalisation, normalise
-from dpf.workflows.predict.outputs import find_model
+from dpf.workflows.options import InputScale
 from dpf.workflows.progress import Progress
-
-#: What the values of a new table are; ``auto`` lets them say it themselves.
-InputScale = Literal["auto", "normalised", "counts"]
+from dpf.workflows.project.model_file import find_model
 
 
 @dataclass(frozen=True)
 class NewWells:
-    """Expression of wells from a table that is no project.
+    """Expression of wells from a table that is not part of a project.
 
     Attributes
     ----------
@@ -50,7 +47,7 @@ def read_new_wells(
     source_format: str | None = None,
     layer: str | None = None,
 ) -> NewWells:
-    """Read a table of new wells in any format `dpf init` reads; which side holds the genes, the model's genes tell.
+    """Read a table of new wells in any format that `dpf init` reads; the model's genes decide which axis holds genes.
 
     Parameters
     ----------
@@ -60,16 +57,14 @@ def read_new_wells(
     Raises
     ------
     DataError
-        The file cannot be read, well ids stand twice, or a value is missing or not finite.
+        The file cannot be read, well ids are repeated, or a value is missing or not finite.
     """
     matrix = read_expression(path, set(find_model(project, model).header["genes"]), None, source_format, layer)
     for note in matrix.notes:
         (progress.warn if note.severity == "warning" else progress.log)(note.text)
     ids = matrix.row_names or [f"row{number + 1}" for number in range(len(matrix.values))]
     if len(set(ids)) < len(ids):
-        raise DataError(
-            "well ids stand more than once", where=path, found=listed(sorted({w for w in ids if ids.count(w) > 1}))
-        )
+        raise DataError("well ids are repeated", where=path, found=listed(sorted({w for w in ids if ids.count(w) > 1})))
     bad = np.argwhere(~np.isfinite(matrix.values))
     if len(bad):
         shown = [f"{ids[row]} / {matrix.column_names[column]}" for row, column in bad[:10]]
@@ -97,12 +92,12 @@ def on_model_scale(
     genes
         The model's genes; of counts, only these remain.
     scale
-        What the user says the values are.
+        What the values are, by the user.
 
     Raises
     ------
     UsageError
-        `scale` is ``auto`` and the values do not tell, or ``counts`` and the model has no normalisation for them.
+        `scale` is ``auto`` and the values could be either, or ``counts`` and the model has no normalisation for them.
     DataError
         Counts are negative, or lack genes that held more than 5% of the training's counts.
     """
@@ -114,21 +109,21 @@ def on_model_scale(
                 where=wells.where,
                 found="a model that was trained on values taken as they were (dpf init --normalize none)",
                 expected="values on that scale",
-                hint="normalise them as the training's were, or make the project from counts: --normalize log-cpm",
+                hint="normalise them as the training data were, or make the project from counts: --normalize log-cpm",
             )
         return wells
     own = scale_of(wells.expression)
     if scale == "auto" and own.kind == "unclear":
         raise UsageError(
-            "the values do not tell whether they are counts or normalised",
+            "the values could be counts or normalised",
             where=wells.where,
             found=own.evidence,
-            expected=f"counts, or values normalised as the training's were ({fitted.method})",
-            hint="say which: --input-scale counts or --input-scale normalised",
+            expected=f"counts, or values normalised as the training data were ({fitted.method})",
+            hint="choose: --input-scale counts or --input-scale normalised",
         )
     if scale == "normalised" or (scale == "auto" and own.kind == "normalised"):
         if own.kind == "counts":
-            progress.warn(f"{name}: taken as normalised, as you say, though {own.evidence}")
+            progress.warn(f"{name}: taken as normalised (--input-scale), though {own.evidence}")
         elif scale == "auto":
             progress.log(f"{name}: {own.evidence}, so they are taken as normalised already")
         return wells
@@ -147,7 +142,7 @@ def _normalised(
             hint="are they normalised already? --input-scale normalised",
         )
     if not are_counts:
-        progress.warn(f"{wells.where.name}: taken as counts, as you say, though {evidence}")
+        progress.warn(f"{wells.where.name}: taken as counts (--input-scale), though {evidence}")
     progress.log(f"{wells.where.name}: counts, normalised as the model's training data were ({fitted.method})")
     own = set(wells.genes)
     present = [gene for gene in genes if gene in own]

@@ -1,25 +1,23 @@
-"""The forward pass, once per (model, inputs): every table and figure of a model is derived from what is kept here."""
+"""The forward pass, once per (model, inputs): all tables and figures of a model are computed from its kept outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.errors import ModelError
-from dpf.files import sha256_file
 from dpf.project.directory import Project
-from dpf.project.model_header import read_model_header
 from dpf.splits.parts import PART_NAMES, Parts
 from dpf.tables.storage import read_about, read_table, write_table
 from dpf.workflows.predict.gene_order import in_model_order
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import Inputs
+from dpf.workflows.project.model_file import ModelFile
+from dpf.workflows.project.provenance import current, made_of, why_stale
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,15 +27,15 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-#: What the columns of what members would say without their Transformer begin with.
-_START = "start_"
-#: Of what the kept axis of a model with a start is: earlier ones had weight where no well moves, and are made again.
-_AXIS_IN = "moving dimensions"
+#: Prefix of the columns that hold what the members' initial regressions predict.
+_INITIAL = "start_"
+#: The columns of the other targets, by role.
+_HEADS = {"label": "label_logit", "activation": "activation"}
 
 
 @dataclass(frozen=True)
-class Said:
-    """What M members say of N wells' targets, on the scale of the user's tables.
+class MemberPredictions:
+    """What M members predict for N wells, on the scale of the user's tables.
 
     Attributes
     ----------
@@ -54,7 +52,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What M members say of N wells, on the scale of the user's tables.
+    """What M members predict for N wells, on the scale of the user's tables, and their latents.
 
     Attributes
     ----------
@@ -68,12 +66,11 @@ class Outputs:
         (M, N, S).
     label_logit, activation
         (M, N), or None where the model has no such head.
-    start
-        What the members would say without their Transformer, or None where they have no start
-        (`dpf.model.initial_regression`).
+    initial
+        What the members' initial regressions predict alone (`dpf.model.initial_regression`), or None without them.
     axis
-        (M, L): each member's activation axis, or None; `axis_name` says what it is the axis of. With a name and no
-        axis, a member says the same of every well there.
+        (M, L): each member's activation axis, or None; `axis_name` is the target that it belongs to. With a name and no
+        axis, a member predicts the same value for every well.
     header
         The model file's own description.
     model_sha256
@@ -86,7 +83,7 @@ class Outputs:
     scores: Floats
     label_logit: Floats | None
     activation: Floats | None
-    start: Said | None
+    initial: MemberPredictions | None
     axis: Floats | None
     axis_name: str | None
     header: dict[str, Any]
@@ -98,47 +95,20 @@ class Outputs:
         return list(self.header["targets"]["scores"])
 
 
-@dataclass(frozen=True)
-class ModelFile:
-    """A model to use: its file, its name for results, and what it says of itself."""
-
-    path: Path
-    name: str
-    header: dict[str, Any]
-    sha256: str
-
-
-def find_model(project: Project, model: str) -> ModelFile:
-    """A model by its name in the project, or by the path of a `model.safetensors` from anywhere.
-
-    Raises
-    ------
-    UsageError, ProjectError, ModelError
-        There is no such model, or the file is not one.
-    """
-    is_path = "/" in model or model.endswith(".safetensors")
-    path = Path(model) if is_path else project.trained_model(model).best
-    header = read_model_header(path)
-    if header.get("kind") != "model":
-        raise ModelError("the file is not a trained model", where=path, found=header.get("kind"), expected="model")
-    name = model if not is_path else f"from-{sha256_file(path)[:12]}"
-    return ModelFile(path, name, header, sha256_file(path))
-
-
 def project_outputs(project: Project, inputs: Inputs, model: ModelFile, progress: Progress | None = None) -> Outputs:
-    """The outputs of a model on a project's wells: from `outputs.parquet` when its hashes fit, else computed and kept.
+    """The outputs of a model on a project's wells: from `outputs.parquet` unless it is stale, else computed and kept.
 
     Torch is imported only when something has to be computed.
     """
-    path = project.results(model.name).table("outputs")
-    key = {"model_sha256": model.sha256, "expression_sha256": inputs.expression_sha256}
-    if model.header["settings"]["model"].get("start", "none") != "none":
-        key["axis_in"] = _AXIS_IN
-    if path.is_file() and {name: read_about(path, "outputs").get(name) for name in key} == key:
-        return _from_table(read_table(path, "outputs"), read_about(path, "outputs"), model)
+    path, now = project.results(model.name).table("outputs"), current(project, model, inputs)
+    if path.is_file() and why_stale(about := read_about(path, "outputs"), now) is None:
+        targets = model.header["targets"]
+        needed = [*(f"score:{name}" for name in targets["scores"]), "latent_0"]
+        needed += [column for role, column in _HEADS.items() if targets[role]]
+        return _from_table(read_table(path, "outputs", needed=needed), about, model)
     outputs = _compute(project, inputs, model, progress or Silent())
-    axis = None if outputs.axis is None else outputs.axis.tolist()
-    write_table(path, _to_table(outputs), "outputs", {**key, "axis": axis, "axis_name": outputs.axis_name})
+    axis = {"axis": None if outputs.axis is None else outputs.axis.tolist(), "axis_name": outputs.axis_name}
+    write_table(path, _to_table(outputs), "outputs", made_of(now, "outputs") | axis)
     return outputs
 
 
@@ -157,10 +127,10 @@ def _compute(project: Project, inputs: Inputs, model: ModelFile, progress: Progr
 
 
 def known_parts(header: dict[str, Any], well_ids: list[str]) -> tuple[Parts, int]:
-    """What each well was to each member, by its id, and how many wells the model knows.
+    """What each well was to each member, by its id, and how many wells have an id of the model's wells.
 
-    A well the model has not met is held out. One that bears the id of a training well counts as trained on even where
-    its values differ: that is the error that harms nobody.
+    A new well is held out. A well with the id of a training well counts as trained on even where its values differ,
+    which is the safe error.
     """
     row = {well: index for index, well in enumerate(header["wells"])}
     held_out = PART_NAMES.index("held_out")
@@ -185,53 +155,53 @@ def run_members(
 ) -> Outputs:
     """Forward every well through every member.
 
-    `missing`, of shape (G,), marks genes that were not measured: each member puts there what it centres them on
-    (`dpf.workflows.predict.gene_order.filling`), its own.
+    `missing`, of shape (G,), marks genes that were not measured: each member fills them with its own centre
+    (`dpf.workflows.predict.gene_order.filling`).
     """
     from dpf.training.compute.device import resolve_compute
-    from dpf.training.inference import predict_starts, predict_wells
+    from dpf.training.inference import predict_initial_regression, predict_wells
 
     compute = resolve_compute(project.settings.compute)
     progress.plan(
         f"{len(trained.members)} x {len(well_ids):,} wells x {len(trained.genes):,} genes on {compute.describe()}"
     )
     progress.start("predicting", len(trained.members) * len(well_ids), "wells")
-    passes, starts = [], []
+    passes, regressions = [], []
     for network in trained.members:
         if missing is not None and missing.any():
             expression = expression.copy()
             expression[:, missing] = network.gene_mean.numpy()[missing]
         passes.append(predict_wells(network, expression, compute, progress.advance))
-        starts.append(predict_starts(network, expression, compute))
+        regressions.append(predict_initial_regression(network, expression, compute))
         network.cpu()
     axis, axis_name = activation_axes(trained)
-    said, latent = _said(passes), _stacked([prediction.latent for prediction in passes])
+    predicted, latent = _predictions(passes), _stacked([prediction.latent for prediction in passes])
     assert latent is not None
-    there = [start for start in starts if start is not None]
-    start = _said(there) if there else None
+    present = [one for one in regressions if one is not None]
+    initial = _predictions(present) if present else None
     return Outputs(
-        well_ids, parts, latent, said.scores, said.label_logit, said.activation, start, axis, axis_name,
-        model.header, model.sha256,
+        well_ids, parts, latent, predicted.scores, predicted.label_logit, predicted.activation, initial, axis,
+        axis_name, model.header, model.sha256,
     )  # fmt: skip
 
 
-def _said(passes: Sequence[Prediction]) -> Said:
+def _predictions(passes: Sequence[Prediction]) -> MemberPredictions:
     scores = _stacked([prediction.scores for prediction in passes])
     assert scores is not None
     logits = _stacked([prediction.label_logit for prediction in passes])
-    return Said(scores, logits, _stacked([prediction.activation for prediction in passes]))
+    return MemberPredictions(scores, logits, _stacked([prediction.activation for prediction in passes]))
 
 
 def _stacked(members: Sequence[Tensor | None]) -> Floats | None:
-    there = [member.numpy() for member in members if member is not None]
-    return np.stack(there).astype(np.float64) if there else None
+    present = [member.numpy() for member in members if member is not None]
+    return np.stack(present).astype(np.float64) if present else None
 
 
 def activation_axes(trained: TrainedModel) -> tuple[Floats | None, str | None]:
     """The direction of activation in each member's latent space, (M, L), and the head it belongs to.
 
-    The activation head's weights; where a model has no such head its label's, else those of its only score; None where
-    none of these says what activation is, and no direction where a member has none.
+    The weights of the activation head, else of the label's head, else of the only score's. (None, None) where the model
+    has none of these; (None, name) where the axis of a member has length 0.
     """
     first = trained.members[0]
     if first.activation is not None:
@@ -251,9 +221,9 @@ def activation_axes(trained: TrainedModel) -> tuple[Floats | None, str | None]:
 
 
 def _of_every_member(axis: Floats) -> Floats | None:
-    """None where a member's axis has no length: what it says there is the same for every well.
+    """None where the axis of a member has length 0, so that it predicts one value for every well.
 
-    A start's may be so: of a target that cannot be learnt from its training wells its regression says the mean.
+    That happens where an initial regression could not learn the target and predicts its mean.
     """
     return axis if axis.any(axis=1).all() else None
 
@@ -265,20 +235,22 @@ def _to_table(outputs: Outputs) -> pl.DataFrame:
         "member": np.repeat(np.arange(members), wells),
         "part": [PART_NAMES[code] for code in outputs.parts.ravel()],
     }
-    columns |= _said_columns("", outputs.score_names, outputs)
-    if outputs.start is not None:
-        columns |= _said_columns(_START, outputs.score_names, outputs.start)
+    columns |= _target_columns("", outputs.score_names, outputs)
+    if outputs.initial is not None:
+        columns |= _target_columns(_INITIAL, outputs.score_names, outputs.initial)
     for index in range(width):
         columns[f"latent_{index}"] = outputs.latent[:, :, index].ravel().astype(np.float32)
     return pl.DataFrame(columns)
 
 
-def _said_columns(prefix: str, names: list[str], said: Said | Outputs) -> dict[str, NDArray[np.float32]]:
-    columns = {f"{prefix}score:{name}": said.scores[:, :, index] for index, name in enumerate(names)}
-    if said.label_logit is not None:
-        columns[f"{prefix}label_logit"] = said.label_logit
-    if said.activation is not None:
-        columns[f"{prefix}activation"] = said.activation
+def _target_columns(
+    prefix: str, names: list[str], found: MemberPredictions | Outputs
+) -> dict[str, NDArray[np.float32]]:
+    columns = {f"{prefix}score:{name}": found.scores[:, :, index] for index, name in enumerate(names)}
+    if found.label_logit is not None:
+        columns[f"{prefix}label_logit"] = found.label_logit
+    if found.activation is not None:
+        columns[f"{prefix}activation"] = found.activation
     return {name: values.ravel().astype(np.float32) for name, values in columns.items()}
 
 
@@ -292,22 +264,22 @@ def _from_table(table: pl.DataFrame, about: dict[str, Any], model: ModelFile) ->
     latent = np.stack([column(name) for name in table.columns if name.startswith("latent_")], axis=-1)
     names = model.header["targets"]["scores"]
 
-    def said(prefix: str) -> Said:
+    def predictions(prefix: str) -> MemberPredictions:
         columns = [column(f"{prefix}score:{name}") for name in names]
         scores = np.stack(columns, axis=-1) if names else np.empty((members, wells, 0))
         others = [f"{prefix}{name}" for name in ("label_logit", "activation")]
-        return Said(scores, *(column(name) if name in table.columns else None for name in others))
+        return MemberPredictions(scores, *(column(name) if name in table.columns else None for name in others))
 
-    ours = said("")
+    predicted = predictions("")
     codes = np.array([PART_NAMES.index(part) for part in table.get_column("part")], dtype=np.int8)
     return Outputs(
         well_ids=table.get_column("well_id").to_list()[:wells],
         parts=codes.reshape(members, wells),
         latent=latent,
-        scores=ours.scores,
-        label_logit=ours.label_logit,
-        activation=ours.activation,
-        start=said(_START) if any(name.startswith(_START) for name in table.columns) else None,
+        scores=predicted.scores,
+        label_logit=predicted.label_logit,
+        activation=predicted.activation,
+        initial=predictions(_INITIAL) if any(name.startswith(_INITIAL) for name in table.columns) else None,
         axis=None if about["axis"] is None else _of_every_member(np.array(about["axis"])),
         axis_name=about["axis_name"],
         header=model.header,

@@ -10,15 +10,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.config.settings import Settings
-from dpf.files import sha256_file
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
-from dpf.workflows.predict.outputs import ModelFile, Outputs, find_model, project_outputs
-from dpf.workflows.predict.well_members import Speakers, choose_speakers, well_geometry
+from dpf.workflows.predict.outputs import Outputs, project_outputs
+from dpf.workflows.predict.well_members import WellMembers, well_distances
 from dpf.workflows.progress import Progress, Silent
+from dpf.workflows.project.calibration import Calibration, read_calibration
 from dpf.workflows.project.inputs import Inputs, Measured, read_inputs, read_measured
-from dpf.workflows.project.papers import Calibration, calibration_path, read_calibration
+from dpf.workflows.project.model_file import ModelFile, find_model
+from dpf.workflows.project.provenance import current, made_of
 
 Floats = NDArray[np.float64]
 
@@ -45,54 +45,39 @@ def predict_project(project: Project, model: str = "default", *, progress: Progr
     file = find_model(project, model)
     inputs = read_inputs(project)
     outputs = project_outputs(project, inputs, file, progress)
-    speakers = choose_speakers(outputs.parts)
+    members = WellMembers.of(outputs.parts)
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
     calibration = model_calibration(file, progress)
     table = pl.DataFrame(
-        _about_wells(inputs, speakers)
-        | predicted_columns(outputs, speakers, calibration)
+        _about_wells(inputs, members)
+        | predicted_columns(outputs, members, calibration)
         | measured_columns(outputs, measured)
-        | well_geometry(outputs, inputs, project.settings.latent, speakers)
-        | latent_columns(outputs, speakers)
+        | well_distances(outputs, inputs, project.settings.latent, members)
+        | latent_columns(outputs, members)
     )
     path = project.results(file.name).table("predictions")
-    about = result_provenance(outputs, inputs, project.settings) | {"calibration_sha256": calibration_digest(file)}
-    write_table(path, table, "predictions", about)
-    warn_not_held_out(speakers, progress)
+    write_table(path, table, "predictions", made_of(current(project, file, inputs), "predictions"))
+    warn_not_held_out(members, progress)
     warn_no_axis(outputs, progress)
     return PredictResult(table, path)
 
 
-def result_provenance(outputs: Outputs, inputs: Inputs, settings: Settings) -> dict[str, Any]:
-    """What a result was made from, for its footer: the model, the inputs, and the settings that shape it."""
-    return {
-        "model_sha256": outputs.model_sha256,
-        "inputs_sha256": inputs.fingerprint,
-        "settings": shaping_settings(settings),
-    }
-
-
-def shaping_settings(settings: Settings) -> dict[str, Any]:
-    """The settings that results depend on beside the model and the inputs."""
-    return {name: section for name, section in settings.as_dict().items() if name in ("targets", "latent")}
-
-
-def warn_not_held_out(speakers: Speakers, progress: Progress) -> None:
-    """Say which wells rest on members that had seen them."""
-    trained, chose = speakers.part.count("train"), speakers.part.count("validation")
+def warn_not_held_out(members: WellMembers, progress: Progress) -> None:
+    """Warn of wells that are predicted by members that were trained on them or chose their epoch by them."""
+    trained, chose = members.part.count("train"), members.part.count("validation")
     if trained or chose:
         progress.warn(
-            f"of {len(speakers.part):,} wells, {trained:,} were trained on and {chose:,} chose the epoch "
+            f"of {len(members.part):,} wells, {trained:,} were trained on and {chose:,} chose the epoch "
             "(column part): train with --folds 5 to have every well predicted by a member that never saw it"
         )
 
 
 def warn_no_axis(outputs: Outputs, progress: Progress) -> None:
-    """Say why there is no activation axis, and so no direction: nothing that the model predicts is one."""
+    """Warn that there is no activation axis, and so no direction, and why."""
     if outputs.axis is None and outputs.axis_name:
         progress.warn(
-            f"there is no activation axis, and so no direction: a member says the same {outputs.axis_name} of every "
-            "well, whatever its expression (dpf evaluate shows how well it can be predicted)"
+            f"there is no activation axis, and so no direction: a member predicts the same {outputs.axis_name} for "
+            "every well, whatever its expression (dpf evaluate shows how well it can be predicted)"
         )
     elif outputs.axis is None:
         progress.warn(
@@ -101,44 +86,39 @@ def warn_no_axis(outputs: Outputs, progress: Progress) -> None:
         )
 
 
-def _about_wells(inputs: Inputs, speakers: Speakers) -> dict[str, Any]:
+def _about_wells(inputs: Inputs, members: WellMembers) -> dict[str, Any]:
     columns: dict[str, Any] = {"well_id": inputs.well_ids, "compound": inputs.texts("compound")}
     columns["is_control"] = inputs.is_control
     for name in ("plate", "concentration"):
         if name in inputs.wells.columns:
             columns[name] = inputs.wells.get_column(name)
     return columns | {
-        "members": speakers.members(),
-        "part": speakers.part,
-        "held_out": [part == "held_out" for part in speakers.part],
+        "members": members.names(),
+        "part": members.part,
+        "held_out": [part == "held_out" for part in members.part],
     }
 
 
 def model_calibration(file: ModelFile, progress: Progress) -> Calibration | None:
-    """What `dpf evaluate` kept beside the model; None, with a word about it, where that is of other weights.
+    """The calibration in the model's folder; None, with a warning, where it was fitted for other weights.
 
     Raises
     ------
     ModelError
         The calibration file is damaged or of a later format.
     """
-    path = calibration_path(file.path)
-    calibration = read_calibration(path, file.sha256)
-    if calibration is None and path.is_file():
-        progress.warn(
-            "the model has been trained again since it was calibrated: no intervals, and probabilities as trained, "
-            "until dpf evaluate has run again"
-        )
-    return calibration
+    path = file.folder.calibration
+    calibration = read_calibration(path)[0] if path.is_file() else None
+    if calibration is None or calibration.model_sha256 == file.sha256:
+        return calibration
+    progress.warn(
+        "the model has been trained again since it was calibrated: no intervals, and probabilities as trained, "
+        "until dpf evaluate has run again"
+    )
+    return None
 
 
-def calibration_digest(file: ModelFile) -> str | None:
-    """The digest of what `dpf evaluate` kept beside the model, None where there is nothing."""
-    path = calibration_path(file.path)
-    return sha256_file(path) if path.is_file() else None
-
-
-def predicted_columns(outputs: Outputs, speakers: Speakers, calibration: Calibration | None = None) -> dict[str, Any]:
+def predicted_columns(outputs: Outputs, members: WellMembers, calibration: Calibration | None = None) -> dict[str, Any]:
     """`<score>_predicted`, the label's logit, probability and class, `<activation>_predicted`: means over members.
 
     With a calibration, `<score>_lower` and `<score>_upper` (null where there were too few compounds for an interval),
@@ -146,17 +126,17 @@ def predicted_columns(outputs: Outputs, speakers: Speakers, calibration: Calibra
     """
     columns: dict[str, Any] = {}
     targets = outputs.header["targets"]
-    scores = speakers.average(outputs.scores)
+    scores = members.average(outputs.scores)
     for index, name in enumerate(outputs.score_names):
         columns |= _with_interval(name, scores[:, index], calibration)
     if outputs.label_logit is not None:
         label = None if calibration is None else calibration.label
         temperature = (label.temperature if label else None) or 1.0
-        columns[f"{targets['label']}_logit"] = speakers.average(outputs.label_logit)
-        columns[f"{targets['label']}_probability"] = speakers.average(_sigmoid(outputs.label_logit / temperature))
+        columns[f"{targets['label']}_logit"] = members.average(outputs.label_logit)
+        columns[f"{targets['label']}_probability"] = members.average(_sigmoid(outputs.label_logit / temperature))
         columns[f"{targets['label']}_class"] = (columns[f"{targets['label']}_probability"] > 0.5).astype(np.int64)
     if outputs.activation is not None:
-        columns |= _with_interval(targets["activation"], speakers.average(outputs.activation), calibration)
+        columns |= _with_interval(targets["activation"], members.average(outputs.activation), calibration)
     return columns
 
 
@@ -188,9 +168,9 @@ def measured_columns(outputs: Outputs, measured: Measured) -> dict[str, Any]:
     return columns
 
 
-def latent_columns(outputs: Outputs, speakers: Speakers) -> dict[str, Any]:
-    """`latent_member` and `latent_0` ...: the latent of the one member that stands for the well."""
-    chosen, wells = speakers.first(), np.arange(len(outputs.well_ids))
+def latent_columns(outputs: Outputs, members: WellMembers) -> dict[str, Any]:
+    """`latent_member` and `latent_0` ...: the latent of the first of the well's members."""
+    chosen, wells = members.first(), np.arange(len(outputs.well_ids))
     latent = outputs.latent[chosen, wells]
     names = {f"latent_{index}": latent[:, index] for index in range(latent.shape[1])}
     return {"latent_member": chosen, **names}

@@ -1,4 +1,4 @@
-"""Outputs become one row a well: which members speak for it, what they predict, where it lies in the latent space."""
+"""Outputs become one row a well: the members that it is predicted by, and where it lies in their latent space."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpf.analysis.latent.activation_pattern import activation_pattern
-from dpf.analysis.latent.distances import LatentGeometry, latent_geometry
+from dpf.analysis.latent.distances import LatentDistances, latent_distances
 from dpf.config.settings import LatentSettings
 from dpf.errors import DataError, listed
 from dpf.splits.parts import PART_NAMES, Parts
@@ -20,9 +20,9 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Speakers:
-    """Which members speak for each well: those that held it out; where there are none, those whose epoch it chose;
-    where there are none, those that were trained on it.
+class WellMembers:
+    """The members that each well is predicted by: those that held it out; where there are none, those whose epoch it
+    chose; where there are none, those that were trained on it.
 
     Attributes
     ----------
@@ -35,26 +35,26 @@ class Speakers:
     used: NDArray[np.bool_]
     part: list[str]
 
+    @classmethod
+    def of(cls, parts: Parts) -> WellMembers:
+        """The members of each well, by the splits (M, N) of a model."""
+        best = parts.max(0)
+        return cls(parts == best, [PART_NAMES[code] for code in best])
+
     def average(self, values: Floats) -> Floats:
-        """The mean over each well's speakers of values on a common scale; (M, N) or (M, N, S) to (N,) or (N, S)."""
+        """The mean over each well's members of values on a common scale; (M, N) or (M, N, S) to (N,) or (N, S)."""
         weights = self.used / self.used.sum(0)
         averaged: Floats = np.einsum("mn,mn...->n...", weights, values)
         return averaged
 
-    def members(self) -> list[str]:
-        """Each well's speakers, such as `0` or `0,2`."""
+    def names(self) -> list[str]:
+        """Each well's members, such as `0` or `0,2`."""
         return [",".join(map(str, np.flatnonzero(column))) for column in self.used.T]
 
     def first(self) -> NDArray[np.intp]:
-        """The one member whose latent stands for the well: latents of different members cannot be averaged."""
+        """The first member of each well: latents of different members cannot be averaged, so one is taken."""
         first: NDArray[np.intp] = self.used.argmax(0)
         return first
-
-
-def choose_speakers(parts: Parts) -> Speakers:
-    """The members that speak for each well."""
-    best = parts.max(0)
-    return Speakers(parts == best, [PART_NAMES[code] for code in best])
 
 
 def center_wells(inputs: Inputs, settings: LatentSettings) -> NDArray[np.bool_]:
@@ -93,8 +93,10 @@ def plate_codes(plates: Sequence[str | None] | None) -> tuple[NDArray[np.intp], 
     return np.array([names.index(str(plate)) for plate in plates], dtype=np.intp), names
 
 
-def well_geometry(outputs: Outputs, inputs: Inputs, settings: LatentSettings, speakers: Speakers) -> dict[str, Floats]:
-    """Latent-space columns of every well, each taken in the one member that stands for it.
+def well_distances(
+    outputs: Outputs, inputs: Inputs, settings: LatentSettings, members: WellMembers
+) -> dict[str, Floats]:
+    """Latent-space columns of every well, each in the first of its members.
 
     `latent_norm`, `distance_euclidean`, `distance_cosine`, `distance_mahalanobis`, and with an activation axis
     `activation_axis` and `on_axis_share` (definitions in `dpf.analysis.latent.distances`).
@@ -105,11 +107,11 @@ def well_geometry(outputs: Outputs, inputs: Inputs, settings: LatentSettings, sp
         raise DataError("a centre per plate needs the plate of every well", where="latent.center = plate")
     codes, names = plates if plates else (None, None)
     per_member = [
-        latent_geometry(latent, None if outputs.axis is None else outputs.axis[member], mask, codes, names)
+        latent_distances(latent, None if outputs.axis is None else outputs.axis[member], mask, codes, names)
         for member, latent in enumerate(outputs.latent)
     ]
-    columns = [geometry_columns(geometry) for geometry in per_member]
-    chosen, wells = speakers.first(), np.arange(len(outputs.well_ids))
+    columns = [distance_columns(distances) for distances in per_member]
+    chosen, wells = members.first(), np.arange(len(outputs.well_ids))
     return {name: np.stack([member[name] for member in columns])[chosen, wells] for name in columns[0]}
 
 
@@ -119,21 +121,21 @@ def activation_patterns(outputs: Outputs) -> Floats | None:
     Raises
     ------
     NoPatternError
-        A member says the same activation of every well.
+        A member predicts the same activation for every well.
     """
     if outputs.axis is None:
         return None
     return np.stack([activation_pattern(z, axis) for z, axis in zip(outputs.latent, outputs.axis, strict=True)])
 
 
-def geometry_columns(geometry: LatentGeometry) -> dict[str, Floats]:
-    """The geometry as named columns."""
+def distance_columns(distances: LatentDistances) -> dict[str, Floats]:
+    """The distances as named columns."""
     columns = {
-        "latent_norm": geometry.norm,
-        "distance_euclidean": geometry.d_euc,
-        "distance_cosine": geometry.d_cos,
-        "distance_mahalanobis": geometry.d_maha,
+        "latent_norm": distances.norm,
+        "distance_euclidean": distances.d_euc,
+        "distance_cosine": distances.d_cos,
+        "distance_mahalanobis": distances.d_maha,
     }
-    if geometry.activation is not None and geometry.on_axis is not None:
-        columns |= {"activation_axis": geometry.activation, "on_axis_share": geometry.on_axis}
+    if distances.activation is not None and distances.on_axis is not None:
+        columns |= {"activation_axis": distances.activation, "on_axis_share": distances.on_axis}
     return columns

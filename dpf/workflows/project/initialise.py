@@ -1,4 +1,4 @@
-"""`dpf init`: a screen becomes a project directory."""
+"""`dpf init`: make a project directory from a screen."""
 
 from __future__ import annotations
 
@@ -6,29 +6,95 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dpf.config.settings import Settings, TargetSettings
 from dpf.config.toml import preset_overrides, with_overrides
+from dpf.errors import UsageError
 from dpf.files import sha256_file
 from dpf.project.directory import Project, require_new, settings_path, write_settings
-from dpf.simulate.screen import Simulation
-from dpf.tables.importing import read_unchecked
+from dpf.simulate.screen import Simulation, SimulationDesign, simulate
+from dpf.tables.importing import read_screen
+from dpf.tables.options import PrepareOptions, Roles
 from dpf.tables.preparing.normalise import Normalisation, write_normalisation
-from dpf.tables.preparing.options import Preparation
+from dpf.tables.preparing.options import Preparation, read_preparation
 from dpf.tables.preparing.prepare import prepare
-from dpf.tables.roles.assign import Roles
 from dpf.tables.screen import Screen, Summary, summarise
 from dpf.tables.storage import write_expression, write_table
+from dpf.workflows.options import DemoOptions, SourceOptions
 from dpf.workflows.project.inputs import NORMALISED_BY, read_measured
 
 
 @dataclass(frozen=True)
 class InitResult:
-    """A new project and what was understood of its screen."""
+    """A new project and the summary of its screen."""
 
     project: Project
     summary: Summary
     truth: Path | None = None
+
+
+def init_project(
+    path: Path,
+    source: SourceOptions,
+    demo: DemoOptions,
+    roles: Roles,
+    prepare: PrepareOptions,
+    overrides: Sequence[str] = (),
+) -> InitResult:
+    """Make a project from a screen's files or, with `demo.demo`, from a simulated screen.
+
+    Parameters
+    ----------
+    source, demo, roles, prepare
+        What the user says; the first of those that are not for the screen asked for is an error.
+    overrides
+        ``section.name=value`` settings for the new `dpf.toml`.
+
+    Raises
+    ------
+    DpfError
+        As `import_project` and `create_demo`; options that do not go together.
+    """
+    if demo.demo == bool(source.sources):
+        raise UsageError("init needs a screen", expected="either --demo or --from FILES", found="both or neither")
+    if demo.demo:
+        _refuse([*roles.given(), *prepare.given(), *replace(source, wells=()).given()], "a simulated screen", "--demo")
+        require_new(path)
+        return create_demo(path, simulate(_demo_design(demo, source.wells)), tuple(overrides))
+    _refuse(replace(demo, seed=DemoOptions.seed).given(), "a screen from files", "--from")
+    names = [name.strip() for text in roles.scores for name in text.split(",")]
+    roles = replace(roles, scores=tuple(filter(None, names)))
+    wells = [Path(table) for table in source.wells]
+    require_new(path)
+    return import_project(
+        path, source.sources, wells, roles, read_preparation(prepare), source.source_format, tuple(overrides)
+    )
+
+
+def _refuse(flags: Sequence[str], screen: str, instead: str) -> None:
+    """Refuse options that say nothing about what is asked for, instead of passing over them."""
+    if flags:
+        raise UsageError(
+            f"these options are not for {screen}", found=", ".join(flags), expected=f"{instead} without them"
+        )
+
+
+def _demo_design(demo: DemoOptions, wells: Sequence[str]) -> SimulationDesign:
+    if wells and (len(wells) > 1 or not wells[0].isdigit()):
+        raise UsageError("with --demo, --wells is a number", found=", ".join(wells))
+    sizes: dict[str, Any] = {"wells": int(wells[0])} if wells else {}
+    given = {name: value for name, value in vars(demo).items() if name not in ("demo", "full") and value is not None}
+    if demo.full and (sizes or {"genes", "compounds", "controls"} & given.keys()):
+        raise UsageError("--full fixes the size", found="--full with a size", expected="one of the two")
+    if demo.full:
+        base = SimulationDesign.full()
+    elif sizes or {"compounds", "controls"} & given.keys():
+        base = SimulationDesign()
+    else:
+        # Two full 96-well plates, three replicates, a quarter of controls: enough for p-values that survive the FDR.
+        base = SimulationDesign(wells=192, compounds=48, replicates=3, controls=48)
+    return replace(base, **sizes, **given)
 
 
 def import_project(
@@ -49,21 +115,21 @@ def import_project(
     roles
         What the columns mean.
     preparation
-        What is to be done with counts, genes and gene sets (`dpf.tables.preparing.prepare`).
+        What to do with counts, genes and gene sets (`dpf.tables.preparing.prepare`).
     overrides
         ``section.name=value`` settings for the new `dpf.toml`.
 
     Raises
     ------
     UsageError, DataError
-        The files are no screen that can be learnt from, or a step cannot be done.
+        The files are not a usable screen, or a step of the preparation fails.
     ProjectError
         As `create_project`.
     """
     require_new(path)
     roles = replace(roles, targets_follow=roles.targets_follow or bool(preparation.signatures))
-    # The screen as read is nobody else's, so it may be overwritten: a large one then stands in memory once.
-    screen, normalisation = prepare(read_unchecked(sources, wells, roles, source_format), preparation, in_place=True)
+    # Nothing else uses the screen as read, so it may be overwritten: a large one then takes its memory once.
+    screen, normalisation = prepare(read_screen(sources, wells, roles, source_format), preparation, in_place=True)
     return create_project(path, screen, overrides, normalisation)
 
 
@@ -123,13 +189,13 @@ def _removed_on_failure(folder: Path, *files: Path) -> Iterator[None]:
         for file in files:
             file.unlink(missing_ok=True)
         for parent in [*dict.fromkeys(file.parent for file in files), *([] if existed else [folder])]:
-            with suppress(OSError):  # not empty: something there is not ours
+            with suppress(OSError):  # not empty: other files are there
                 parent.rmdir()
         raise
 
 
 def create_demo(path: Path, simulation: Simulation, overrides: tuple[str, ...] = ()) -> InitResult:
-    """Write a project from a simulated screen; its truth goes beside the inputs, never into them.
+    """Write a project from a simulated screen; its truth is kept apart from the inputs.
 
     `truth.parquet` has one row a well, `truth_genes.parquet` one a gene. Nothing in dpf reads them.
     """

@@ -1,4 +1,4 @@
-"""A project's inputs, read back and held against its settings."""
+"""A project's inputs, read and checked against its settings."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from dpf.config.settings import TargetSettings
 from dpf.errors import DataError, ProjectError, listed
-from dpf.files import sha256_file
+from dpf.files import sha256_file, sha256_text
 from dpf.project.directory import Project
 from dpf.tables.preparing.normalise import Normalisation, read_normalisation
-from dpf.tables.storage import inputs_fingerprint, read_about, read_expression, read_table
+from dpf.tables.storage import read_about, read_expression, read_table
 
 AUTO = "auto"
-#: Where the footer of the wells table has the digest of the normalisation; older projects have none there.
+#: Key of the normalisation's digest in the footer of the wells table; older projects have none.
 NORMALISED_BY = "normalisation_sha256"
 _RESTORE = "restore it from a copy, or run dpf init again from the source files"
 
@@ -39,7 +39,7 @@ class Inputs:
     is_control
         bool array of shape (N,).
     expression_sha256, fingerprint
-        Digests of the expression table, and of it and the wells table: results know by them that they are stale.
+        Digests of the expression table, and of it and the wells table (`input_digests`).
     """
 
     wells: pl.DataFrame
@@ -115,9 +115,14 @@ def read_inputs(project: Project) -> Inputs:
         expression.genes,
         expression.values,
         wells.get_column("is_control").to_numpy(),
-        sha256_file(project.expression),
-        inputs_fingerprint(project.expression, project.wells),
+        *input_digests(project),
     )
+
+
+def input_digests(project: Project) -> tuple[str, str]:
+    """Digests of the expression table, and of it and the wells table: results name their inputs by these."""
+    expression = sha256_file(project.expression)
+    return expression, sha256_text(expression + sha256_file(project.wells))
 
 
 def read_measured(wells: pl.DataFrame, targets: TargetSettings, where: object) -> Measured:
@@ -199,7 +204,7 @@ def _label(wells: pl.DataFrame, name: str, where: object) -> NDArray[np.float64]
 def project_normalisation(project: Project) -> Normalisation:
     """How the project's counts became its expression: the file that `dpf init` wrote, and no other.
 
-    A model carries it, and puts new counts on its scale by it: a wrong one would give wrong predictions in silence.
+    A model carries it to put new counts on its scale: with a wrong one, predictions would be wrong without a warning.
 
     Raises
     ------
@@ -216,14 +221,14 @@ def project_normalisation(project: Project) -> Normalisation:
         if found != about[NORMALISED_BY]:
             raise _other_normalisation(path, found, about[NORMALISED_BY])
         return fitted
-    if fitted.method != "none":  # of before there was a digest: the genes must at least be those of the screen
+    if fitted.method != "none":  # without a digest (older), the genes must at least be those of the screen
         genes = read_table(project.genes, "genes").get_column("gene").to_list()
         known = len(set(genes) & set(fitted.depth_genes))
         if 2 * known < len(genes):
             raise DataError(
                 "the stored normalisation is not that of this screen",
                 where=path,
-                found=f"it knows {known:,} of the screen's {len(genes):,} genes",
+                found=f"it has {known:,} of the screen's {len(genes):,} genes",
                 hint=_RESTORE,
             )
     return fitted

@@ -1,15 +1,26 @@
-"""Which wells each member sees: by the rule in the settings, or by the user's own table."""
+"""The split of a project's wells: by the rule in the settings, or by the user's own table."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
+from dpf.config.settings import TrainSettings
 from dpf.errors import DataError, UsageError
 from dpf.project.directory import Project
 from dpf.splits.parts import Parts, SplitRule, check_parts, make_splits, splits_from_table
 from dpf.workflows.project.inputs import Inputs, Measured
+
+#: Folds of the baselines where the settings ask for a single run: what `dpf train --folds 5` would hold out.
+DEFAULT_FOLDS = 5
+
+
+def baseline_folds(train: TrainSettings) -> TrainSettings:
+    """The settings by which baselines alone are split: those of the project, in 5 folds instead of a single run."""
+    single = train.split != "file" and train.folds == 1 and train.repeats == 1
+    return replace(train, folds=DEFAULT_FOLDS) if single else train
 
 
 def split_wells(project: Project, inputs: Inputs, measured: Measured) -> Parts:
@@ -27,7 +38,7 @@ def split_wells(project: Project, inputs: Inputs, measured: Measured) -> Parts:
     if train.split == "file":
         if train.repeats > 1:
             raise UsageError(
-                "a split file says itself which members there are: it cannot be repeated",
+                "a split file already names its members: it cannot be repeated",
                 where=f"train.split = file, train.repeats = {train.repeats}",
                 hint="give the file more members, or let dpf deal the folds (--split compound)",
             )

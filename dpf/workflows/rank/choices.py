@@ -4,88 +4,59 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from dpf.config.options import Options, option
 from dpf.errors import UsageError
+from dpf.workflows.options import fdr_option, in_sample_option
 
-NullChoice = Literal["exchange", "pseudo", "none"]
-MatchChoice = Literal["auto", "plate", "screen"]
+if TYPE_CHECKING:
+    from dpf.workflows.project.provenance import Now
+
 Adjustment = Literal["none", "plate", "position"]
 
-#: What verdicts go by (`dpf.workflows.rank.table.verdicts`), kept with a ranking: one by an earlier rule is stale.
-VERDICT_RULE = "activation pattern"
-
-_CHOICES = {
-    "null": ("exchange", "pseudo", "none"),
-    "match": ("auto", "plate", "screen"),
-    "adjust": ("none", "plate", "position"),
-    "tail": ("none", "gpd"),
-}
+_TESTS, _MORE = "P-values", "Beside the ranking"
 
 
 @dataclass(frozen=True)
-class RankChoices:
-    """How compounds are compared and what is written beside the ranking.
+class RankChoices(Options):
+    """`dpf rank`: how compounds are compared and what is written beside the ranking."""
 
-    Attributes
-    ----------
-    sort
-        The column to sort by.
-    by_dose
-        One row a compound and concentration, not a compound.
-    fdr
-        The false discovery rate at which compounds are called.
-    null
-        The sets of wells a compound is compared with (`dpf.analysis.ranking.p_values.compound_p_values`); "none": no
-        p-values.
-    match
-        "plate": wells change places within their plate only; "screen": within the screen; "auto": plate by plate
-        where every plate has controls enough to call anything, which the design alone decides.
-    tail
-        "gpd": p-values below what the sets can resolve are extrapolated by a generalised Pareto tail, to order what
-        ties; q and verdicts never rest on them.
-    adjust
-        Take plate, or plate, row and column effects off the latents first, and make them covariates of the signatures.
-    in_sample
-        P-values also where nothing was held out.
-    group_column
-        A column of the wells table with the class of each compound, or None.
-    signatures
-        Genes up and down by compound.
-    trend
-        Prior variances of the signatures follow the mean expression (limma-trend).
-    gene_sets, query
-        GMT files: sets to test the signatures for, signatures to compare them with. Either implies `signatures`.
-    """
+    sort: str = option("rank", "Column to sort by; p, q, names and ranks: smallest first.")
+    by_dose: bool = option(False, "One row a compound and concentration instead of a compound.")
+    adjust: Adjustment = option(
+        "none", "Take position effects off latents and signatures: of plates, or of plates, rows and columns."
+    )
+    fdr: float = fdr_option(_TESTS)
+    null: Literal["exchange", "none"] = option(
+        "exchange",
+        "exchange: p-values by sets in which its wells and controls change places; none: no p-values.",
+        panel=_TESTS,
+    )
+    match: Literal["auto", "plate", "screen"] = option(
+        "auto",
+        "Wells change places within their plate, within the screen, or auto: plate if the design can call anything "
+        "that way.",
+        panel=_TESTS,
+    )
+    in_sample: bool = in_sample_option(_TESTS)
+    group_column: str | None = option(
+        None, "Column with the class of each compound: its enrichment in the ranking.", panel=_MORE
+    )
+    signatures: bool = option(False, "Genes up and down by compound, as table and GMT.", panel=_MORE)
+    trend: bool = option(
+        True,
+        "Prior variance of the signatures follows the mean expression (limma-trend).",
+        "--trend/--no-trend",
+        panel=_MORE,
+    )
+    gene_sets: Path | None = option(None, "Gene sets to test the signatures for.", metavar="FILE.gmt", panel=_MORE)
+    query: Path | None = option(
+        None, "Signatures (NAME_UP, NAME_DN) to compare the compounds with.", metavar="FILE.gmt", panel=_MORE
+    )
 
-    sort: str = "rank"
-    by_dose: bool = False
-    fdr: float = 0.05
-    null: NullChoice = "exchange"
-    match: MatchChoice = "auto"
-    tail: Literal["none", "gpd"] = "none"
-    adjust: Adjustment = "none"
-    in_sample: bool = False
-    group_column: str | None = None
-    signatures: bool = False
-    trend: bool = True
-    gene_sets: Path | None = None
-    query: Path | None = None
-
-    @property
-    def wants_signatures(self) -> bool:
-        """Signatures are asked for, or something that is made of them."""
-        return self.signatures or self.gene_sets is not None or self.query is not None
-
-    def require_sense(self) -> None:
-        """Raise a `UsageError` for choices that do not exist or do not go together."""
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise UsageError(f"no such --{name}", found=getattr(self, name), expected=" or ".join(allowed))
-        if not 0 < self.fdr < 1:
-            raise UsageError("a false discovery rate lies between 0 and 1", found=f"{self.fdr:g}", expected="e.g. 0.05")
-        if self.tail != "none" and self.null == "none":
-            raise UsageError("a tail is fitted to p-values, and none are asked for", found="--tail gpd --null none")
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.by_dose and self.group_column is not None:
             raise UsageError(
                 "a class is of compounds, and these rows are doses, which do not count as many compounds",
@@ -93,7 +64,15 @@ class RankChoices:
                 hint="leave out --by-dose",
             )
 
-    def recorded(self) -> dict[str, Any]:
-        """The choices for a table's footer."""
-        return {name: None if value is None else value if isinstance(value, bool | float) else str(value)
-                for name, value in asdict(self).items()}  # fmt: skip
+    @property
+    def wants_signatures(self) -> bool:
+        """Signatures are asked for, or something that is made of them."""
+        return self.signatures or self.gene_sets is not None or self.query is not None
+
+    def footer(self, now: Now, kind: str, *files: Path) -> dict[str, Any]:
+        """What a table of the ranking is made of (`dpf.workflows.project.provenance`), and these choices."""
+        from dpf.workflows.project.provenance import made_of
+
+        chosen = {name: value if isinstance(value, bool | float | None) else str(value)
+                  for name, value in asdict(self).items()}  # fmt: skip
+        return made_of(now, kind, files=files) | {"choices": chosen}

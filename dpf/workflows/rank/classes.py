@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from dpf.analysis.ranking.compounds import descending_rank
 from dpf.analysis.signatures.enrichment import MIN_SIZE, MeasuredSets, over_representation, univariate_linear_model
 from dpf.errors import DataError, UsageError, listed
+from dpf.tables.schemas.registry import polars_schema
 from dpf.workflows.project.inputs import Inputs
 from dpf.workflows.rank.rows import CompoundRows
+from dpf.workflows.rank.verdicts import HITS
 
 
 def class_table(table: pl.DataFrame, inputs: Inputs, rows: CompoundRows, column: str) -> tuple[pl.DataFrame, list[str]]:
@@ -61,7 +63,7 @@ def _tested(table: pl.DataFrame, names: list[str], member: NDArray[np.bool_]) ->
         found |= {f"{label}_t": test.score[0], f"{label}_p": test.p[0], f"{label}_q": test.q[0]}
     verdict = table.get_column("verdict")
     if verdict.count():
-        hit = verdict.str.ends_with("hit").fill_null(value=False).to_numpy()
+        hit = verdict.is_in(HITS).fill_null(value=False).to_numpy()
         enriched = over_representation(hit[None, :], MeasuredSets(tuple(names), member, 0))
         found |= {"hits": (member & hit).sum(axis=1), "hits_fold": enriched.score[0]}
         found |= {"hits_p": enriched.p[0], "hits_q": enriched.q[0]}
@@ -76,6 +78,13 @@ def _members(inputs: Inputs, rows: CompoundRows, column: str) -> tuple[dict[str,
             where="--group-column",
             found=column,
             expected=f"one of {listed(inputs.wells.columns, 30)}",
+        )
+    if column in polars_schema("classes"):
+        raise UsageError(
+            "the table of classes has a column of that name itself",
+            where="--group-column",
+            found=column,
+            hint="give the column of the wells table another name",
         )
     of_row: dict[int, set[str]] = defaultdict(set)
     for code, name in zip(rows.codes.tolist(), classes, strict=True):

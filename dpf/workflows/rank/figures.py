@@ -14,6 +14,7 @@ from dpf.workflows.check.plate_figures import draw_plates
 from dpf.workflows.progress import Progress
 from dpf.workflows.project.inputs import Inputs
 from dpf.workflows.rank.rows import CompoundRows
+from dpf.workflows.rank.verdicts import Verdict
 from dpf.workflows.rank.wells import RankedWells
 
 Floats = NDArray[np.float64]
@@ -43,7 +44,7 @@ def draw_ranking(
     side = table.get_column("activation").to_numpy() if "activation" in table.columns else nothing
     q = table.get_column("q").fill_null(float("nan")).to_numpy()
     tested = bool(np.isfinite(q).any())
-    off_axis = (table.get_column("verdict") == "off-axis hit").fill_null(value=False).to_numpy()
+    off_axis = (table.get_column("verdict") == Verdict.OFF_AXIS).fill_null(value=False).to_numpy()
     side = np.where(off_axis, 0.0, side)  # they moved, but neither way
     neither = "off-axis" if off_axis.any() else "no direction"
     dots = ranked_dots(

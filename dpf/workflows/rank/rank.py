@@ -12,14 +12,17 @@ import polars as pl
 from dpf.analysis.ranking.standardise import members_differ
 from dpf.errors import UsageError, listed
 from dpf.project.directory import Project, ResultsFolder
+from dpf.tables.schemas.ranking import RANKING_BY_DOSE
 from dpf.tables.storage import write_table
 from dpf.workflows.check.names import suspicious_names
 from dpf.workflows.check.stored import StoredCheck, stored_check
-from dpf.workflows.predict.outputs import find_model, project_outputs
-from dpf.workflows.predict.predict import result_provenance, warn_no_axis
+from dpf.workflows.predict.outputs import project_outputs
+from dpf.workflows.predict.predict import warn_no_axis
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import Inputs, read_inputs, read_measured
-from dpf.workflows.rank.choices import VERDICT_RULE, RankChoices
+from dpf.workflows.project.model_file import find_model
+from dpf.workflows.project.provenance import Now, current
+from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.classes import class_table
 from dpf.workflows.rank.dose import dose_response, draw_dose, evidence
 from dpf.workflows.rank.figures import draw_ranking
@@ -30,11 +33,6 @@ from dpf.workflows.rank.signatures.write import write_signatures
 from dpf.workflows.rank.significance import CompoundTests, run_tests
 from dpf.workflows.rank.table import ranking_table
 from dpf.workflows.rank.wells import RankedWells, rank_wells
-
-#: Columns in which the first row should be the smallest value.
-_ASCENDING = {"rank", "rank_low", "rank_high", "p", "q", "p_tail"}
-_ASCENDING |= {"compound", "verdict", "direction", "smallest_p", "activation_p", "activation_q", "energy_p"}
-_ASCENDING |= {"replicate_cosine_p", "replicate_map_p", "replicate_map_q"}
 
 
 @dataclass(frozen=True)
@@ -88,16 +86,15 @@ def rank_project(
     Every well's distance is measured by members that held it out, from the centre of those members' *training*
     controls, in the spread of the held-out controls (`dpf.analysis.ranking.standardise`). P-values come from exchanging
     a compound's wells with control wells (`dpf.analysis.ranking.p_values`); where nothing was held out there are none.
-    The verdict in words is `dpf.workflows.rank.table.verdicts`.
+    The verdict in words is `dpf.workflows.rank.verdicts.Verdict`.
 
     Raises
     ------
     DpfError
-        The model, the inputs or a column are not there; choices do not go together; there are too few controls (how
+        The model, the inputs or a column are not there; there are too few controls (how
         many would do is said).
     """
     choices, progress = choices or RankChoices(), progress or Silent()
-    choices.require_sense()
     file = find_model(project, model)
     inputs = read_inputs(project)
     rows = compound_rows(inputs, choices.by_dose)
@@ -105,15 +102,15 @@ def rank_project(
     wells = rank_wells(outputs, inputs, rows.codes, project.settings.latent, choices.adjust)
     ranked = _rank(project, inputs, rows, wells, choices)
     table = _sorted(ranked.table, choices.sort)
-    results, design = project.results(file.name), stored_check(project, inputs.fingerprint)
-    about = {**result_provenance(outputs, inputs, project.settings), "choices": choices.recorded()}
-    about["verdict_rule"] = VERDICT_RULE
-    extra, figures, said = _write_more(project, results, inputs, ranked, choices, about, progress)
+    results, now = project.results(file.name), current(project, file, inputs)
+    design = stored_check(now)
+    extra, figures, said = _write_more(now, results, inputs, ranked, choices, progress)
     statements = tuple(ranked.statements + said)
     name = "ranking_by_dose" if choices.by_dose else "ranking"
     power = None if ranked.tests.power is None else ranked.tests.power.statement(choices.fdr)
     verdict = None if design is None or design.stale else design.verdict
-    write_table(results.table(name), table, name, about | {"power": power, "statements": statements, "design": verdict})
+    found = {"power": power, "statements": statements, "design": verdict}
+    write_table(results.table(name), table, name, choices.footer(now, name) | found)
     drawn = draw_ranking(results.figure(name), ranked.table, rows, wells, inputs, choices.fdr, progress)
     warn_no_axis(outputs, progress)
     return RankResult(table, power, statements, results.table(name), tuple(extra), (*drawn, *figures), design)
@@ -163,41 +160,36 @@ def _about_rows(table: pl.DataFrame, choices: RankChoices) -> list[str]:
 def _sorted(table: pl.DataFrame, sort: str) -> pl.DataFrame:
     if sort not in table.columns:
         raise UsageError("no such column to sort by", found=sort, expected=f"one of {listed(table.columns, 60)}")
-    return table.sort(sort, "rank", descending=[sort not in _ASCENDING, False], nulls_last=True, maintain_order=True)
+    down = not RANKING_BY_DOSE.sorts_ascending(sort)
+    return table.sort(sort, "rank", descending=[down, False], nulls_last=True, maintain_order=True)
 
 
 def _write_more(
-    project: Project,
-    results: ResultsFolder,
-    inputs: Inputs,
-    ranked: _Ranked,
-    choices: RankChoices,
-    about: dict[str, Any],
-    progress: Progress,
+    now: Now, results: ResultsFolder, inputs: Inputs, ranked: _Ranked, choices: RankChoices, progress: Progress
 ) -> tuple[list[Path], list[Path], list[str]]:
     """Wells, doses, classes and signatures: tables, figures, and what is to be said of them."""
     files: list[Path] = [results.table("ranking_wells")]
     figures: list[Path] = []
     said: list[str] = []
-    write_table(files[0], _well_table(inputs, ranked), "ranking_wells", about)
+    write_table(files[0], _well_table(inputs, ranked), "ranking_wells", choices.footer(now, "ranking_wells"))
     strength = evidence(ranked.table, choices.fdr)
     doses = dose_response(ranked.wells, inputs, strength)
     if doses is not None:
         said += doses.statements
         if doses.table.height:
             files.append(results.table("dose"))
-            write_table(files[-1], doses.table, "dose", about)
+            write_table(files[-1], doses.table, "dose", choices.footer(now, "dose"))
             figures += draw_dose(results.figure("dose"), doses, ranked.wells, inputs, strength)
     if choices.group_column is not None:
         table, notes = class_table(ranked.table, inputs, ranked.rows, choices.group_column)
         files.append(results.table("classes"))
-        write_table(files[-1], table, "classes", about)
+        write_table(files[-1], table, "classes", choices.footer(now, "classes"))
         said += notes
     if choices.wants_signatures:
         found = compute_signatures(inputs, ranked.rows, choices.trend, choices.adjust, progress)
         order = ranked.table.get_column("t").arg_sort(descending=True).to_numpy()
         side = ranked.table.get_column("activation").to_numpy() if "activation" in ranked.table.columns else None
-        written, notes = write_signatures(project, results, found, order, side, choices, about)
+        written, notes = write_signatures(now, results, found, order, side, choices)
         files += [path for path in written if path.parent == results.path]
         figures += [path for path in written if path.parent != results.path]
         said += notes
@@ -213,8 +205,8 @@ def _well_table(inputs: Inputs, ranked: _Ranked) -> pl.DataFrame:
         columns |= {"activation": wells.activation, "on_axis": wells.on_axis}
     columns |= {
         "average_precision": ranked.replicates.ap,
-        "members": wells.speakers.members(),
-        "part": wells.speakers.part,
+        "members": wells.members.names(),
+        "part": wells.members.part,
     }
     return inputs.wells.select("well_id", "compound", "is_control", *place).with_columns(
         pl.DataFrame(columns).fill_nan(None).get_columns()

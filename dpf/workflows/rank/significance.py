@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from dpf.analysis.ranking.p_values import PValues, benjamini_hochberg, compound_p_values
 from dpf.analysis.ranking.power import DesignPower, hits_needed, power_of, smallest_p_values
-from dpf.analysis.ranking.subsets import LARGEST_FLOOR, Null
-from dpf.analysis.ranking.tail import TailPValues, extrapolated_p_values
+from dpf.analysis.ranking.subsets import LARGEST_FLOOR
 from dpf.errors import DataError
 from dpf.splits.parts import Part
 from dpf.workflows.predict.well_members import plate_codes
@@ -36,8 +35,6 @@ class CompoundTests:
     ----------
     p, q, floor
         (C,): p-value, Benjamini–Hochberg over the tested rows, smallest p the design allows.
-    p_tail, extrapolated
-        (C,): with a tail fit, its p-values, and where they are extrapolated; else None. q never rests on them.
     activation_p, activation_q
         (C,): the same for the mean position on the activation axis, two-sided; None without an axis.
     power
@@ -51,8 +48,6 @@ class CompoundTests:
     p: Floats
     q: Floats
     floor: Floats
-    p_tail: Floats | None
-    extrapolated: Mask | None
     activation_p: Floats | None
     activation_q: Floats | None
     power: DesignPower | None
@@ -98,10 +93,10 @@ def choose_design(
     kind = basis.astype(np.int64) if choices.in_sample else np.zeros(len(basis), dtype=np.int64)
     known = plate_codes(inputs.texts("plate"))
     control = inputs.is_control & usable
-    designs = {"screen": _design("screen", kind, [""] * 3, whole, rows, control, choices.null)}
+    designs = {"screen": _design("screen", kind, [""] * 3, whole, rows, control)}
     if known is not None and len(known[1]) > 1:
         strata = kind * len(known[1]) + known[0]
-        designs["plate"] = _design("plate", strata, known[1] * 3, whole, rows, control, choices.null)
+        designs["plate"] = _design("plate", strata, known[1] * 3, whole, rows, control)
     elif choices.match == "plate":
         raise DataError(
             "the plate of every well must be known to compare plate by plate, and there must be several",
@@ -112,16 +107,14 @@ def choose_design(
     return design, said + reason + _untested(design, int(whole.sum()))
 
 
-def _design(
-    matched: str, strata: Codes, names: list[str], whole: Mask, rows: CompoundRows, control: Mask, null: Null
-) -> _Design:
+def _design(matched: str, strata: Codes, names: list[str], whole: Mask, rows: CompoundRows, control: Mask) -> _Design:
     def renumbered(kept: Codes) -> Codes:
         new = np.full(rows.count + 1, -1, dtype=np.int64)  # the last entry is that of code −1
         new[kept] = np.arange(len(kept))
         return new[rows.codes]
 
     kept = np.flatnonzero(whole)
-    floors = smallest_p_values(renumbered(kept), len(kept), control, strata, null)
+    floors = smallest_p_values(renumbered(kept), len(kept), control, strata)
     kept, floors = kept[floors < 1], floors[floors < 1]
     return _Design(kept, renumbered(kept), control, strata, names, floors, matched)
 
@@ -190,62 +183,34 @@ def run_tests(
     design, said = choose_design(wells.t.basis, inputs, rows, choices)
     if design is None:
         nothing = None if wells.activation is None else missing
-        return CompoundTests(missing, missing, missing, None, None, nothing, nothing, None, None, tuple(said))
+        return CompoundTests(missing, missing, missing, nothing, nothing, None, None, tuple(said))
 
     def of_rows(values: Floats) -> Floats:
         found = missing.copy()
         found[design.tested] = values
         return found
 
-    found = _exchanged(wells.t.value, design, choices, rng)
-    tail = None
-    if choices.tail == "gpd":
-        tail = extrapolated_p_values(wells.t.value, design.group, found.p, design.control, design.strata, rng)
-        said += _about_tail(tail)
+    if choices.in_sample and not wells.t.held_out:
+        said.append("in-sample p-values: the model was trained on these wells, and they prove nothing")
+    found = _exchanged(wells.t.value, design, rng)
     sides = None
     if wells.activation is not None:
-        up, down = (_exchanged(sign * wells.activation, design, choices, rng).p for sign in (1, -1))
+        up, down = (_exchanged(sign * wells.activation, design, rng).p for sign in (1, -1))
         sides = np.minimum(1.0, 2 * np.minimum(up, down))
     return CompoundTests(
         p=of_rows(found.p),
         q=of_rows(benjamini_hochberg(found.p)),
         floor=of_rows(found.floor),
-        p_tail=None if tail is None else of_rows(tail.p),
-        extrapolated=None if tail is None else of_rows(tail.extrapolated.astype(np.float64)) == 1,
         activation_p=None if sides is None else of_rows(sides),
         activation_q=None if sides is None else of_rows(benjamini_hochberg(sides)),
         power=power_of(design.floors, choices.fdr),
         matched=design.matched,
-        statements=(*said, *_warnings(wells, choices)),
+        statements=tuple(said),
     )
 
 
-def _exchanged(values: Floats, design: _Design, choices: RankChoices, rng: np.random.Generator) -> PValues:
-    null: Null = "pseudo" if choices.null == "pseudo" else "exchange"
+def _exchanged(values: Floats, design: _Design, rng: np.random.Generator) -> PValues:
     return compound_p_values(
         values, design.group, len(design.tested), design.control, design.strata,
-        null=null, rng=rng, strata_names=design.names,
+        rng=rng, strata_names=design.names,
     )  # fmt: skip
-
-
-def _about_tail(tail: TailPValues) -> list[str]:
-    said = [
-        f"tail: p_tail orders {tail.extrapolated.sum():,} compounds beyond what counting resolves, by a generalised "
-        f"Pareto tail that rests on about {tail.fewest_wells:.0f} control wells (largest gap {tail.worst_fit:.2g}); it "
-        "is an extrapolation: q and the verdict are of p, never of it"
-    ]
-    if tail.rejected:
-        said.append(f"tail: no generalised Pareto tail fits the controls of {tail.rejected:,} compounds: p_tail is p")
-    return said
-
-
-def _warnings(wells: RankedWells, choices: RankChoices) -> list[str]:
-    said = []
-    if choices.null == "pseudo":
-        said.append(
-            "null: pseudo-compounds of controls alone, too small for replicated compounds (an inert pair reaches the "
-            "floor about five times as often as it says); the default, exchange, is exact"
-        )
-    if choices.in_sample and not wells.t.held_out:
-        said.append("in-sample p-values: the model was trained on these wells, and they prove nothing")
-    return said

@@ -18,53 +18,18 @@ from dpf.workflows.project.inputs import Inputs, Measured
 from dpf.workflows.rank.replicates import ReplicateTests
 from dpf.workflows.rank.rows import CompoundRows
 from dpf.workflows.rank.significance import CompoundTests
+from dpf.workflows.rank.verdicts import verdicts
 from dpf.workflows.rank.wells import RankedWells
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-#: A hit activates or suppresses where its place on the activation axis has a two-sided p of at most this (0.05 on its
-#: own side) ...
-AXIS_LEVEL = 0.1
-#: ... and it moved within 45° of the direction that cells move in with activation: more along it than across it.
-NEAR_PATTERN = float(np.sqrt(0.5))
-
 #: Columns that stand first, in this order, where they are there.
 _FIRST = (
     *("rank", "verdict", "direction", "n", "t", "t_low", "t_high", "p", "q", "activation", "activation_p"),
     *("pattern_cosine", "on_axis", "replicates_agree", "rank_low", "rank_high"),
 )
-
-
-def verdicts(
-    q: Floats, activation: Floats | None, activation_p: Floats | None, cosine: Floats | None, fdr: float
-) -> list[str | None]:
-    """What a biologist reads.
-
-    A row is a *hit* where q ≤ fdr, else ``not distinguishable``: from the controls, in this design. A hit is an
-    ``activating hit`` or a ``suppressing hit``, by the sign of `activation`, where its mean position on the activation
-    axis can itself be told from the controls' (`activation_p` ≤ 0.1, two-sided) and its displacement lies within 45° of
-    the activation pattern, to that side (`pattern_cosine` ≥ √½, or ≤ −√½): at least half of the squared displacement is
-    what goes with activation in this screen. Else it is an ``off-axis hit``: the cells moved, but mostly in another
-    direction. Without an activation axis it is a ``hit``. None where the row was not tested.
-
-    The verdict says nothing of where the wells stood (the design's own verdict does), nor of replicates: a hit whose
-    `replicates_agree` is false may be one outlying well.
-    """
-    found: list[str | None] = []
-    for index, rate in enumerate(q.tolist()):
-        if np.isnan(rate):
-            found.append(None)
-        elif rate > fdr:
-            found.append("not distinguishable")
-        elif activation is None or activation_p is None or cosine is None:
-            found.append("hit")
-        elif not (activation_p[index] <= AXIS_LEVEL and np.sign(activation[index]) * cosine[index] >= NEAR_PATTERN):
-            found.append("off-axis hit")
-        else:
-            found.append("activating hit" if activation[index] > 0 else "suppressing hit")
-    return found
 
 
 def ranking_table(
@@ -78,15 +43,13 @@ def ranking_table(
     )
     cosine = None
     if wells.pattern is not None:
-        cosine = pattern_cosine(wells.deviation, wells.pattern, wells.speakers.used, codes, count)
+        cosine = pattern_cosine(wells.deviation, wells.pattern, wells.members.used, codes, count)
         columns["pattern_cosine"] = cosine
     for name, values in (wells.raw | wells.standardised).items():
         columns[name] = group_mean(values, codes, count)
     intervals = bootstrap_intervals(wells.t.value, codes, count, rng=rng)
     columns |= {name: getattr(intervals, name) for name in ("t_low", "t_high", "rank_low", "rank_high")}
     columns |= {"p": tests.p, "q": tests.q}
-    if tests.p_tail is not None:
-        columns |= {"p_tail": tests.p_tail, "p_extrapolated": tests.extrapolated}
     if tests.activation_p is not None:
         columns |= {"activation_p": tests.activation_p, "activation_q": tests.activation_q}
     columns |= {
@@ -109,7 +72,7 @@ def ranking_table(
 
 def _basis(wells: RankedWells, rows: CompoundRows) -> list[pl.Series]:
     """`part`: what the wells of a row were to the members that speak for them; `held_out`: all were held out."""
-    kinds = pl.DataFrame({"code": rows.codes, "part": wells.speakers.part}).filter(pl.col("code") >= 0)
+    kinds = pl.DataFrame({"code": rows.codes, "part": wells.members.part}).filter(pl.col("code") >= 0)
     met = dict(kinds.group_by("code").agg(pl.col("part").unique().sort()).iter_rows())
     held_out = [met[code] == [Part.HELD_OUT.text] for code in range(rows.count)]
     return [pl.Series("part", [",".join(met[code]) for code in range(rows.count)]), pl.Series("held_out", held_out)]
@@ -122,7 +85,7 @@ def score_shifts(wells: RankedWells, inputs: Inputs, measured: Measured, rows: C
     Controls of the well's own plate, where every plate of compounds has controls with a value; else of all plates.
     """
     outputs, targets = wells.outputs, wells.outputs.header["targets"]
-    average = wells.speakers.average
+    average = wells.members.average
     predicted: dict[str, Floats] = {name: average(outputs.scores)[:, i] for i, name in enumerate(outputs.score_names)}
     if outputs.label_logit is not None:
         predicted[targets["label"]] = average(probability_of(outputs.label_logit))

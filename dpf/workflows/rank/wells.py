@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from dpf.analysis.design.wells import codes_of
 from dpf.analysis.latent.activation_pattern import NoPatternError
-from dpf.analysis.latent.distances import LatentGeometry, latent_geometry
+from dpf.analysis.latent.distances import LatentDistances, latent_distances
 from dpf.analysis.latent.position_adjustment import adjust_latent, one_hot
 from dpf.analysis.ranking.standardise import NoSpreadError, Standardised, standardise
 from dpf.config.settings import LatentSettings
 from dpf.errors import DataError
 from dpf.splits.parts import Part
 from dpf.workflows.predict.outputs import Outputs
-from dpf.workflows.predict.well_members import Speakers, activation_patterns, center_wells, choose_speakers, plate_codes
+from dpf.workflows.predict.well_members import WellMembers, activation_patterns, center_wells, plate_codes
 from dpf.workflows.project.inputs import Inputs
 from dpf.workflows.rank.choices import Adjustment
 
@@ -33,8 +33,8 @@ class RankedWells:
     ----------
     outputs
         The model's outputs; with an adjustment, its latents are the adjusted ones.
-    speakers
-        Which members speak for each well.
+    members
+        The members that each well is predicted by.
     deviation
         (M, N, L): z − μ, μ of each member's training controls.
     scale
@@ -58,7 +58,7 @@ class RankedWells:
     """
 
     outputs: Outputs
-    speakers: Speakers
+    members: WellMembers
     deviation: Floats
     scale: Floats
     t: Standardised
@@ -72,7 +72,7 @@ class RankedWells:
 
     def profiles(self) -> tuple[Floats, Codes]:
         """(N, L) deviations in the one member that stands for each well, in units of its scale; (N,) that member."""
-        member = self.speakers.first()
+        member = self.members.first()
         wells = np.arange(len(member))
         profiles: Floats = self.deviation[member, wells] / self.scale[member, None]
         return profiles, member.astype(np.int64)
@@ -104,10 +104,10 @@ def rank_wells(
         raise DataError("a centre per plate needs the plate of every well", where="latent.center = plate")
     masks = [controls & (part == Part.TRAIN) for part in outputs.parts]
     masks = [mask if mask.any() else controls for mask in masks]
-    members = [_geometry(outputs, member, mask, *plates) for member, mask in enumerate(masks)]
-    deviation = np.stack([one.deviation for one in members])
-    speakers = choose_speakers(outputs.parts)
-    stacked = {name: np.stack([getattr(one, name) for one in members]) for name in ("d_euc", "d_cos", "d_maha", "norm")}
+    found = [_distances(outputs, member, mask, *plates) for member, mask in enumerate(masks)]
+    deviation = np.stack([one.deviation for one in found])
+    members = WellMembers.of(outputs.parts)
+    stacked = {name: np.stack([getattr(one, name) for one in found]) for name in ("d_euc", "d_cos", "d_maha", "norm")}
     named = {"distance_euclidean": "d_euc", "distance_cosine": "d_cos", "distance_mahalanobis": "d_maha"}
 
     def standard(values: Floats) -> Standardised:
@@ -124,11 +124,11 @@ def rank_wells(
 
     activation = on_axis = pattern = None
     if outputs.axis is not None:
-        activation = if_it_varies("activation", np.stack([_known(one.activation) for one in members]))
+        activation = if_it_varies("activation", np.stack([_known(one.activation) for one in found]))
     if activation is not None:
         try:
             pattern = activation_patterns(outputs)
-            on_axis = speakers.average(np.stack([_known(one.on_axis) for one in members]))
+            on_axis = members.average(np.stack([_known(one.on_axis) for one in found]))
         except NoPatternError:  # a member's controls differ in it by rounding errors only
             silent.append("activation")
             activation = None
@@ -136,13 +136,13 @@ def rank_wells(
     standardised = {name: if_it_varies(name, values) for name, values in others.items() if np.isfinite(values).all()}
     return RankedWells(
         outputs=outputs,
-        speakers=speakers,
+        members=members,
         deviation=deviation,
-        scale=np.array([np.median(one.d_euc[mask]) for one, mask in zip(members, masks, strict=True)]),
+        scale=np.array([np.median(one.d_euc[mask]) for one, mask in zip(found, masks, strict=True)]),
         t=standard(stacked["d_euc"]),
-        raw={name: speakers.average(stacked[kind]) for name, kind in named.items()},
+        raw={name: members.average(stacked[kind]) for name, kind in named.items()},
         standardised={name: values for name, values in standardised.items() if values is not None},
-        norm=speakers.average(stacked["norm"]),
+        norm=members.average(stacked["norm"]),
         activation=activation,
         on_axis=on_axis,
         pattern=pattern,
@@ -150,12 +150,12 @@ def rank_wells(
     )
 
 
-def _geometry(
+def _distances(
     outputs: Outputs, member: int, mask: Mask, plates: NDArray[np.intp] | None, names: list[str] | None
-) -> LatentGeometry:
+) -> LatentDistances:
     axis = None if outputs.axis is None else outputs.axis[member]
     try:
-        return latent_geometry(outputs.latent[member], axis, mask, plates, names)
+        return latent_distances(outputs.latent[member], axis, mask, plates, names)
     except DataError as error:
         raise DataError(
             f"member {member}: {error.what}",

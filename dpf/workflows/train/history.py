@@ -1,4 +1,4 @@
-"""The history of a training: one row a member and epoch, the line that tells of it, and the curves of all of them."""
+"""The history of a training: one row a member and epoch, its line in the log, and the curves of all of them."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def _number(value: float) -> str:
 
 
 def epoch_line(row: dict[str, Any], members: int, epochs: int, wells: int, left: str = "") -> str:
-    """The row as a line to read; `wells` were trained on, `left` says how long the run will take still.
+    """The row as a line to read; `wells` were trained on, `left` is how long the run will still take.
 
     A star marks the best epoch so far.
     """
     r2s = [value for name, value in row.items() if name.startswith("validation_r2_")]
     text = f"member {row['member']}  " if members > 1 else ""
-    text += f"epoch {row['epoch']:>3}/{epochs}  " if row["epoch"] else "the start    "
+    text += f"epoch {row['epoch']:>3}/{epochs}  "
     text += f"train {row['train_total']:.3f}  "
     text += f"validation {row['validation_total']:.3f}"
     if r2s:
@@ -73,7 +73,7 @@ def draw_loss_curve(history: pl.DataFrame, best_epochs: list[int], path: Path) -
 
     names = {"total": "total", "mse": "scores (MSE)", "bce": "label (BCE)", "reg": "activation (MSE)"}
     epoch = history.get_column("epoch").to_numpy()
-    first, last = int(epoch.min()), int(epoch.max())  # the first is 0 where the network had a start
+    first, last = int(epoch.min()), int(epoch.max())  # the first is 0 where there was an initial regression
     members = history.get_column("member").n_unique()
     rows = (history.get_column("member").to_numpy(), epoch - first)
 

@@ -1,9 +1,9 @@
-"""A member before its first epoch: fresh weights, its scaler, its start, its data on the device, its settings."""
+"""A member before its first epoch: fresh weights, scaler, initial regression, data on the device, settings."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,15 +24,10 @@ from dpf.workflows.train.run import TrainingRun
 from dpf.workflows.train.targets import TargetArrays, fit_scaling, scaled_targets
 
 
-class Search(Protocol):
-    """How a member chooses settings for itself."""
-
-    def choose(self, prepared: PreparedMember) -> Trial:
-        """The settings that do best on its validation wells; the network's weights are left as they were."""
-
-
-def begin_member(prepared: PreparedMember, search: Search, saved: SavedRun | None) -> MemberTraining:
-    """A member before its first epoch, or where it stood in a saved run."""
+def begin_member(
+    prepared: PreparedMember, choose: Callable[[PreparedMember], Trial], saved: SavedRun | None
+) -> MemberTraining:
+    """A member before its first epoch, or where it stood in a saved run; `choose` searches for its settings."""
     run = prepared.run
     if saved:
         tuned = saved.header["current_tuned"]
@@ -41,7 +36,7 @@ def begin_member(prepared: PreparedMember, search: Search, saved: SavedRun | Non
         return training
     if epochs := run.settings.train.pretrain:
         _pretrain(run, prepared, epochs)
-    return prepared.training(search.choose(prepared) if run.settings.train.tune else None)
+    return prepared.training(choose(prepared) if run.settings.train.tune else None)
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class PreparedMember:
     data: MemberData
 
     def training(self, trial: Trial | None = None, epochs: int = 0) -> MemberTraining:
-        """Its training, with a trial's settings where one is given, for so many epochs (0: what the settings say).
+        """Its training, with a trial's settings where one is given, for so many epochs (0: those of the settings).
 
         The network is the prepared one itself: of several trainings each must begin with its weights as they were.
         """
@@ -86,7 +81,7 @@ def _pretrain(run: TrainingRun, prepared: PreparedMember, epochs: int) -> None:
 
 
 def prepare_member(run: TrainingRun, member: int) -> PreparedMember:
-    """Draw a member's weights, fit its scaler and its start, put its data on the device.
+    """Draw a member's weights, fit its scaler and its initial regression, put its data on the device.
 
     Whatever is fitted to wells is fitted to the member's own.
     """
@@ -115,7 +110,7 @@ def prepare_member(run: TrainingRun, member: int) -> PreparedMember:
         names=tuple(run.inputs.well_ids),
     )
     if run.settings.model.start != "none":
-        data = _with_start(run, network, data, member)
+        data = _with_initial_regression(run, network, data, member)
     return PreparedMember(run, member, network.to(device), data)
 
 
@@ -132,11 +127,11 @@ def _centre(run: TrainingRun, rows: NDArray[np.int8]) -> NDArray[np.bool_] | Non
     return run.inputs.is_control
 
 
-def _with_start(run: TrainingRun, network: PerturbFormer, data: MemberData, member: int) -> MemberData:
-    """Fit the start to all that the member may learn from or choose by.
+def _with_initial_regression(run: TrainingRun, network: PerturbFormer, data: MemberData, member: int) -> MemberData:
+    """Fit the initial regression to all that the member may learn from or choose by.
 
-    Its validation wells are among these where other members hold them out: the start's values for them are out of fold,
-    so they still choose the epoch fairly, and nothing is measured on them. Else they are what is measured.
+    Its validation wells are among these where other members hold them out: the regression's values for them are out of
+    fold, so they still choose the epoch fairly, and nothing is measured on them. Else they are what is measured.
     """
     rows = run.parts[member]
     validation = rows == Part.VALIDATION
@@ -145,15 +140,15 @@ def _with_start(run: TrainingRun, network: PerturbFormer, data: MemberData, memb
     rule = "well" if run.settings.train.split == "well" else "compound"
     groups = group_wells(rule, run.inputs.texts("compound") or [], run.inputs.is_control, None)
     targets = TargetBatch(*(part.cpu() for part in data.targets))
-    start, parts = fit_initial_regression(
+    initial, parts = fit_initial_regression(
         network, data.expression.cpu(), targets, groups, np.flatnonzero(learned), run.settings.train.seed + member
     )
     if len(np.unique(groups[validation])) < 2:
         run.progress.warn(
             f"member {member} has one compound among its validation wells: no epoch can show that it is better than "
-            "the start by more than chance, so the start will stay"
+            "the initial regression by more than chance, so the Transformer will add nothing to it"
         )
     names = [*run.layout.scores, *(name for name in (run.layout.label, run.layout.activation) if name)]
     mixtures = "; ".join(f"{name}: {text}" for name, text in zip(names, parts, strict=True))
-    run.progress.log(f"member {member} starts as {mixtures}")
-    return replace(data, start=start.to(run.compute.device), groups=torch.from_numpy(groups))
+    run.progress.log(f"member {member}  initial regression  {mixtures}")
+    return replace(data, initial=initial.to(run.compute.device), groups=torch.from_numpy(groups))

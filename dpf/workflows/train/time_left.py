@@ -7,8 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from dpf.config.settings import TrainSettings
-
 # Epochs that the pace is taken from: enough to even out a busy moment, few enough to notice a machine that slows down.
 _EPOCHS = 10
 
@@ -46,9 +44,9 @@ def seconds_left(
     Parameters
     ----------
     wells
-        Training wells of every member.
+        Training wells of every member that is trained.
     member, done
-        The member in training, and how many of its `epochs` it has finished.
+        Which of these is in training, and how many of its `epochs` it has finished.
     elapsed, limit
         Seconds since the training began, and after how many it must end (0: never). Every member has an equal share of
         them, stops after the first epoch that ends beyond its share, and runs one epoch at least.
@@ -63,39 +61,6 @@ def seconds_left(
             left = min(left, max(0 if current else 1, math.floor((until - clock) / each) + 1))
         clock += left * each
     return clock - elapsed
-
-
-class OwnTime:
-    """How long one process will still need for its members.
-
-    Parameters
-    ----------
-    wells
-        Training wells of every member of the model.
-    members
-        Those that this process trains, in order.
-    started
-        `time.monotonic()` when the training began.
-    """
-
-    def __init__(self, wells: Sequence[int], members: Sequence[int], train: TrainSettings, started: float) -> None:
-        self._members, self._train, self._started = list(members), train, started
-        self._wells = [wells[member] for member in members]
-        self._pace = Pace()
-
-    def begin(self) -> None:
-        """What has passed until now says nothing of the pace."""
-        self._pace = Pace()
-
-    def seconds_after(self, member: int, epoch: int) -> float:
-        """Seconds still needed after an epoch that has just ended; epoch 0 took no time."""
-        place = self._members.index(member)
-        if epoch:
-            self._pace.epoch(self._wells[place])
-        return seconds_left(
-            self._pace.seconds_per_well, self._wells, self._train.epochs, place, epoch,
-            elapsed=time.monotonic() - self._started, limit=self._train.max_minutes * 60,
-        )  # fmt: skip
 
 
 def duration(seconds: float) -> str:

@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 
 import numpy as np
-import polars as pl
 
 from dpf.config.settings import TrainSettings
-from dpf.files import canonical_json, write_text
-from dpf.model.checkpoint import save_model
+from dpf.errors import UsageError
 from dpf.model.dropout import NOISE
 from dpf.model.network import TargetLayout
-from dpf.project.directory import ModelFolder, Project
+from dpf.project.directory import Project
 from dpf.project.lock import writing
-from dpf.splits.parts import Part, Parts, describe_leaks, split_fingerprint, table_from_splits
-from dpf.tables.storage import write_table
+from dpf.splits.parts import Part, Parts, describe_leaks, split_fingerprint
 from dpf.training.compute.device import resolve_compute
 from dpf.training.divergence import DivergedError
 from dpf.training.member import EpochRecord, MemberTraining
 from dpf.training.parallel.team import Team, joined
 from dpf.training.probe import probe
-from dpf.training.resume import RunState, SavedRun, discard_run, run_identity, save_run
+from dpf.training.resume import RunState, run_identity, save_run
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import Inputs, project_normalisation, read_inputs, read_measured
-from dpf.workflows.project.papers import card_is_of_other_weights
 from dpf.workflows.project.splitting import split_wells
-from dpf.workflows.train.history import draw_loss_curve, history_row, history_table
+from dpf.workflows.train.assemble import (
+    assemble_by_hand,
+    assemble_if_complete,
+    assembled,
+    finish_member,
+    is_assembled,
+    prepare_folder,
+    require_whole,
+)
+from dpf.workflows.train.history import history_row
 from dpf.workflows.train.interrupted import saved_run
-from dpf.workflows.train.log import EpochLog, RunLog
+from dpf.workflows.train.log import RunLog
 from dpf.workflows.train.members import begin_member, prepare_member
-from dpf.workflows.train.run import TrainingRun, about_model, keep_best, trained_model
-from dpf.workflows.train.side_by_side.members import require_members, shared_members
+from dpf.workflows.train.run import TrainingRun, TrainResult, keep_best, validation_metrics, write_model
 from dpf.workflows.train.tensorboard import TensorBoardEvents
 from dpf.workflows.train.time_left import duration
 from dpf.workflows.train.tuning import Tuning, epochs_of_search
@@ -65,40 +68,34 @@ def warn_before_training(inputs: Inputs, parts: Parts, train: TrainSettings, pro
 
 # Writing the state of a run costs some tens of milliseconds; a power cut may cost this much work.
 _SECONDS_BETWEEN_SAVES = 5.0
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A trained model: where it is, and each member's validation metrics at its best epoch."""
-
-    folder: ModelFolder
-    metrics: dict[str, Any]
-
-    @property
-    def table(self) -> pl.DataFrame:
-        """The metrics, one row a member."""
-        rows = [{key: value for key, value in row.items() if key != "wells"} for row in self.metrics["members"]]
-        return pl.DataFrame(rows, infer_schema_length=None)
+# Many members may begin at once, one after another under the model's lock, each in a moment.
+_PATIENCE_TO_BEGIN = 60.0
 
 
 def train_project(
     project: Project,
     model: str = "default",
     *,
+    member: int | None = None,
+    assemble: bool = False,
     resume: bool = False,
     tensorboard: bool = False,
     progress: Progress | None = None,
     team: Team | None = None,
 ) -> TrainResult:
-    """Train every member of a model and write it into the project.
+    """Train every member of a model, or `member` alone (numbered from 0), and write it into the project.
 
     The model's files are replaced only when the whole training has finished. An interrupted run goes on with
     `resume=True` and ends, on the same device in the same precision, with the same weights bit for bit. With
     `tensorboard` the numbers of every epoch are written as TensorBoard events too.
 
-    `team` are the processes that train together, those that `torchrun` started if None. Every one of them calls this;
-    the first writes the files and tells of the progress. They share out each batch or, with `compute.share = members`,
-    the members.
+    A member that is trained alone has a folder and a lock of its own, so that several processes can each train one; its
+    weights are those that it has in a run of all members. The process that finishes the last one assembles the model;
+    with `assemble=True` nothing is trained, but the model assembled by hand. With `resume=True` a member goes on
+    wherever it stands, so that one command serves its first start, and any other.
+
+    `team` are the processes that train together, those that `torchrun` started if None. Every one of them calls this,
+    and they share out each batch; rank 0 writes the files and reports the progress.
 
     Raises
     ------
@@ -109,116 +106,132 @@ def train_project(
     """
     if team is None:
         with joined() as team:
-            return train_project(project, model, resume=resume, tensorboard=tensorboard, progress=progress, team=team)
-    progress = progress if progress and team.leads else Silent()
+            return train_project(
+                project, model, member=member, assemble=assemble, resume=resume, tensorboard=tensorboard,
+                progress=progress, team=team,
+            )  # fmt: skip
+    progress = progress if progress and team.is_rank_0 else Silent()
     settings = project.settings
     inputs = read_inputs(project)
     measured = read_measured(inputs.wells, settings.targets, project.wells)
     parts = split_wells(project, inputs, measured)
+    if member is not None and not 0 <= member < len(parts):
+        raise UsageError(
+            f"there is no member {member}",
+            found=f"--member {member}",
+            expected=f"0 to {len(parts) - 1}" if len(parts) > 1 else "0, as long as there is one member (--folds 1)",
+            hint="members are numbered from 0; how many there are, --folds, --repeats or the split file says",
+        )
     compute = resolve_compute(settings.compute, team.ranks)
     layout = TargetLayout(measured.score_names, measured.label_name, measured.activation_name)
     folder = project.model(model)
-    shares_members = settings.compute.share == "members" and not team.alone
     identity = run_identity(
         settings.as_dict(), inputs.fingerprint, split_fingerprint(parts, inputs.well_ids), compute.device,
         precision=compute.precision, tokens_at_once=compute.tokens_at_once, attention=compute.attention_kernel,
         deterministic=settings.compute.deterministic, compiled=compute.compiled, processes=team.ranks.world,
-        share=None if team.alone else settings.compute.share, noise=NOISE,
+        noise=NOISE,
     )  # fmt: skip
-    events = TensorBoardEvents(folder.tensorboard) if tensorboard and team.leads else None
-    normalisation = project_normalisation(project)
+    events = TensorBoardEvents(folder.tensorboard) if tensorboard and team.is_rank_0 else None
     run = TrainingRun(
-        settings, inputs, measured, parts, compute, layout, folder, identity, time.monotonic(), progress, normalisation,
-        team, events, range(len(parts)),
+        settings, inputs, measured, parts, compute, layout, folder, identity, time.monotonic(), progress,
+        project_normalisation(project), team, events, range(len(parts)),
     )  # fmt: skip
-    if shares_members:
-        require_members(len(parts), team.ranks.world)
+    if assemble:
+        return assemble_by_hand(run)
     warn_before_training(inputs, parts, settings.train, progress)
-    return _train_side_by_side(run, resume) if shares_members else _train_together(run, resume)
+    team.connect(compute.device)
+    team.agree("settings and inputs", identity)
+    return _train_whole(run, resume) if member is None else _train_alone(run, member, resume)
 
 
-def _train_together(run: TrainingRun, resume: bool) -> TrainResult:
-    """One process, or several that share out each batch."""
-    if run.settings.compute.share == "members" and run.team.alone and len(run.parts) > 1:
-        run.progress.log(
-            f"one process trains the {len(run.parts)} members, one after another; side by side: "
-            f"torchrun --nproc-per-node {len(run.parts)} -m dpf train ... --share members"
-        )
-    team = run.team
-    team.connect(run.compute.device)
-    team.agree("start", run.identity)
-    with writing(run.folder.path) if team.leads else nullcontext():
-        saved = saved_run(run, resume=resume)
-        with RunLog.of(run, saved.state.history if saved else []) as log:
-            state = _train_members(run, saved, log, resume)
+def _train_whole(run: TrainingRun, resume: bool) -> TrainResult:
+    with writing(run.folder.path) if run.team.is_rank_0 else nullcontext():
+        if run.team.is_rank_0:
+            require_whole(run.folder)
+        state = _train_members(run, resume)
+        run.team.disconnect()
+        if run.team.is_rank_0:
+            return write_model(run, state)
+        return TrainResult(run.folder, validation_metrics(run, state))
+
+
+def _train_alone(run: TrainingRun, number: int, resume: bool) -> TrainResult:
+    team, complete, state = run.team, False, None
+    own = replace(run, folder=run.folder.member(number), members=[number])
+    with ExitStack() as held:
+        if team.is_rank_0:
+            with writing(run.folder.path, _PATIENCE_TO_BEGIN):
+                complete = resume and is_assembled(run)
+                if not complete:
+                    prepare_folder(run, own.folder, resume=resume, held=held)
+        complete = team.from_rank_0(complete)
+        if not complete and not team.from_rank_0(own.folder.finished.is_file()):
+            state = _train_members(own, team.from_rank_0(resume and own.folder.interrupted))
         team.disconnect()
-        return _write_model(run, state) if team.leads else TrainResult(run.folder, _metrics(run, state))
+        if state and team.is_rank_0:
+            finish_member(own, state)
+    if not team.is_rank_0:
+        return TrainResult(own.folder, {"members": []})
+    if complete:
+        run.progress.log("the model has all its members: there is nothing to resume")
+        return assembled(run)
+    return assemble_if_complete(run, number)
 
 
-def _train_side_by_side(run: TrainingRun, resume: bool) -> TrainResult:
-    """One of several processes that train whole members each."""
-    with shared_members(run, resume=resume) as shared:
-        with shared.log:
-            own = _train_members(shared.run, shared.saved, shared.log, resume)
-            state = shared.gather(own)
-        if state is None:
-            return TrainResult(run.folder, shared.beside.wait_until_over())
-        result = _write_model(run, state)
-        shared.beside.over(result.metrics)
-        return result
-
-
-def _train_members(run: TrainingRun, saved: SavedRun | None, log: EpochLog, resume: bool) -> RunState:
+def _train_members(run: TrainingRun, resume: bool) -> RunState:
+    saved = saved_run(run, resume=resume)
     search = Tuning(run, resume=resume)
     state = saved.state if saved else RunState.fresh()
     probed: MemberTraining | None = None
-    for member in run.members[len(state.best) :]:
-        prepared = prepare_member(run, member)
-        first = probed is None
-        if probed is None:
-            probed = prepared.training()
-            _plan(run, probed)
-            log.begin(member)
-        training = begin_member(prepared, search, saved if first else None)
-        training.memory = probed.memory
-        if first and saved:
-            epochs = run.settings.train.epochs
-            run.progress.log(f"resuming after epoch {training.epoch} of {epochs}, member {member}")
-        training.check_agreement()
-        _run_member(run, state, training, member, log)
-        log.member_ended(member)
-        state.finish_member(training)
+    with RunLog(
+        run.folder, run.layout, run.settings.train, run.wells, state.history, run.progress, run.started, run.events,
+        writes=run.team.is_rank_0, members=run.members,
+    ) as log:  # fmt: skip
+        for member in run.members[len(state.best) :]:
+            prepared = prepare_member(run, member)
+            first = probed is None
+            if probed is None:
+                probed = prepared.training()
+                _plan(run, probed)
+                log.begin(member)
+            training = begin_member(prepared, search.choose, saved if first else None)
+            training.memory = probed.memory
+            if first and saved:
+                epochs = run.settings.train.epochs
+                run.progress.log(f"resuming after epoch {training.epoch} of {epochs}, member {member}")
+            training.check_agreement()
+            _run_member(run, state, training, member, log)
+            log.member_ended(member)
+            state.finish_member(training)
     return state
 
 
 def _plan(run: TrainingRun, training: MemberTraining) -> None:
     estimate = probe(training)
-    train, members = run.settings.train, len(run.parts)
+    train, wells = run.settings.train, [run.wells[member] for member in run.members]
     epochs = train.epochs + train.pretrain + epochs_of_search(train.tune, train.epochs)
-    seconds = estimate.seconds_per_well * sum(run.wells[member] for member in run.members) * epochs
     parameters = sum(weight.numel() for weight in training.network.parameters())
-    processes, each = "" if run.team.alone else f"{run.team.ranks.world} processes on ", ""
-    if run.beside:
-        processes, each = f"{run.beside.ranks.world} processes, each its own members, on ", " a process"
+    members = f"{len(wells)} member{'s' if len(wells) > 1 else ''}"
+    members += f" ({run.members[0]} of 0-{len(run.parts) - 1})" if len(wells) < len(run.parts) else ""
+    processes = "" if run.team.alone else f"{run.team.ranks.world} processes on "
     run.progress.plan(
-        f"{members} member{'s' if members > 1 else ''} x {run.settings.train.epochs} epochs x "
-        f"{sum(run.wells) // members:,} wells x {len(run.inputs.genes):,} genes on {processes}"
-        f"{run.compute.describe()}; {parameters / 1e6:.2f} M parameters; "
-        f"about {duration(seconds)} and {estimate.gib:.1f} GiB{each}"
+        f"{members} x {train.epochs} epochs x {sum(wells) // len(wells):,} wells x {len(run.inputs.genes):,} genes on "
+        f"{processes}{run.compute.describe()}; {parameters / 1e6:.2f} M parameters; "
+        f"about {duration(estimate.seconds_per_well * sum(wells) * epochs)} and {estimate.gib:.1f} GiB"
     )
 
 
-def _run_member(run: TrainingRun, state: RunState, training: MemberTraining, member: int, log: EpochLog) -> None:
+def _run_member(run: TrainingRun, state: RunState, training: MemberTraining, member: int, log: RunLog) -> None:
     def note(record: EpochRecord) -> None:
         state.history.append(history_row(run.layout, training, member, record))
         log.epoch(state.history[-1])
 
     saved_at = time.monotonic()
     if training.epoch == 0:
-        told = any(row["member"] == member for row in state.history)
-        if training.data.start is not None and not told:
-            note(training.look_at_start())
-        if run.team.leads:  # a search or a pretraining may have taken long
+        noted = any(row["member"] == member for row in state.history)
+        if training.data.initial is not None and not noted:
+            note(training.evaluate_initial_regression())
+        if run.team.is_rank_0:  # a search or a pretraining may have taken long
             save_run(run.folder.resume, state, training, run.identity)
     while not training.finished:
         try:
@@ -226,7 +239,7 @@ def _run_member(run: TrainingRun, state: RunState, training: MemberTraining, mem
         except DivergedError as error:
             raise keep_best(run, state, training, error) from error
         note(record)
-        if run.team.leads and time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES:
+        if run.team.is_rank_0 and time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES:
             save_run(run.folder.resume, state, training, run.identity)
             saved_at = time.monotonic()
         if _time_is_up(run, member):
@@ -234,61 +247,14 @@ def _run_member(run: TrainingRun, state: RunState, training: MemberTraining, mem
                 f"member {member} stops after epoch {training.epoch}: its share of train.max_minutes is used"
             )
             break
-    if training.data.start is not None and training.best_epoch == 0:
+    if training.data.initial is not None and training.best_epoch == 0:
         run.progress.log(
-            f"member {member} stays as it started: no epoch was better on its validation wells by more than the "
-            "standard error"
+            f"member {member} keeps its initial regression: no epoch was better on its validation wells by more than "
+            "the standard error"
         )
 
 
 def _time_is_up(run: TrainingRun, member: int) -> bool:
-    """Whether a member has used its share of the time.
-
-    Every member of a process gets the same, and what earlier ones of that process have left over.
-    """
+    """Whether a member has used its share of the time: each gets the same, and what earlier ones have left over."""
     allowed = run.settings.train.max_minutes * 60 * (run.members.index(member) + 1) / len(run.members)
-    return allowed > 0 and run.team.told(allowed < time.monotonic() - run.started)
-
-
-def _write_model(run: TrainingRun, state: RunState) -> TrainResult:
-    folder, ids = run.folder, run.inputs.well_ids
-    about = about_model(run, state.best_epochs, state.tuned)
-    for path, members in ((folder.last, state.last), (folder.best, state.best)):
-        save_model(path, trained_model(run, members, about))
-    rows = table_from_splits(run.parts, ids)
-    splits = pl.DataFrame(rows, schema={"well_id": pl.String, "member": pl.Int64, "part": pl.String}, orient="row")
-    write_table(folder.splits, splits, "splits", {"fingerprint": about["split_sha256"]})
-    history = history_table(run.layout, state.history)
-    write_table(folder.history, history, "history")
-    metrics = _metrics(run, state)
-    write_text(folder.metrics, canonical_json(metrics) + "\n")
-    draw_loss_curve(history, state.best_epochs, folder.loss_curve)
-    discard_run(folder.resume)
-    for path in folder.rank_files:
-        path.unlink()
-    folder.running_history.unlink(missing_ok=True)
-    if epochs_of_search(run.settings.train.tune, run.settings.train.epochs):
-        folder.running_tuning.replace(folder.tuning)
-    else:
-        folder.tuning.unlink(missing_ok=True)
-    folder.diverged.unlink(missing_ok=True)
-    # The calibration stays: predict does not use it with these weights, and says why it gives no intervals.
-    if card_is_of_other_weights(folder):
-        folder.card.unlink()
-        run.progress.log(
-            f"removed {folder.card.name} of the model that this one replaces; dpf evaluate writes a new one"
-        )
-    return TrainResult(folder, metrics)
-
-
-def _metrics(run: TrainingRun, state: RunState) -> dict[str, Any]:
-    members = []
-    for member, best in enumerate(state.best_epochs):
-        row = next(r for r in state.history if r["member"] == member and r["epoch"] == best)
-        numbers = {key: value if np.isfinite(value) else None for key, value in row.items() if "validation" in key}
-        wells = {part.text: int((run.parts[member] == part).sum()) for part in Part}
-        members.append({"member": member, "best_epoch": best, "wells": wells, **numbers})
-    return {
-        "note": "validation wells chose the epoch: these figures are selected on them, not held out",
-        "members": members,
-    }
+    return allowed > 0 and run.team.from_rank_0(allowed < time.monotonic() - run.started)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from dpf.files import canonical_json
+from dpf.project.directory import ModelFolder
+from dpf.tables.schemas.registry import polars_schema
 from dpf.tables.storage import read_about, read_table, write_table
 from dpf.training.divergence import DivergedError
 from dpf.training.tuning import Trial, draw_trials, rungs, successive_halving
@@ -16,11 +19,6 @@ from dpf.workflows.train.members import PreparedMember
 from dpf.workflows.train.run import TrainingRun
 
 _KIND = "tuning"
-_SCHEMA = {
-    "member": pl.Int64, "rung": pl.Int64, "epochs": pl.Int64, "number": pl.Int64, "learning_rate": pl.Float64,
-    "schedule": pl.String, "weight_decay": pl.Float64, "dropout": pl.Float64, "batch_size": pl.Int64,
-    "validation_total": pl.Float64,
-}  # fmt: skip
 
 
 def interrupted_search(run: TrainingRun) -> bool:
@@ -40,11 +38,11 @@ class Tuning:
         self._rows: list[dict[str, Any]] = []
         if resume and interrupted_search(run):
             self._rows = read_table(run.folder.running_tuning, _KIND).to_dicts()
-        elif run.team.leads:
+        elif run.team.is_rank_0:
             run.folder.running_tuning.unlink(missing_ok=True)  # of another training
 
     def choose(self, prepared: PreparedMember) -> Trial:
-        """As `dpf.workflows.train.members.Search.choose`."""
+        """The settings that do best on a member's validation wells; the network's weights are left as they were."""
         train, member = self._run.settings.train, prepared.member
         rng = np.random.default_rng([train.seed, member, train.tune])
         trials = draw_trials(train.tune, train, self._run.settings.model.dropout, rng)
@@ -73,18 +71,19 @@ class Tuning:
             f"{_in_words(Trial(**{name: row[name] for name in Trial._fields}))}: "
             f"validation {row['validation_total']:.3f}"
         )
-        if run.team.leads:
-            _write(run, pl.DataFrame(self._rows, schema=_SCHEMA, orient="row"))
+        if run.team.is_rank_0:
+            _write(run, run.folder.running_tuning, pl.DataFrame(self._rows, schema=polars_schema(_KIND), orient="row"))
 
 
-def gather_searches(run: TrainingRun, parts: Sequence[TrainingRun]) -> None:
-    """Put the searches of processes that train whole members together, as one process would have written them."""
-    tables = [read_table(part.folder.running_tuning, _KIND) for part in parts]
-    _write(run, pl.concat(tables).sort("member", maintain_order=True))
+def join_searches(run: TrainingRun, members: Sequence[ModelFolder]) -> None:
+    """Put the searches of members that were trained one by one together, as one run would have written them."""
+    tables = [read_table(one.running_tuning, _KIND) for one in members if one.running_tuning.is_file()]
+    if tables:
+        _write(run, run.folder.tuning, pl.concat(tables))
 
 
-def _write(run: TrainingRun, table: pl.DataFrame) -> None:
-    write_table(run.folder.running_tuning, table, _KIND, {"identity": canonical_json(run.identity)})
+def _write(run: TrainingRun, path: Path, table: pl.DataFrame) -> None:
+    write_table(path, table, _KIND, {"identity": canonical_json(run.identity)})
 
 
 def epochs_of_search(count: int, epochs: int) -> int:
@@ -94,8 +93,8 @@ def epochs_of_search(count: int, epochs: int) -> int:
 
 def _loss(prepared: PreparedMember, trial: Trial, epochs: int) -> float:
     training = prepared.training(trial, epochs)
-    if training.data.start is not None:
-        training.look_at_start()
+    if training.data.initial is not None:
+        training.evaluate_initial_regression()
     lowest = float("inf")
     try:
         while not training.finished:

@@ -106,8 +106,7 @@ def test_a_gene_at_its_baseline_has_no_attribution():
     assert got[2:4, 2] == pytest.approx(0, abs=1e-7)
 
 
-def test_the_native_kernels_find_the_same_with_and_without_weights_to_train():
-    """Without, attention's gradient goes through the short form for one number a gene."""
+def test_the_native_kernel_finds_the_same():
     try:
         native = NativeAttention(torch.float32)
     except CannotBuildError as error:
@@ -128,9 +127,6 @@ def test_the_native_kernels_find_the_same_with_and_without_weights_to_train():
         scale = np.abs(found["torch"].gradient).max()
         np.testing.assert_allclose(program.gradient, expected.double().mean(0), rtol=0, atol=1e-5 * scale)
         np.testing.assert_allclose(program.importance, found["torch"].importance, rtol=1e-4, atol=1e-7)
-    # The weights are trained: the whole gradient.
-    (whole,) = torch.autograd.grad(network(inputs, attention=native).latent[:, 3].sum(), inputs)
-    torch.testing.assert_close(whole, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_sums_are_taken_where_there_is_float64():

@@ -169,7 +169,7 @@ def test_rank_and_info_show_the_verdict_again(tmp_path, bad):
     assert f"design: {design['counts']['fail']} fail" in dpf("info", path).out
     assert dpf("info", path, "--format", "json").data["design"] == design
     ran = dpf("rank", path, "--set", "targets.activation=''")
-    assert "design not checked as it is now (the targets have changed since)" in ran.err
+    assert 'design not checked as it is now (made with targets.activation = "activation" (now ""))' in ran.err
 
 
 def test_a_screen_in_which_no_gene_varies_is_told_so(tmp_path):

@@ -146,6 +146,14 @@ def test_a_value_out_of_bounds_says_the_bound(section, name, value, text):
     assert text in problem
 
 
+def test_a_setting_that_is_no_more_does_no_harm_unless_it_asked_for_something_else():
+    assert parse_settings({"compute": {"share": "wells", "threads": 2}}, "dpf.toml").compute.threads == 2
+    (problem,) = problems({"compute": {"share": "members"}})
+    assert problem.startswith('compute.share = "members" is no longer a setting: ')
+    assert "dpf train PROJECT --member 0, --member 1" in problem
+    assert parse_settings({"compute": {"share": "members"}}, "dpf.toml", ["compute.share=wells"]) == Settings()
+
+
 def test_a_whole_number_serves_as_a_number():
     settings = parse_settings({"train": {"learning_rate": 1}, "model": {"dropout": 0}}, "dpf.toml")
     assert settings.train.learning_rate == 1.0

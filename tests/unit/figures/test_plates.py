@@ -102,7 +102,7 @@ def test_nothing_measured_or_nothing_that_varies(values: np.ndarray, scale: str,
         ({"row": [*ROWS[:95], "7"]}, "not a row letter"),
         ({"row": [None] * 96}, "wells with a position"),
         ({"plate": ["p"]}, "plates"),
-        ({"column": [*COLUMNS[:95], 1]}, "several wells claim one place.*\n.*\n  found: H1"),
+        ({"column": [*COLUMNS[:95], 1]}, "several wells have the same position.*\n.*\n  found: H1"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(changes: dict[str, object], message: str) -> None:

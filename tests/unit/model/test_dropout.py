@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import random
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpf.model.dropout import Noise, Rows, drop, drop_and_add, drop_relu
+from dpf.model.dropout import _CHUNK_ELEMENTS, Noise, Rows, drop, drop_and_add, drop_relu
 
 CPU = torch.device("cpu")
 
@@ -61,6 +62,20 @@ def test_rows_of_a_pass_have_the_noise_of_the_whole_pass(dtype, first, wells):
     for shape in shapes:
         whole = noise.mask(torch.empty(shape, dtype=dtype))
         assert torch.equal(cut.mask(torch.empty((wells, *shape[1:]), dtype=dtype)), whole[first : first + wells])
+
+
+@pytest.mark.parametrize(("first", "wells"), [(0, 1), (1, 1), (1, 3), (4, 1)])
+def test_rows_that_begin_or_end_within_a_chunk_have_the_noise_of_the_whole_pass(first, wells):
+    whole = Noise(0.4, (1, 2), CPU).mask(torch.empty(5, 90_001))
+    assert whole.numel() > 3 * _CHUNK_ELEMENTS
+    assert torch.equal(Noise(0.4, (1, 2), CPU, Rows(first, 5)).mask(whole[:wells]), whole[first : first + wells])
+
+
+def test_the_same_seed_has_the_same_noise_in_every_version():
+    """Masks of one chunk and a bit, and of two: what changes them needs another `NOISE`."""
+    kept = masks(0.1, shapes=((3, 50_000), (7, 30_001)))
+    digests = [hashlib.sha256(mask.bool().numpy().tobytes()).hexdigest()[:16] for mask in kept]
+    assert digests == ["bafbf72f39ea9e63", "90fde42965131e31"]
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (5, 0), (2, 3, 5)])

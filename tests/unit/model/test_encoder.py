@@ -266,7 +266,8 @@ def test_dropout_falls_on_both_sublayers_and_inside_the_feed_forward():
         torch.testing.assert_close(
             without_attention, layer.feed_forward_norm(first + layer.feed_forward_out(hidden) * 2)
         )
-        attended = affine(torch_attention.attend(layer, tokens, None).flatten(2), layer.attention_out, 2.0)
+        heads = torch_attention(layer.split(layer.qkv(tokens), 3))
+        attended = affine(heads.flatten(2), layer.attention_out, 2.0)
         first = layer.attention_norm(tokens + attended)
         torch.testing.assert_close(layer(tokens, Everything(2)), layer.feed_forward_norm(first))
         bias = layer.feed_forward_out.bias * 2

@@ -25,6 +25,7 @@ def test_paths_are_those_of_format_1(folder):
     paths = [project.expression, project.wells, project.genes, project.normalisation, settings_path(folder)]
     model, results = project.model("m-1.a"), project.results()
     paths += [model.best, model.last, model.resume, model.history, model.splits, model.metrics, model.loss_curve]
+    paths += [model.member(12).best, model.member(12).resume]
     paths += [results.table("ranking"), results.figure("latent"), project.check.table("plates")]
     assert [str(path.relative_to(folder).as_posix()) for path in paths] == [
         "inputs/expression.parquet",
@@ -39,6 +40,8 @@ def test_paths_are_those_of_format_1(folder):
         "models/m-1.a/splits.parquet",
         "models/m-1.a/metrics.json",
         "models/m-1.a/loss_curve.png",
+        "models/m-1.a/members/12/model.safetensors",
+        "models/m-1.a/members/12/resume.safetensors",
         "results/default/ranking.parquet",
         "results/default/figures/latent",
         "check/plates.parquet",
@@ -106,3 +109,20 @@ def test_init_never_overwrites(tmp_path, folder):
         require_new(tmp_path)
     with pytest.raises(ProjectError, match="not empty"):
         require_new(settings_path(folder))
+
+
+def test_folders_of_trainings_are_those_of_models_and_of_their_begun_members(folder):
+    project = open_project(folder)
+    model = project.model("b")
+    for number in (0, 2, 10):
+        model.member(number).path.mkdir(parents=True)
+        (model.member(number).path / ".lock").touch()
+    for number in (10, 2):
+        model.member(number).resume.touch()
+    (model.members / "notes").mkdir()
+    project.model("a").path.mkdir()
+    assert model.begun_members() == [2, 10]
+    assert [one.path.relative_to(folder / "models").as_posix() for one in project.training_folders()] == [
+        "a", "b", "b/members/2", "b/members/10",
+    ]  # fmt: skip
+    assert [one.number for one in project.training_folders()] == [None, None, 2, 10]

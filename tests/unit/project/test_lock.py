@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from dpf.errors import ProjectError
 from dpf.project import lock
-from dpf.project.lock import writing
+from dpf.project.lock import is_held, writing
 
 HOLD = """
 import sys, time
@@ -34,7 +35,7 @@ def holder(tmp_path):
     process.stdout.close()
 
 
-def test_a_second_process_fails_at_once_and_says_who_holds_it(tmp_path, holder):
+def test_a_second_process_fails_and_says_who_holds_it(tmp_path, holder):
     with pytest.raises(ProjectError) as caught, writing(tmp_path / "m"):
         pass
     assert caught.value.what == "another dpf process is writing there"
@@ -71,9 +72,27 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path):
 
 
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
-    def refuse(_):
+    def refuse(_descriptor, *, blocking):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(lock, "_acquire", refuse)
+    monkeypatch.setattr(lock, "lock_descriptor", refuse)
+    assert is_held(tmp_path) is False  # there is no lock file
     with pytest.raises(ProjectError, match=r"has no locks[\s\S]*No locks available"), writing(tmp_path):
+        pass
+    assert is_held(tmp_path) is None
+
+
+def test_whether_a_folder_is_being_written_in_can_be_asked(tmp_path, holder):
+    assert is_held(tmp_path / "m") is True
+    assert (tmp_path / "m/.lock").read_text() == f"{holder.pid}\n"  # who looks leaves no trace
+    holder.kill()
+    holder.wait()
+    assert is_held(tmp_path / "m") is False
+    assert is_held(tmp_path / "never") is False
+    assert not (tmp_path / "never").exists()
+
+
+def test_one_may_wait_for_the_lock(tmp_path, holder):
+    threading.Timer(0.3, holder.kill).start()
+    with writing(tmp_path / "m", patience=60.0):
         pass

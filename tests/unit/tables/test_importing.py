@@ -8,9 +8,10 @@ import pytest
 
 from dpf.errors import DataError, UsageError
 from dpf.tables.formats.reading import FORMAT_NAMES, read_matrix, read_table
-from dpf.tables.importing import read_expression, read_screen
-from dpf.tables.roles.assign import Roles
+from dpf.tables.importing import read_expression
+from dpf.tables.options import Roles
 from dpf.tables.screen import summarise
+from tests.support.reading import read_screen
 
 COUNTS = "gene,A01,A02,A03\nCD3,1,2,3\nIL2,4,5,7\n"
 WELLS = "Well,Drug,score\nA01,DMSO,1\nA02,x,2\nA03,y,3\n"

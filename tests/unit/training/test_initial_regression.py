@@ -192,11 +192,11 @@ def member(learning_rate: float, kind: str = "stacked") -> MemberTraining:
 
 def test_epoch_zero_is_the_start_alone() -> None:
     training = member(1e-3)
-    record = training.look_at_start()
+    record = training.evaluate_initial_regression()
     assert record.epoch == training.best_epoch == 0
     targets = training.data.targets.rows(training.data.validation)
     prediction = training.network.eval()(
-        training.data.expression[training.data.validation], start=training.data.start_of(training.data.validation)
+        training.data.expression[training.data.validation], start=training.data.initial_of(training.data.validation)
     )
     total = (sums_of(prediction, targets).means() * training.weights).sum().item()
     assert record.validation_total == pytest.approx(total, rel=1e-5)
@@ -204,7 +204,7 @@ def test_epoch_zero_is_the_start_alone() -> None:
 
 def test_an_epoch_that_does_not_help_does_not_replace_the_start() -> None:
     training = member(0.3)  # so high a rate that it only harms
-    start = training.look_at_start()
+    start = training.evaluate_initial_regression()
     begun = {name: value.clone() for name, value in training.best.items()}
     for _ in range(4):
         record = training.run_epoch()
@@ -215,15 +215,15 @@ def test_an_epoch_that_does_not_help_does_not_replace_the_start() -> None:
 
 def test_an_epoch_replaces_the_start_only_beyond_its_standard_error() -> None:
     training = member(1e-3)
-    training.look_at_start()
+    training.evaluate_initial_regression()
     wells = training.data.validation
     targets = training.data.targets.rows(wells)
-    assert training.data.start is not None
+    assert training.data.initial is not None
     with torch.no_grad():
-        outputs = training.network.read(training.data.start[wells])
+        outputs = training.network.read(training.data.initial[wells])
 
     def beats(moved: torch.Tensor) -> bool:
-        return training._beats_start(
+        return training._beats_initial_regression(
             outputs._replace(scores=outputs.scores + moved * (targets.scores - outputs.scores))
         )
 

@@ -14,6 +14,7 @@ from dpf.simulate.screen import SimulationDesign, simulate
 from dpf.workflows.explain import explain_project
 from dpf.workflows.export import export_project
 from dpf.workflows.info import project_info
+from dpf.workflows.options import ExplainOptions
 from dpf.workflows.predict.latent import latent_project
 from dpf.workflows.predict.predict import predict_project
 from dpf.workflows.project import initialise
@@ -44,7 +45,7 @@ def test_results_are_tables_and_silent(project, capsys):
     assert latent_project(project).correlations.height == 5
     ranked = rank_project(project)
     assert ranked.table.height == pl.read_parquet(ranked.path).height
-    assert explain_project(project, target="Tscore", top=3).target == "Tscore"
+    assert explain_project(project, options=ExplainOptions("Tscore", genes=3)).target == "Tscore"
     assert [model.name for model in project_info(project).models] == ["default"]
     files = export_project(project, project.path / "out", file_format="parquet").files
     assert all(path.is_file() for path in files)

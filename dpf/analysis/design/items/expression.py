@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dpf.analysis.design.item import Cell, CheckItem, Verdict, columns_of, not_applicable
 from dpf.errors import count, listed
-from dpf.tables.validate import constant_genes
+from dpf.tables.roles.validate import constant_genes
 
 GROUP = "integrity"
 #: A gene without variation costs as much time in the network as any other, and attention more than that.
@@ -55,8 +55,8 @@ def _constant_item(expression: NDArray[np.float32], genes: Sequence[str]) -> Che
     text = "Every gene varies."
     if constant:
         text = f"{len(constant):,} of {len(genes):,} genes have one value in every well: {listed(constant, 5)}."
-    verdict: Verdict = "fail" if share == 1 else "warn" if share >= CONSTANT_WARN else "good"
-    advice = "" if verdict == "good" else "leave out genes that were hardly detected when making the project"
+    verdict = Verdict.FAIL if share == 1 else Verdict.WARN if share >= CONSTANT_WARN else Verdict.GOOD
+    advice = "" if verdict == Verdict.GOOD else "leave out genes that were hardly detected when making the project"
     if share == 1:
         advice = "there is nothing to learn from: look at the table the project was made from"
     rule = f"the share of genes with one value in every well: warn from {CONSTANT_WARN}, fail where no gene varies"
@@ -66,9 +66,9 @@ def _constant_item(expression: NDArray[np.float32], genes: Sequence[str]) -> Che
 def _empty_item(empty: list[str]) -> CheckItem:
     rule = "wells in which every gene has the same value: any warns"
     if not empty:
-        return CheckItem("empty wells", GROUP, "good", 0.0, "Every well has expression.", "", rule)
+        return CheckItem("empty wells", GROUP, Verdict.GOOD, 0.0, "Every well has expression.", "", rule)
     text = f"{count(len(empty), 'well')} with the same value in every gene: {listed(empty)}."
-    return CheckItem("empty wells", GROUP, "warn", float(len(empty)), text, "leave them out", rule)
+    return CheckItem("empty wells", GROUP, Verdict.WARN, float(len(empty)), text, "leave them out", rule)
 
 
 def _copied_item(
@@ -80,7 +80,7 @@ def _copied_item(
         wells_of[hashlib.blake2b(expression[well].tobytes(), digest_size=16).digest()].append(int(well))
     copies = [wells for wells in wells_of.values() if len(wells) > 1]
     if not copies:
-        return CheckItem("copied wells", GROUP, "good", 0.0, "No two wells have the same expression.", "", rule)
+        return CheckItem("copied wells", GROUP, Verdict.GOOD, 0.0, "No two wells have the same expression.", "", rule)
     rows: list[dict[str, Cell]] = [
         {"copy": number, "well": well_ids[well], "compound": compounds[well]}
         for number, wells in enumerate(copies, start=1)
@@ -90,5 +90,5 @@ def _copied_item(
     shown = listed([" = ".join(well_ids[well] for well in wells) for wells in copies], 5)
     text = f"{len(rows):,} wells have the very expression of another: {shown}."
     advice = "one of each was read twice or named wrongly: correct the source files and run dpf init again"
-    verdict: Verdict = "fail" if mixed else "warn"
+    verdict = Verdict.FAIL if mixed else Verdict.WARN
     return CheckItem("copied wells", GROUP, verdict, float(len(rows)), text, advice, rule, columns_of(rows))

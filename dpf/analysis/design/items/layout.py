@@ -1,4 +1,4 @@
-"""Check items: where the controls stand beside the compounds, and where replicates stand beside each other."""
+"""Check items: the positions of the controls against the compounds, and of replicates against each other."""
 
 from __future__ import annotations
 
@@ -45,13 +45,15 @@ def _number_item(shared: Context) -> CheckItem:
     n_controls, bare = int(shared.is_control.sum()), shared.plates_without_controls
     rule = f"control wells: none fails; fewer than {FEW_CONTROLS}, or a plate without, warns"
     if n_controls == 0:
-        return CheckItem(name, group, "fail", 0.0, "There are no control wells.", "name them: dpf init --control", rule)
+        return CheckItem(
+            name, group, Verdict.FAIL, 0.0, "There are no control wells.", "name them: dpf init --control", rule
+        )
     plates = len(shared.positions.levels["plate"])
     text = f"{n_controls} control wells on {plates - len(bare)} of {plates} plate{'s' * (plates > 1)}."
     if bare:
         text += f" Without controls: {listed(bare)}."
-    verdict: Verdict = "warn" if bare or n_controls < FEW_CONTROLS else "good"
-    advice = "" if verdict == "good" else "put controls on every plate, eight or more in all"
+    verdict = Verdict.WARN if bare or n_controls < FEW_CONTROLS else Verdict.GOOD
+    advice = "" if verdict == Verdict.GOOD else "put controls on every plate, eight or more in all"
     return CheckItem(name, group, verdict, float(n_controls), text, advice, rule)
 
 
@@ -62,7 +64,7 @@ def _spread_item(shared: Context, effects: LayoutEffects, rng: np.random.Generat
         return not_applicable(name, group, "Controls, compounds or their positions are missing.")
     judged = [_judge_spread(spread, len(spreads)) for spread in spreads]
     verdict = effects.judge(worst(judged))
-    flagged = [spread for spread, v in zip(spreads, judged, strict=True) if v != "good"]
+    flagged = [spread for spread, v in zip(spreads, judged, strict=True) if v != Verdict.GOOD]
     top = max(flagged or spreads, key=lambda spread: spread.above_chance)
     if flagged:
         levels = _levels_text(top)
@@ -90,7 +92,7 @@ def _levels_text(spread: ControlSpread) -> str:
 
 def _judge_spread(spread: ControlSpread, n_factors: int) -> Verdict:
     if spread.p_value * n_factors > ALPHA:
-        return "good"
+        return Verdict.GOOD
     return graded(spread.above_chance, DISTANCE_WARN, DISTANCE_FAIL)
 
 
@@ -109,14 +111,14 @@ def replicate_items(shared: Context, effects: LayoutEffects, rng: np.random.Gene
         f"{top.together} of {top.compounds} replicated compounds have all their wells at one position"
         f" ({top.chance:.1f} expected by chance)."
     )
-    also = [place for place in ("row", "column", "quadrant") if judged.get(place, "good") != "good"]
-    if also and judged["position"] == "good":
+    also = [place for place in ("row", "column", "quadrant") if judged.get(place, Verdict.GOOD) != Verdict.GOOD]
+    if also and judged["position"] == Verdict.GOOD:
         text += f" Most have them in one {' and one '.join(also)}."
-    if verdict != "good":
+    if verdict != Verdict.GOOD:
         text += f" {effects.text}"
     advice = (
         ""
-        if verdict == "good"
+        if verdict == Verdict.GOOD
         else "agreement of replicates can come from their place; put them in different rows, columns and quadrants"
         " (dpf check --suggest-layout)"
     )
@@ -133,6 +135,6 @@ def _excess(spread: ReplicateSpread) -> float:
 def _judge_together(spread: ReplicateSpread, effects: LayoutEffects) -> Verdict:
     if spread.place == "position":
         return effects.judge(graded(_excess(spread), TOGETHER_WARN, TOGETHER_FAIL))
-    if spread.place == "plate":  # the usual way, and what plate-matched nulls are for
-        return "good"
-    return "warn" if _excess(spread) >= TOGETHER_FAIL else "good"
+    if spread.place == "plate":  # the usual way, and why exchanges are made within plates
+        return Verdict.GOOD
+    return Verdict.WARN if _excess(spread) >= TOGETHER_FAIL else Verdict.GOOD

@@ -51,7 +51,7 @@ def _median_item(name: str, plates: list[PlateSummary], median: Callable[[PlateS
     ratio = float(known.max() / known.min()) if known.min() > 0 else float("inf")
     verdict = graded(ratio, DEPTH_WARN, DEPTH_FAIL)
     text = f"Median {name} by plate: {known.min():,.0f} to {known.max():,.0f} ({ratio:.1f}-fold)."
-    advice = "" if verdict == "good" else "compare within plates, or sequence the shallow plates deeper"
+    advice = "" if verdict == Verdict.GOOD else "compare within plates, or sequence the shallow plates deeper"
     rule = f"largest over smallest plate median: warn from {DEPTH_WARN:g}, fail from {DEPTH_FAIL:g}"
     table = columns_of(asdict(plate) for plate in plates)
     return CheckItem(name, GROUP, verdict, ratio if np.isfinite(ratio) else None, text, advice, rule, table)
@@ -74,7 +74,7 @@ def _outlier_item(shared: Context) -> CheckItem:
         return not_applicable(name, GROUP, "The project does not know library sizes or detected genes.")
     wells = list(dict.fromkeys(str(row["well"]) for row in rows))
     share = len(wells) / design.n_wells
-    verdict: Verdict = "fail" if share > OUTLIERS_FAIL else "warn" if wells else "good"
+    verdict = Verdict.FAIL if share > OUTLIERS_FAIL else Verdict.WARN if wells else Verdict.GOOD
     limit = f"{OUTLIER_MADS:g} MADs from their plate's median (log10)"
     text = f"{len(wells)} wells are more than {limit}: {listed(wells)}." if wells else f"No well is more than {limit}."
     advice = "" if not wells else "look at them; shallow wells are best left out before normalisation"
@@ -97,7 +97,9 @@ def _spread_item(plates: list[PlateSummary]) -> CheckItem:
         "root mean square distance to their mean, controls over compounds, on principal components of a plate: warn"
         f" from {SPREAD_WARN:g}"
     )
-    return CheckItem(name, GROUP, "warn" if wide else "good", value, text, advice, rule, _spread_table(spreads))
+    return CheckItem(
+        name, GROUP, Verdict.WARN if wide else Verdict.GOOD, value, text, advice, rule, _spread_table(spreads)
+    )
 
 
 def _spread_table(spreads: dict[str, float]) -> dict[str, list[str | float | int | bool | None]]:
@@ -120,7 +122,7 @@ def _missing_item(shared: Context, plates: list[PlateSummary]) -> CheckItem:
     )
     if any(p.missing - p.missing_inside == edge for p in plates):
         text += " The edge is left free."
-    advice = "" if verdict == "good" else "check that wells are missing on purpose, and not the ones that died"
+    advice = "" if verdict == Verdict.GOOD else "check that wells are missing on purpose, and not the ones that died"
     rule = (
         "the largest share of a plate's positions without a well, not counting an edge left free: warn from"
         f" {MISSING_WARN}"
@@ -139,7 +141,7 @@ def _repeated_item(shared: Context) -> CheckItem:
     repeated = repeated_positions(shared.positions)
     rule = "places on a plate that more than one well claims: any fails"
     if not repeated:
-        return CheckItem(name, GROUP, "good", 0.0, "Every well has a place of its own.", "", rule)
+        return CheckItem(name, GROUP, Verdict.GOOD, 0.0, "Every well has a place of its own.", "", rule)
     text = f"{len(repeated)} places are claimed by more than one well: {listed(repeated)}."
     advice = "correct the plate map: plates with the same name, or wells read twice"
-    return CheckItem(name, GROUP, "fail", float(len(repeated)), text, advice, rule)
+    return CheckItem(name, GROUP, Verdict.FAIL, float(len(repeated)), text, advice, rule)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpf.analysis.design.context import Context, LayoutEffects
-from dpf.analysis.design.item import VERDICTS, CheckItem, Verdict, columns_of, graded, not_applicable, worst
+from dpf.analysis.design.item import CheckItem, Verdict, columns_of, graded, not_applicable, worst
 from dpf.analysis.design.position_prediction import (
     PositionPrediction,
     groups_with_controls_as_one,
@@ -58,9 +58,9 @@ def position_items(shared: Context, rng: np.random.Generator) -> tuple[list[Chec
             alone, within_plates = _prediction_item(name, values[:, 0], shared, generator)
             items.append(alone)
             verdicts.append(within_plates)
-        if name != "library size" and worst(verdicts) != "not applicable":
+        if name != "library size" and worst(verdicts) != Verdict.NOT_APPLICABLE:
             looked_at.append(name)
-            if worst(verdicts) != "good":
+            if worst(verdicts) != Verdict.GOOD:
                 affected.append(name)
     return items, LayoutEffects(tuple(looked_at), tuple(affected))
 
@@ -81,15 +81,16 @@ def _share_item(
     """The item, and the verdict on the factors within the plate alone."""
     title = f"position effect: {name}"
     if not any((codes.max() > 0) for codes in shared.positions.codes.values()):
-        return not_applicable(title, GROUP, "The wells have neither positions nor several plates."), "not applicable"
+        why = "The wells have neither positions nor several plates."
+        return not_applicable(title, GROUP, why), Verdict.NOT_APPLICABLE
     shares = position_shares(values, shared.positions, shared.units, shared.is_control, rng, shared.permutations)
     if not shares:
         why = f"{name} does not vary among the compounds' wells whose position is known."
-        return not_applicable(title, GROUP, why), "not applicable"
+        return not_applicable(title, GROUP, why), Verdict.NOT_APPLICABLE
     judged = [_judge(share, len(shares), shared, name) for share in shares]
     verdict = worst(judged)
     within = worst(v for v, share in zip(judged, shares, strict=True) if share.factor != "plate")
-    top = max(zip(judged, shares, strict=True), key=lambda pair: (VERDICTS.index(pair[0]), pair[1].above_chance))[1]
+    top = max(zip(judged, shares, strict=True), key=lambda pair: (pair[0].harm, pair[1].above_chance))[1]
     difference = edge_difference(values[:, 0], shared.positions, shared.is_control) if values.shape[1] == 1 else np.nan
     text = (
         f"{top.factor.capitalize()} explains {top.share:.1%} of {name}; among the compounds {top.share_compounds:.1%},"
@@ -97,18 +98,18 @@ def _share_item(
     )
     if name == "expression":
         text += f" Measured on principal components that hold {shared.components_share:.0%} of the variance."
-    advice = "" if verdict == "good" else _share_advice(top.factor, name)
+    advice = "" if verdict == Verdict.GOOD else _share_advice(top.factor, name)
     rows = [_row(share, v, difference) for share, v in zip(shares, judged, strict=True)]
     return CheckItem(title, GROUP, verdict, top.above_chance, text, advice, _SHARE_RULE, columns_of(rows)), within
 
 
 def _judge(share: FactorShare, n_factors: int, shared: Context, name: str) -> Verdict:
     if share.p_value * n_factors > ALPHA:
-        return "good"
+        return Verdict.GOOD
     verdict = graded(share.above_chance, SHARE_WARN, SHARE_FAIL)
     # What differs between plates is taken out by plate-matched controls; depth, by normalisation.
     mild = name == "library size" or (share.factor == "plate" and not shared.plates_without_controls)
-    return "warn" if mild and verdict == "fail" else verdict
+    return Verdict.WARN if mild and verdict == Verdict.FAIL else verdict
 
 
 def _share_advice(factor: str, name: str) -> str:
@@ -135,14 +136,14 @@ def _row(share: FactorShare, verdict: Verdict, difference: float) -> dict[str, s
 def _prediction_item(
     name: str, values: NDArray[np.float64], shared: Context, rng: np.random.Generator
 ) -> tuple[CheckItem, Verdict]:
-    """The item, and the verdict on what row and column say within the plates."""
+    """The item, and the verdict on row and column within the plates."""
     title = f"position alone: {name}"
     is_label = name == shared.design.label
     groups = groups_with_controls_as_one(shared.units, shared.is_control)
     result = predict_from_position(values, shared.positions, groups, is_label, rng, shared.permutations)
     if result is None:
         why = f"Too few wells have both {name} and a position, or it does not vary."
-        return not_applicable(title, GROUP, why), "not applicable"
+        return not_applicable(title, GROUP, why), Verdict.NOT_APPLICABLE
     verdict, within = _judge_prediction(result, is_label, shared)
     metric, logistic = ("AUROC", f"logistic regression: {result.logistic:.3f}; ") if is_label else ("R²", "")
     several = not np.isnan(result.plate)
@@ -163,7 +164,7 @@ def _prediction_item(
         "within_p": None if np.isnan(result.within) else result.within_p,
         "wells": result.n_wells,
     }
-    advice = "" if verdict == "good" else _share_advice("plate", name) if within == "good" else _CONFOUNDED
+    advice = "" if verdict == Verdict.GOOD else _share_advice("plate", name) if within == Verdict.GOOD else _CONFOUNDED
     rule = _AUROC_RULE if is_label else _R2_RULE
     return CheckItem(title, GROUP, verdict, result.score, f"{text}.", advice, rule, columns_of([row])), within
 
@@ -171,8 +172,8 @@ def _prediction_item(
 def _judge_prediction(result: PositionPrediction, is_label: bool, shared: Context) -> tuple[Verdict, Verdict]:
     """The item's verdict, and that within the plates; both are the same on one plate."""
     limits = (AUROC_WARN, AUROC_FAIL) if is_label else (SHARE_WARN, SHARE_FAIL)
-    overall = graded(result.score, *limits) if result.p_value <= ALPHA else "good"
-    within = graded(result.within, *limits) if result.within_p <= ALPHA else "good"
-    if overall == "fail" and not np.isnan(result.plate) and not shared.plates_without_controls:
-        overall = "warn"  # plate-matched controls take out what differs between plates
+    overall = graded(result.score, *limits) if result.p_value <= ALPHA else Verdict.GOOD
+    within = graded(result.within, *limits) if result.within_p <= ALPHA else Verdict.GOOD
+    if overall == Verdict.FAIL and not np.isnan(result.plate) and not shared.plates_without_controls:
+        overall = Verdict.WARN  # plate-matched controls take out what differs between plates
     return worst([overall, within]), within

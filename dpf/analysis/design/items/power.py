@@ -9,7 +9,6 @@ from dpf.analysis.design.context import Context
 from dpf.analysis.design.item import Cell, CheckItem, Verdict, columns_of, not_applicable
 from dpf.analysis.design.wells import MISSING, Codes
 from dpf.analysis.ranking.power import DesignPower, power_of, smallest_p_values
-from dpf.analysis.ranking.subsets import Null
 
 GROUP = "power"
 #: Share of the compounds that must reach the smallest p-value before Benjamini–Hochberg calls the first hit. Few
@@ -35,10 +34,10 @@ def _power_item(name: str, shared: Context, fdr: float, matched: bool) -> CheckI
     assert power is not None
     compounds = power.floors.size
     if power.hits_needed is None:
-        verdict: Verdict = "fail"
+        verdict = Verdict.FAIL
         needed = f"none passes, even with all {compounds} compounds at their floors"
     else:
-        verdict = "warn" if power.hits_needed > max(1.0, HITS_WARN * compounds) else "good"
+        verdict = Verdict.WARN if power.hits_needed > max(1.0, HITS_WARN * compounds) else Verdict.GOOD
         needed = f"{power.hits_needed} of {compounds} compounds must be at their floor before any passes"
     text = (
         f"The smallest p-value a typical compound can get is 1/{1 / power.typical:,.0f};"
@@ -47,8 +46,8 @@ def _power_item(name: str, shared: Context, fdr: float, matched: bool) -> CheckI
     untested = int((power.floors == 1).sum())
     if untested:
         text += f" {untested} have no control to change places with{' on their plates' * matched}: their p-value is 1."
-        verdict = "warn" if verdict == "good" else verdict
-    advice = "" if verdict == "good" else "more controls (on every plate), more replicates, or fewer compounds"
+        verdict = Verdict.WARN if verdict == Verdict.GOOD else verdict
+    advice = "" if verdict == Verdict.GOOD else "more controls (on every plate), more replicates, or fewer compounds"
     rule = (
         "the smallest p-value of the compound in the middle, controls and compounds changing places; warns where more"
         f" than {HITS_WARN:.0%} of the compounds must be at their floor for Benjamini–Hochberg at {fdr:.0%} (one is"
@@ -62,14 +61,11 @@ def _floor_rows(power: DesignPower) -> list[dict[str, Cell]]:
     return [{"smallest_p": float(floor), "compounds": int(count)} for floor, count in zip(floors, counts, strict=True)]
 
 
-def design_power(
-    units: Codes, is_control: NDArray[np.bool_], plate: Codes | None, fdr: float, null: Null = "exchange"
-) -> DesignPower | None:
+def design_power(units: Codes, is_control: NDArray[np.bool_], plate: Codes | None, fdr: float) -> DesignPower | None:
     r"""The smallest p-values that `dpf.analysis.ranking.p_values.compound_p_values` can give in a design.
 
-    With k controls and n wells of the compound on each plate, ``1 / m`` with :math:`m = \prod \binom{k + n}{n}` sets
-    when controls and compound change places, and ``1 / (m + 1)`` with :math:`m = \prod \binom{k}{n}` for
-    pseudo-compounds of controls; ``1/10,001`` where m is 10,000 or more and sets are drawn (Phipson & Smyth 2010).
+    With k controls and n wells of the compound on each plate, ``1 / m`` with :math:`m = \prod \binom{k + n}{n}` sets;
+    ``1/10,001`` where m is 10,000 or more and sets are drawn (Phipson & Smyth 2010).
 
     Parameters
     ----------
@@ -79,8 +75,6 @@ def design_power(
         Shape (N,), or None to compare with all controls, whatever their plate.
     fdr
         The false discovery rate aimed at, in (0, 1).
-    null
-        ``exchange`` or ``pseudo``.
 
     Returns
     -------
@@ -89,17 +83,16 @@ def design_power(
 
     Examples
     --------
-    40 controls and 364 compounds in duplicate: pseudo-compounds have the floor 1/781, and ten compounds at it are
-    needed at 5%.
+    40 controls and 364 compounds in duplicate: nine compounds at the floor are needed at 5%.
 
     >>> units = np.r_[np.repeat(np.arange(364), 2), 364 + np.arange(40)]
-    >>> power = design_power(units, np.arange(768) >= 728, None, fdr=0.05, null="pseudo")
+    >>> power = design_power(units, np.arange(768) >= 728, None, fdr=0.05)
     >>> round(1 / power.typical), power.hits_needed
-    (781, 10)
+    (861, 9)
     """
     if is_control.all():
         return None
     stratum = np.zeros(units.size, dtype=np.int64) if plate is None else np.where(plate == MISSING, 0, plate + 1)
     group = np.full(units.size, MISSING, dtype=np.int64)
     compounds, group[~is_control] = np.unique(units[~is_control], return_inverse=True)
-    return power_of(smallest_p_values(group, compounds.size, is_control, stratum, null), fdr)
+    return power_of(smallest_p_values(group, compounds.size, is_control, stratum), fdr)

@@ -1,4 +1,4 @@
-"""Check items: targets that repeat each other, and labels that something else already decides."""
+"""Check items: redundant targets, and labels that are a function of a score or a cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dpf.errors import listed
 GROUP = "targets"
 #: Under ten wells of a class, an AUROC's standard error is over 0.1 and most folds hold one such well or none.
 FEW_OF_CLASS = 10
-#: Under a tenth, accuracy and log loss say little and AUPRC should be read instead of AUROC.
+#: Under a tenth, accuracy and log loss are uninformative and AUPRC should be read instead of AUROC.
 RARE_CLASS = 0.1
 
 
@@ -43,17 +43,17 @@ def _redundancy_item(shared: Context) -> CheckItem:
     pairs = correlations(targets)
     equations = combinations(targets)
     close = [pair for pair, r in pairs.items() if abs(r) >= CORRELATED]
-    said = [equation.equation for equation in equations]
-    said += [f"r({a}, {b}) = {pairs[a, b]:.3f}" for a, b in close]
+    found = [equation.equation for equation in equations]
+    found += [f"r({a}, {b}) = {pairs[a, b]:.3f}" for a, b in close]
     known = [(abs(r), pair) for pair, r in pairs.items() if not np.isnan(r)]
     top = max(known, default=(float("nan"), ("", "")))
     text = (
-        f"{listed(said)}."
-        if said
+        f"{listed(found)}."
+        if found
         else f"No score is a combination of the others; largest correlation {top[0]:.2f} ({' and '.join(top[1])})."
     )
-    verdict: Verdict = "warn" if said else "good"
-    advice = "" if not said else "they carry the same information: a loss counts it twice; train on one side of it"
+    verdict = Verdict.WARN if found else Verdict.GOOD
+    advice = "" if not found else "they carry the same information: a loss counts it twice; train on one side of it"
     rule = (
         f"any target that the others determine (1 - R squared at most {EXACT:g}: =; R squared from {NEAR}: ≈), or a"
         f" pair with |r| from {CORRELATED}, warns; the value is the largest |r|"
@@ -87,14 +87,14 @@ def _decided_item(shared: Context, name: str, label: NDArray[np.float64]) -> Che
     rule = "a label that is a score above or below some value, or a function of the cluster, warns"
     if not reasons:
         return CheckItem(
-            "label decided", GROUP, "good", 0.0, f"Neither a score nor a cluster decides {name}.", "", rule
+            "label decided", GROUP, Verdict.GOOD, 0.0, f"Neither a score nor a cluster decides {name}.", "", rule
         )
     text = f"The label adds nothing new: {'; '.join(reasons)}."
     advice = (
         "it is no measurement of its own; where clusters were made from this expression, predicting it is"
         " finding the clusters again"
     )
-    return CheckItem("label decided", GROUP, "warn", float(len(reasons)), text, advice, rule)
+    return CheckItem("label decided", GROUP, Verdict.WARN, float(len(reasons)), text, advice, rule)
 
 
 def _balance_item(shared: Context, label: NDArray[np.float64]) -> CheckItem:
@@ -115,15 +115,15 @@ def _balance_item(shared: Context, label: NDArray[np.float64]) -> CheckItem:
     one_class = sum(row["positive"] in (0, row["wells"]) for row in columns)
     if one_class:
         text += f" {one_class} of {len(columns)} columns hold one class only."
-    verdict: Verdict = "good"
+    verdict = Verdict.GOOD
     if rarer < FEW_OF_CLASS:
-        verdict = "fail"
+        verdict = Verdict.FAIL
     elif rarer < RARE_CLASS * known.sum() or (single and len(plates) > 1):
-        verdict = "warn"
+        verdict = Verdict.WARN
     advice = {
-        "good": "",
-        "warn": "read AUPRC beside AUROC, and metrics within plate",
-        "fail": "train without this label, or label more wells",
+        Verdict.GOOD: "",
+        Verdict.WARN: "read AUPRC beside AUROC, and metrics within plate",
+        Verdict.FAIL: "train without this label, or label more wells",
     }[verdict]
     return CheckItem("label balance", GROUP, verdict, float(rarer), text, advice, rule, columns_of(rows))
 

@@ -19,9 +19,10 @@ from dpf.analysis.signatures.enrichment import (
 from dpf.analysis.signatures.similarity import average_linkage, cosine_similarity
 from dpf.errors import DataError, count
 from dpf.files import write_text
-from dpf.project.directory import Project, ResultsFolder
+from dpf.project.directory import ResultsFolder
 from dpf.tables.genes.set_scores import pair_signatures, read_gmt
 from dpf.tables.storage import read_table, write_table
+from dpf.workflows.project.provenance import Now
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.signatures.compute import Signatures
 
@@ -33,13 +34,12 @@ _FEWEST_ALIKE = 3
 
 
 def write_signatures(
-    project: Project,
+    now: Now,
     results: ResultsFolder,
     found: Signatures,
     order: NDArray[np.intp],
     activation: NDArray[np.float64] | None,
     choices: RankChoices,
-    about: dict[str, object],
 ) -> tuple[list[Path], list[str]]:
     """Write everything that is made of signatures; return the files and what is to be said.
 
@@ -50,7 +50,7 @@ def write_signatures(
     activation
         (C,) the mean position on the activation axis, or None.
     """
-    write_table(results.table("signatures"), found.table(), "signatures", about)
+    write_table(results.table("signatures"), found.table(), "signatures", choices.footer(now, "signatures"))
     place = np.cumsum(found.estimable) - 1
     order = place[order[found.estimable[order]]]
     activation = None if activation is None else activation[found.estimable]
@@ -62,16 +62,19 @@ def write_signatures(
     if silent:
         move = "moves no gene at q ≤ {:g} and has" if silent == 1 else "move no gene at q ≤ {:g} and have"
         said.append(f"signatures: {count(silent, 'compound')} {move.format(choices.fdr)} no list in the GMT")
-    resolve = _GeneNames(read_table(project.genes, "genes"))
+    genes = now.project.genes
+    resolve = _GeneNames(read_table(genes, "genes"))
     if choices.gene_sets is not None:
         table, notes = enrichment_table(found, choices.gene_sets, resolve, choices.fdr)
+        about = choices.footer(now, "enrichment", genes, choices.gene_sets)
         write_table(results.table("enrichment"), table, "enrichment", about)
         files, said = [*files, results.table("enrichment")], said + notes
     if choices.query is not None:
         table, notes = connectivity_table(found, choices.query, resolve)
+        about = choices.footer(now, "connectivity", genes, choices.query)
         write_table(results.table("connectivity"), table, "connectivity", about)
         files, said = [*files, results.table("connectivity")], said + notes
-    files += _alike(results, found, order, activation, about)
+    files += _alike(results, found, order, activation, choices.footer(now, "signature_similarity"))
     return files, said
 
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from dpf.analysis.design.check import check_design
-from dpf.analysis.design.item import CheckItem, columns_of, graded, worst
+from dpf.analysis.design.item import CheckItem, Verdict, columns_of, graded, worst
 from dpf.analysis.design.wells import DesignInput
 from dpf.simulate.design import SimulationDesign
 from dpf.simulate.screen import simulate
@@ -140,7 +140,7 @@ def test_the_check_is_the_same_for_the_same_seed() -> None:
 
 def test_verdicts() -> None:
     assert worst([]) == "not applicable"
-    assert worst(["good", "fail", "warn"]) == "fail"
+    assert worst([Verdict.GOOD, Verdict.FAIL, Verdict.WARN]) == "fail"
     assert [graded(value, 1, 2) for value in (0.9, 1, 2)] == ["good", "warn", "fail"]
     assert columns_of([{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]) == {"a": [1, 2], "b": ["x", "y"]}
 

@@ -131,4 +131,4 @@ def test_no_arrow_where_activation_does_not_vary(tmp_path, monkeypatch):
     outputs = replace(outputs, latent=latent, axis=np.array([[0.0, 1.0]]))
     arrow, lines = arrow_of(tmp_path, monkeypatch, outputs, inputs)
     assert arrow is None
-    assert "member 0 says the same activation of every well: the map has no arrow" in lines
+    assert "member 0 predicts the same activation for every well: the map has no arrow" in lines

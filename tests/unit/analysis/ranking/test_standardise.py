@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dpf.analysis.latent.distances import latent_geometry
+from dpf.analysis.latent.distances import latent_distances
 from dpf.analysis.ranking.p_values import compound_p_values
 from dpf.analysis.ranking.standardise import standardise
 from dpf.errors import DataError
@@ -41,7 +41,7 @@ def rng() -> np.random.Generator:
 def measured(z, part, control):
     """Distances from each member's training controls, as `dpf rank` takes them, through `standardise`."""
     rows = [
-        latent_geometry(latent, None, control & (row == Part.TRAIN)).d_euc for latent, row in zip(z, part, strict=True)
+        latent_distances(latent, None, control & (row == Part.TRAIN)).d_euc for latent, row in zip(z, part, strict=True)
     ]
     return standardise(np.stack(rows), part, control)
 

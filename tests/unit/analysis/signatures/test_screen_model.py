@@ -91,7 +91,7 @@ def test_a_compound_that_fills_a_column_is_not_estimable():
     fit = fit_screen(y, group, group < 0, one_hot([column]))
     assert not fit.estimable(np.flatnonzero(group == 0))
     assert fit.estimable(np.flatnonzero(group == 1))
-    with pytest.raises(DataError, match="a compound cannot be told from its position"):
+    with pytest.raises(DataError, match="the effect of a compound cannot be separated from its position"):
         fit.compare(y, np.flatnonzero(group == 0))
 
 

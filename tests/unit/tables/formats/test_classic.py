@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dpf.errors import DataError, UsageError
-from dpf.tables.importing import read_screen
-from dpf.tables.roles.assign import Roles
+from dpf.tables.options import Roles
+from tests.support.reading import read_screen
 
 
 def vector(values, quoted=True):
@@ -103,7 +103,7 @@ def test_files_of_different_lengths_are_both_named_with_their_counts(folder):
 
 def test_a_missing_line_of_headings_is_suspected(folder):
     (folder / "labels_cls.csv").write_text("0\n1\n0\n1\n1\n0\n")
-    with pytest.raises(DataError, match="is the line of headings missing"):
+    with pytest.raises(DataError, match="the line of headings is missing"):
         read(folder)
 
 

@@ -172,3 +172,9 @@ def test_excel_as_matrix_and_as_table(tmp_path):
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(DataError, match="cannot be read"):
         read_xlsx_table(path)
+
+
+def test_whole_numbers_under_a_heading_of_names_are_names(tmp_path):
+    pl.DataFrame({"sample": [7, 8], "CD3": [1.5, 2.5], "IL2": [3, 4]}).write_parquet(tmp_path / "e.parquet")
+    matrix = read_columnar_matrix(tmp_path / "e.parquet")
+    assert (matrix.row_names, matrix.column_names, matrix.corner) == (["7", "8"], ["CD3", "IL2"], "sample")

@@ -51,11 +51,11 @@ def _check_13(matrix: Matrix) -> None:
     )
     assert matrix.row_table is not None
     assert matrix.column_table is not None
-    assert matrix.row_table.to_dict(as_series=False) == {
+    assert matrix.row_table.cast({"pr_gene_id": pl.Int64}).to_dict(as_series=False) == {
         "pr_gene_symbol": ["PSME1", 'CISD1 "a"', None],
         "pr_gene_id": [5720, None, 7416],
     }
-    assert matrix.column_table.to_dict(as_series=False) == {
+    assert matrix.column_table.cast({"pert_dose": pl.Float64}).to_dict(as_series=False) == {
         "pert_iname": ["DMSO", "β-ionone"],
         "pert_dose": [None, 10],
         "pert_code": ["007", None],
@@ -204,10 +204,22 @@ def test_l1000(real_data: Path, plate: str, wells: int, missing: int, controls: 
     assert np.isfinite(matrix.values).all()
     assert matrix.notes[0].text == f"{path.name}: {missing:,} metadata values of -666 were read as missing"
     assert matrix.column_table is not None
-    assert matrix.column_table["pert_dose"].dtype == pl.Float64
+    assert matrix.column_table["pert_dose"].cast(pl.Float64).max() == 10
     text = gzip.decompress(path.read_bytes()).decode().split("\n")
     last = text[-2].split("\t")
     assert matrix.row_names is not None
     assert matrix.row_names[-1] == last[0]
     np.testing.assert_array_equal(matrix.values[-1], np.float32(last[12:]))
     assert (matrix.column_table["pert_iname"] == "DMSO").sum() == controls
+
+
+def test_metadata_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
+    ids = ["12E3", "12000", "5E0", "5", "10000000000000000001", "10000000000000000002"]
+    plates = ["7E400", "8E400", "1E2", "100", "007", "7"]
+    lines = ["#1.3", "1\t6\t0\t2", "id\t" + "\t".join(f"w{at}" for at in range(6))]
+    lines += ["compound\t" + "\t".join(ids), "plate\t" + "\t".join(plates), "CD3\t1\t2\t3\t4\t5\t6", ""]
+    (tmp_path / "s.gct").write_text("\n".join(lines))
+    table = read_gct(tmp_path / "s.gct").column_table
+    assert table is not None
+    assert table["compound"].to_list() == ids
+    assert table["plate"].to_list() == plates

@@ -14,6 +14,7 @@ import scipy.sparse
 
 from dpf.errors import DataError
 from dpf.tables.formats.mtx import MTX, mtx_files, read_mtx
+from dpf.tables.genes.names import name_genes
 
 _COUNTS = np.array([[0, 3, 0], [2, 0, 0], [0, 0, 7], [1, 1, 16_777_216]])  # genes × wells
 _BARCODES = "AACA\nAACC\nAACG\n"
@@ -117,9 +118,21 @@ def test_names_with_mark_quotes_crlf_and_more_columns(folder: Callable[..., Path
     assert matrix.column_table["column_2"].to_list() == ["A01", "A02", "A03"]
 
 
-def test_features_that_are_not_genes_are_noted(folder: Callable[..., Path]) -> None:
+def test_features_that_are_no_genes_are_left_out(folder: Callable[..., Path]) -> None:
     matrix = read_mtx(folder(features=_FEATURES.replace("GAPDH\tGene Expression", "CD3\tAntibody Capture")))
-    assert matrix.notes[0].text == "not every feature is gene expression: 1 Antibody Capture"
+    named = name_genes(matrix.transposed())
+    assert named.genes["gene"].to_list() == ["TP53", "MT-CO1", "ENSG3"]
+    np.testing.assert_array_equal(named.values, _COUNTS[:3].T)
+    assert "no gene expression, left out: 1 Antibody Capture" in named.notes[0].text
+
+
+def test_identifiers_in_the_column_of_symbols_are_identifiers(folder: Callable[..., Path]) -> None:
+    ids = [f"ENSG{at:011d}" for at in range(4)]
+    swapped = "".join(f"{name}\t{id_}\tGene Expression\n" for name, id_ in zip(("A", "B", "C", "D"), ids, strict=True))
+    named = name_genes(read_mtx(folder(features=swapped)).transposed())
+    assert named.genes["gene"].to_list() == ["A", "B", "C", "D"]
+    assert named.genes["gene_id"].to_list() == ids
+    assert "stand in the column of symbols" in named.notes[0].text
 
 
 def test_latin_1_names_are_noted(folder: Callable[..., Path]) -> None:
@@ -148,6 +161,12 @@ def test_latin_1_names_are_noted(folder: Callable[..., Path]) -> None:
         (_HEAD + _BODY.replace("3 3 7", "3 3 7.5"), "no entry of the matrix", "line 6"),
         (_HEAD + _BODY.replace("3 3 7", "3 3 NA"), "no entry of the matrix", "line 6"),
         (_HEAD + _BODY.replace("3 3 7", "3 3 7 9"), "no entry of the matrix", "line 6"),
+        (_HEAD + _BODY.replace("3 3 7", "3 3 7e1"), "no entry of the matrix", "line 6"),
+        (_HEAD + _BODY.replace("3 3 7", "3 3 1,234"), "no entry of the matrix", "line 6"),
+        (_HEAD + _BODY.replace("3 3 7", "3 3 99999999999999999999"), "no entry of the matrix", "line 6"),
+        (_HEAD.replace("integer", "real") + _BODY.replace("3 3 7", "3 3 1.5.2"), "no entry of the matrix", "line 6"),
+        (_HEAD.replace("integer", "real") + _BODY.replace("3 3 7", "3 3 1,5"), "no entry of the matrix", "line 6"),
+        (_HEAD.replace("4 3 6", f"4 3 {10**15}") + _BODY, "another number of entries", "matrix.mtx"),
         (_HEAD + _BODY.replace("4 3 16777216", "4 3"), "no entry of the matrix", "line 9"),
         (_HEAD + _BODY.replace("4 3 16777216\n", ""), "another number of entries", "matrix.mtx"),
         (_HEAD.replace("4 3 6", "4 3 5") + _BODY, "another number of entries", "matrix.mtx"),
@@ -224,4 +243,16 @@ def test_macpie(real_data: Path, name: str, shape: tuple[int, int], total: int) 
     matrix = read_mtx(real_data / "macpie-macseq" / name)
     assert matrix.values.shape == shape
     assert matrix.values.sum(dtype=np.float64) == total
-    assert matrix.notes == ()
+    assert {note.text.split(" is ")[1] for note in matrix.notes} <= {"plain text in spite of its name"}
+
+
+def test_a_square_matrix_whose_orientation_nothing_tells_is_asked_about(folder: Callable[..., Path]) -> None:
+    square = folder(_HEAD.replace("4 3 6", "3 3 4") + "1 2 3\n2 1 2\n3 3 7\n1 3 5\n", features="G1\nG2\nG3\n")
+    with pytest.raises(DataError, match="cannot tell which side") as caught:
+        read_mtx(square)
+    assert "--orientation genes-by-wells" in str(caught.value.hint)
+    genes = read_mtx(square, "genes-by-wells")
+    wells = read_mtx(square, "wells-by-genes")
+    np.testing.assert_array_equal(genes.values, [[0, 3, 5], [2, 0, 0], [0, 0, 7]])
+    np.testing.assert_array_equal(wells.values, genes.values.T)
+    assert genes.row_names == wells.row_names == ["G1", "G2", "G3"]

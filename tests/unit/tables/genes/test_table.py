@@ -141,3 +141,16 @@ def test_real_gene_tables(real_data: Path) -> None:
     genes, notes = describe_genes(l1000.row_names or [], l1000.row_table)
     assert genes["gene"].to_list() == genes["symbol"].to_list()
     assert notes == ()
+
+
+@pytest.mark.parametrize(
+    "date", ["1-Mar", "2-Sep", "Dec-1", "1. Mrz", "01-Mär", "2-Okt", "1-sept.", "2021-03-01 00:00:00"]
+)
+def test_dates_of_spreadsheets_are_told_in_several_languages(date):
+    notes = describe_genes(["CD3", date, "IL2"])[1]
+    assert any("are dates" in note.text and date in note.text for note in notes)
+
+
+@pytest.mark.parametrize("name", ["MARCH1", "SEPT2", "DEC1", "MAR-AS1", "1-8D", "OCT4"])
+def test_symbols_are_no_dates(name):
+    assert not any("are dates" in note.text for note in describe_genes(["CD3", name, "IL2"])[1])

@@ -16,12 +16,14 @@ from dpf.tables import matrix as in_place_module
 from dpf.tables.genes.set_scores import Signature, gene_set_score
 from dpf.tables.genes.table import describe_genes
 from dpf.tables.matrix import select_columns, select_rows
+from dpf.tables.options import PrepareOptions
 from dpf.tables.preparing import normalise as normalise_module
 from dpf.tables.preparing.normalise import Normalisation, normalise, read_normalisation, write_normalisation
 from dpf.tables.preparing.options import Preparation, read_preparation
 from dpf.tables.preparing.prepare import prepare
 from dpf.tables.preparing.vst import fit_vst
 from dpf.tables.screen import Screen, Targets
+from tests.support.stored import write_anything
 
 NAMES = [*(f"G{i}" for i in range(57)), "MT-CO1", "ERCC-00130", "EMPTY"]
 MITOCHONDRIAL, SPIKE_IN, EMPTY = 57, 58, 59
@@ -334,19 +336,21 @@ def test_options_are_read_from_their_files(tmp_path) -> None:
     (tmp_path / "b.gmt").write_text("T\tx\tG4\n")
     (tmp_path / "genes.csv").write_text('# mine\n"gene","why"\n"G1","a, b"\n\nG2\tx\nG1\n')
     files = [tmp_path / "a.gmt", tmp_path / "b.gmt"]
-    options = read_preparation(files, tmp_path / "genes.csv", normalize="log-cpm", top_variable=3)
+    options = read_preparation(
+        PrepareOptions("log-cpm", signature=files, genes_file=tmp_path / "genes.csv", top_variable=3)
+    )
     assert options.signatures == (Signature("S", ("G1", "G2"), ("G3",)), Signature("T", ("G4",)))
     assert options.gene_list == ("G1", "G2")
     assert options.gene_list_name == str(tmp_path / "genes.csv")
     assert [source.path for source in options.sources] == [str(path) for path in [*files, tmp_path / "genes.csv"]]
     assert (options.normalize, options.top_variable) == ("log-cpm", 3)
     with pytest.raises(DataError, match="stands in two files") as caught:
-        read_preparation([files[1], files[1]], None)
+        read_preparation(PrepareOptions(signature=[files[1], files[1]]))
     assert caught.value.found == "T"
     (tmp_path / "empty.txt").write_text("gene\n#G1\n")
     with pytest.raises(DataError, match="a list of genes is empty"):
-        read_preparation([], tmp_path / "empty.txt")
-    assert read_preparation([], None) == Preparation()
+        read_preparation(PrepareOptions(genes_file=tmp_path / "empty.txt"))
+    assert read_preparation(PrepareOptions()) == Preparation()
 
 
 @pytest.mark.parametrize("method", ["log-cpm", "vst"])
@@ -365,10 +369,8 @@ def test_a_normalisation_is_kept_as_a_file(tmp_path, method) -> None:
 
 
 def test_a_file_that_is_no_normalisation_is_refused(tmp_path) -> None:
-    from dpf.tables.storage import write_table
-
     path = tmp_path / "normalisation.parquet"
-    write_table(path, pl.DataFrame({"gene": ["a"]}), "genes")
+    write_anything(path, pl.DataFrame({"gene": ["a"]}), "genes")
     with pytest.raises(ProjectError, match="of another kind"):
         read_normalisation(path)
     for frame, about in [
@@ -380,7 +382,7 @@ def test_a_file_that_is_no_normalisation_is_refused(tmp_path) -> None:
         (pl.DataFrame({"gene": ["a"], "depth_share": [float("nan")]}), {"method": "log-cpm"}),
         (pl.DataFrame({"gene": ["a"], "depth_share": [-1.0]}), {"method": "log-cpm"}),
     ]:
-        write_table(path, frame, "normalisation", {"normalisation": about})
+        write_anything(path, frame, "normalisation", {"normalisation": about})
         with pytest.raises(DataError, match="normalisation"):
             read_normalisation(path)
     path.write_bytes(path.read_bytes()[:-20])
@@ -405,3 +407,41 @@ def test_selecting_in_place_is_selecting(wells: int, genes: int, order: str, blo
             np.testing.assert_array_equal(chosen, want)
     finally:
         in_place_module._BLOCK_CELLS = original
+
+
+def test_plates_of_counts_beside_plates_of_logarithms_are_refused() -> None:
+    mixed = screen()
+    plates = mixed.wells.get_column("plate").unique(maintain_order=True).to_list()
+    logged = (mixed.wells.get_column("plate") == plates[1]).to_numpy()
+    mixed.expression[logged] = np.log2(mixed.expression[logged] + 1)
+    for method in ("none", "log-cpm"):
+        with pytest.raises(DataError, match="some plates hold counts, others normalised values") as caught:
+            prepare(mixed, Preparation(normalize=method))
+        assert f"{plates[1]}: values have fractions" in str(caught.value.found)
+
+
+@pytest.mark.parametrize("name", ["empty", "Blank", "no cells", "EMPTY "])
+def test_wells_without_cells_are_left_out_and_named(name: str) -> None:
+    full = screen()
+    compounds = full.wells.get_column("compound").to_list()
+    treated = [at for at, control in enumerate(full.wells.get_column("is_control")) if not control]
+    for at in treated[:3]:
+        compounds[at] = name
+    odd = replace(full, wells=full.wells.with_columns(compound=pl.Series(compounds)))
+    prepared, _ = prepare(odd, Preparation(normalize="log-cpm"))
+    assert prepared.wells.height == full.wells.height - 3
+    assert name not in set(prepared.wells.get_column("compound"))
+    kept = [at for at in range(full.wells.height) if at not in treated[:3]]
+    np.testing.assert_allclose(
+        prepared.expression, prepare(full, Preparation(normalize="log-cpm"))[0].expression[kept], rtol=1e-6
+    )
+    assert f"3 wells without cells by their name, left out: {name} (3)" in said(prepared)
+    control = odd.wells.with_columns(is_control=pl.col("is_control") | (pl.col("compound") == name))
+    assert prepare(replace(odd, wells=control), Preparation(normalize="log-cpm"))[0].wells.height == full.wells.height
+
+
+def test_codes_for_missing_values_in_the_expression_are_told() -> None:
+    odd = screen()
+    odd.expression[:] = np.log2(odd.expression + 1)
+    odd.expression[2, 3] = -666
+    assert "the expression holds codes for missing values: -666 (1)" in said(prepare(odd, Preparation())[0])

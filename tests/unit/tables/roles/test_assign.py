@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
 from dpf.errors import DataError, UsageError
-from dpf.tables.roles.assign import Identified, Roles, assign_roles
+from dpf.tables.options import Roles
+from dpf.tables.roles.assign import Identified, assign_roles
 from dpf.tables.screen import SourceFile
 from dpf.tables.text.wells_table import Table
 
@@ -13,11 +16,11 @@ DRUGS = ["DMSO", "x", "y", "dmso"]
 SCORE = ["1.5", "NA", "-2", "0"]
 
 
-def table(comma_separated=True, **columns) -> Table:
+def table(decimal_comma=False, **columns) -> Table:
     columns = {"Well": WELLS, **columns}
     frame = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
     places = [f"wells.csv, line {line}" for line in range(2, 2 + frame.height)]
-    return Table(frame, places, (SourceFile("wells.csv", ""),), comma_separated)
+    return Table(frame, places, (SourceFile("wells.csv", ""),), decimal_comma)
 
 
 def assign(read, ids=None, plates=None, **roles):
@@ -196,12 +199,17 @@ def test_a_constant_score_is_told():
 
 
 def test_decimal_commas_in_a_table_of_semicolons():
-    read = table(comma_separated=False, Drug=DRUGS, score=["1,5", "0,25", "-2", ""], Konz=["1,5"] * 4)
+    read = table(decimal_comma=True, Drug=DRUGS, score=["1,5", "0,25", "-2", ""], Konz=["1,5"] * 4)
     frame, _, _ = assign(read, concentration_column="Konz")
     assert frame.get_column("score").to_list() == [1.5, 0.25, -2, None]
     assert frame.get_column("concentration").to_list() == [1.5] * 4
     with pytest.raises(DataError, match="no finite number"):
-        assign(table(comma_separated=False, Drug=DRUGS, score=["1,500", "2", "3", "4"]))
+        assign(table(Drug=DRUGS, score=["1,500", "2", "3", "4"]))
+    unclear = replace(table(Drug=DRUGS, score=["1.500", "2", "20.250", "4"]), semicolons=True)
+    with pytest.raises(DataError, match="a point may be a decimal point or part thousands"):
+        assign(unclear)
+    for cells in (["1.500", "2", "0.250", "4"], ["1.500", "2.25", "3", "4"], ["2", "3", "4", "5"]):
+        assign(replace(unclear, frame=unclear.frame.with_columns(score=pl.Series(cells))))
 
 
 @pytest.mark.parametrize(
@@ -216,13 +224,84 @@ def test_headings_of_concentrations(heading):
 def test_concentrations_with_units():
     frame, _, said = assign(table(Drug=DRUGS, score=SCORE, dose=["0", "10 uM", "0.3uM", ""]))
     assert frame.get_column("concentration").to_list() == [0, 10, 0.3, None]
-    assert "in column dose are in uM" in said
-    mixed = table(Drug=DRUGS, score=SCORE, dose=["0", "10 uM", "300 nM", ""])
-    frame, _, said = assign(mixed)
-    assert "concentration" not in frame.columns
+    assert "concentrations are in uM" in said
+    frame, _, _ = assign(table(Drug=DRUGS, score=SCORE, dose=["", "10 \u00b5g/mL", "3 ug/ml", "1 \u03bcg/ml"]))
+    assert frame.get_column("concentration").to_list() == [None, 10, 3, 1]
+    for micro in ("\u00b5M", "\u03bcM", "uM"):
+        frame, _, _ = assign(table(Drug=DRUGS, score=SCORE, dose=["", f"10 {micro}", "0.3 uM", "NA"]))
+        assert frame.get_column("concentration").to_list() == [None, 10, 0.3, None]
+    frame, _, said = assign(table(Drug=DRUGS, score=SCORE, dose=["0.1 %", "10 uM", "3 uM", "0.1 %"]))
+    assert frame.get_column("concentration").to_list() == [None, 10, 3, None]
+    assert "controls in another unit were not read: 0.1 %" in said
+    with pytest.raises(DataError, match="several units") as error:
+        assign(table(Drug=DRUGS, score=SCORE, dose=["0", "10 uM", "300 nM", ""]))
+    assert error.value.found == "uM, nM"
+    with pytest.raises(DataError, match="some concentrations have a unit and some none") as error:
+        assign(table(Drug=DRUGS, score=SCORE, dose=["0", "10 nM", "300", ""]))
+    assert error.value.found == "nM, 300"
+    frame, _, said = assign(table(Drug=DRUGS, score=SCORE, dose=["", "10 uM", "low", "1"]))
     assert "not taken as concentration" in said
-    with pytest.raises(DataError, match="no number"):
-        assign(mixed, concentration_column="dose")
+
+
+def test_doses_that_are_the_same_to_six_digits_are_one():
+    frame, _, said = assign(
+        table(Drug=DRUGS, score=SCORE, dose=["", "3.3333333333333335", "3.3333332538604736", "3.3"])
+    )
+    assert frame.get_column("concentration").n_unique() == 3
+    assert frame.get_column("concentration")[1] == pytest.approx(10 / 3, rel=1e-7)
+    assert "the same to six digits" in said
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"), [("yes", "no"), ("T", "F"), ("1.0", "0.0"), ("TRUE", "FALSE"), ("1", "0"), ("Y", "n")]
+)
+@pytest.mark.parametrize("heading", ["is_control", "Is Control"])
+def test_a_column_of_controls_in_any_spelling(yes, no, heading):
+    drugs = ["DMSO", "medium", "medium", "x"]
+    frame, _, said = assign(table(Drug=drugs, score=SCORE, **{heading: [yes, yes, yes, no]}))
+    assert frame.get_column("is_control").to_list() == [True, True, True, False]
+    frame, _, said = assign(table(Drug=drugs, score=SCORE, **{heading: [yes, yes, "", "NA"]}))
+    assert frame.get_column("is_control").to_list() == [True, True, True, False]
+    assert "is empty in 2 wells (medium, x)" in said
+    with pytest.raises(DataError, match="holds no truth values"):
+        assign(table(Drug=drugs, score=SCORE, **{heading: [yes, "maybe", yes, no]}))
+    assert assign(table(Drug=drugs, score=SCORE, **{heading: [no, yes, yes, no]}), controls=("DMSO",))[0][
+        "is_control"
+    ].to_list() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("missing", ["NA", "#N/A", "nan", "None", "null", "n/a", "", "N/A"])
+def test_a_missing_plate_is_missing(missing):
+    frame, _, _ = assign(table(Drug=DRUGS, score=SCORE, plate=["P1", missing, "P1", "P2"], batch=[missing] * 3 + ["b"]))
+    assert frame.get_column("plate").to_list() == ["P1", None, "P1", "P2"]
+    assert frame.get_column("batch").null_count() == 3
+
+
+@pytest.mark.parametrize("plates", [["1", "1.0", "1", "2"], ["P1", "p1", "P1", "P2"], ["01", "1", "1", "2"]])
+def test_plates_written_in_several_ways_are_told(plates):
+    frame, _, said = assign(table(Drug=DRUGS, score=SCORE, plate=plates))
+    assert frame.get_column("plate").to_list() == plates
+    assert "1 plate written in several ways, kept apart" in said
+
+
+def test_plates_that_only_look_like_one_number_are_not_told():
+    said = assign(table(Drug=DRUGS, score=SCORE, plate=["1E2", "100", "7E400", "8E400"]))[2]
+    assert "several ways, kept apart: DMSO" in said
+    assert "plate written" not in said
+
+
+def test_label_classes_are_compared_to_the_last_digit():
+    for cells in (["20240101", "20240102", "0", "0"], ["1.0000001", "1.0000002", "0", "0"],
+                  ["10000000000000000001", "10000000000000000002", "0", "0"]):  # fmt: skip
+        with pytest.raises(DataError, match="a label needs two classes"):
+            assign(table(Drug=DRUGS, score=SCORE, state=cells), label="state", positive="0")
+    frame, _, _ = assign(table(Drug=DRUGS, score=SCORE, state=["1.0", "01", "0", "0.00"]), label="state")
+    assert frame.get_column("state").to_list() == [1, 1, 0, 0]
+
+
+def test_codes_for_missing_values_are_told():
+    said = assign(table(Drug=DRUGS, score=["1", "-999", "3", "-666.0"]))[2]
+    assert "score score holds codes for missing values: -666 (1), -999 (1)" in said
 
 
 def test_concentrations_below_0_are_none():
@@ -266,3 +345,39 @@ def test_plates_from_files_and_positions_that_are_there_twice():
     assert not any("more than one well" in note.text for note in notes)
     read = table(Drug=DRUGS, score=SCORE, Row=["A"] * 4, Column=["1", "1", "2", "3"])
     assert "1 position with more than one well: A 1" in assign(read, ids=list("wxyz"))[2]
+
+
+@pytest.mark.parametrize(
+    ("ids", "why"),
+    [
+        (["DMSO_A01", "x_A02", "y_B01", "dmso_B01"], "has the compound in it in 4 wells"),
+        (["p1_DMSO_A01", "p1_x_A02", "p1_y_B01", "p2_dmso_B01"], "has the compound in it in 4 wells"),
+        (["DMSO_1_A01", "x_1_A02", "y_1_B01", "dmso_2_B01"], "has the compound in it in 4 wells"),
+        (["GSM1_A01", "GSM2_A02", "GSM3_B01", "GSM4_B02"], "is another one in every well"),
+        (["s1_A01", "s1_A02", "s2_B01", "s2_B02"], "has 2 values, and no position is used by two of them"),
+    ],
+)
+def test_what_stands_before_the_well_is_a_plate_only_if_it_behaves_so(ids, why):
+    frame, _, said = assign(table(Drug=DRUGS, score=SCORE), ids=ids)
+    assert "plate" not in frame.columns
+    assert frame.get_column("column").to_list() == [int(name[-1]) for name in ids]
+    assert f"{why}: not taken as plates" in said
+    pattern = r"(?P<plate>.+)_(?P<row>[A-P])(?P<column>\d+)"
+    assert "plate" in assign(table(Drug=DRUGS, score=SCORE), ids=ids, well_pattern=pattern)[0].columns
+
+
+@pytest.mark.parametrize("ids", [["p1_A01", "p1_A02", "p2_A01", "p2_B02"], ["p1_A01", "p1_A02", "p1_B01", "p1_B02"]])
+def test_prefixes_that_share_positions_are_plates(ids):
+    frame, _, said = assign(table(Drug=DRUGS, score=SCORE), ids=ids)
+    assert frame.get_column("plate").to_list() == [name[:2] for name in ids]
+    assert "not taken" not in said
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_score_that_counts_its_rows_is_refused(start):
+    wells = [f"A{at:02d}" for at in range(1, 11)]
+    counted = table(Well=wells, Drug=["DMSO", *"abcdefghi"], score=[str(at + start) for at in range(10)])
+    with pytest.raises(DataError, match="counts the rows"):
+        assign(counted, ids=wells)
+    shuffled = [str(at + start) for at in (3, 1, 2, 0, 4, 5, 6, 7, 8, 9)]
+    assert assign(table(Well=wells, Drug=["DMSO", *"abcdefghi"], score=shuffled), ids=wells)[1].scores == ("score",)

@@ -60,8 +60,8 @@ def test_columns_become_what_they_hold():
     assert typed(pl.Series(["007", "012"])).to_list() == ["007", "012"]
     assert typed(pl.Series(["1", "two"])).to_list() == ["1", "two"]
     assert typed(pl.Series(["", "NA"])).dtype == pl.String
-    assert typed(pl.Series(["1,5", "2"]), comma_separated=False).to_list() == [1.5, 2.0]
-    assert typed(pl.Series(["1,234", "2"]), comma_separated=False).dtype == pl.String
+    assert typed(pl.Series(["1,5", "2"]), decimal_comma=True).to_list() == [1.5, 2.0]
+    assert typed(pl.Series(["1,234", "2"])).dtype == pl.String
 
 
 def test_infinities_are_numbers_to_be_judged_later():

@@ -171,3 +171,38 @@ def test_gzip_latin_1_and_open_text(tmp_path):
     assert latin.row_names == ["µ"]
     assert "Latin-1" in texts(latin)[0]
     assert parse_matrix(io.StringIO("gene,A\nx,1\n"), path).values.tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("A01,4.9542,2.8074\nA02,1,2\n", "4.9542, 2.8074"),
+        ("A01,30,6,6\nA02,1,2,3\n", "30, 6, 6"),
+        ("A01;4,95;2\nA02;1;2,5\n", "4,95, 2"),
+        ("A01\t1e-3\t2\nA02\t1\t2\n", "1e-3, 2"),
+    ],
+)
+def test_a_line_of_data_is_no_line_of_headings(tmp_path, text, found):
+    (tmp_path / "e.csv").write_text(text)
+    with pytest.raises(DataError, match="the line of headings holds numbers") as error:
+        read_text_matrix(tmp_path / "e.csv")
+    assert error.value.found == found
+
+
+@pytest.mark.parametrize("headings", ["well,1001,1002", "gene,1,2", ",7157,920"])
+def test_ids_that_are_numbers_are_headings(tmp_path, headings):
+    (tmp_path / "e.csv").write_text(f"{headings}\na,1,2\nb,3,4\n")
+    assert read_text_matrix(tmp_path / "e.csv").column_names == headings.split(",")[1:]
+
+
+def test_points_that_may_part_thousands_are_asked_about(tmp_path):
+    path = tmp_path / "e.csv"
+    path.write_text("well;A;B\nx;805;2.080\ny;1.755;12\n")
+    with pytest.raises(DataError, match="a point may be a decimal point or part thousands") as error:
+        read_text_matrix(path)
+    assert error.value.found == "2.080, 1.755"
+    for text in ("well;A;B\nx;0.805;2.080\ny;1.755;12\n", "well;A;B\nx;8.5;2.080\ny;1.755;12\n"):
+        path.write_text(text)
+        assert read_text_matrix(path).values[0, 1] == np.float32(2.08)
+    path.write_text("well,A,B\nx,805,2.080\ny,1.755,12\n")
+    assert read_text_matrix(path).values[0, 1] == np.float32(2.08)

@@ -82,3 +82,17 @@ def test_unique_names_are_unique_and_leave_first_ones_alone(names):
     for position, name in enumerate(names):
         if name not in names[:position]:
             assert unique[position] == name
+
+
+@pytest.mark.parametrize("text", ["A01,DMSO,1.5\nA02,x,2.5\n", "A01,DMSO\nA02,x\n", "0\n1\n1\n", "A01\nA02\nB01\n"])
+def test_a_line_of_data_is_no_line_of_headings(tmp_path, text):
+    (tmp_path / "w.csv").write_text(text)
+    with pytest.raises(DataError, match="the line of headings holds data"):
+        read_text_table(tmp_path / "w.csv")
+
+
+def test_one_decimal_mark_a_table(tmp_path):
+    (tmp_path / "w.csv").write_text("well;a;b\nA01;1,234;0,5\nA02;2,345;1,5\n")
+    assert read_text_table(tmp_path / "w.csv").decimal_comma
+    (tmp_path / "w.csv").write_text("well;a;b\nA01;1,234;5\nA02;2,345;15\n")
+    assert not read_text_table(tmp_path / "w.csv").decimal_comma

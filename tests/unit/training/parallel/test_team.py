@@ -1,4 +1,4 @@
-"""Several processes take the steps that one would: shares, masks, sums; and who may speak when it goes wrong."""
+"""Several processes take the steps that one would: shares, masks, sums; and which may report when it goes wrong."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_without_the_shared_masks_it_would_not_be_the_same(monkeypatch):
     assert records[-1].train_total != pytest.approx(expected[-1].train_total, rel=1e-4)
 
 
-def test_ranks_that_drift_apart_are_told_so():
+def test_ranks_that_drift_apart_are_reported():
     def run(team):
         training = tiny.training()
         training.team = team
@@ -114,43 +114,43 @@ def test_ranks_that_drift_apart_are_told_so():
             next(training.network.parameters()).data[0] += 1e-7
         training.check_agreement()
 
-    with ThreadPoolExecutor(2) as pool, pytest.raises(ProjectError, match="are not at one") as caught:
+    with ThreadPoolExecutor(2) as pool, pytest.raises(ProjectError, match="the ranks of this run differ") as caught:
         list(pool.map(run, team_of(2)))
-    assert caught.value.where == "member 0, epoch 0"
+    assert caught.value.where == "member 0 after epoch 0"
     assert caught.value.found.startswith('weights: "')
     assert "in rank 0" in caught.value.found
     assert "in rank 1" in caught.value.found
 
 
-def test_what_differs_at_the_start_is_named_by_every_rank():
+def test_settings_that_differ_are_named_by_every_rank():
     def run(team):
         identity = {"inputs": "abc", "train": {"epochs": 3 + (team.ranks.rank == 2), "seed": 1}}
         with pytest.raises(ProjectError) as caught:
-            team.agree("start", identity)
+            team.agree("settings", identity)
         return caught.value.found
 
     with ThreadPoolExecutor(3) as pool:
         assert set(pool.map(run, team_of(3))) == {"train.epochs: 3 in rank 0, 4 in rank 2"}
 
 
-def test_the_first_process_decides():
+def test_rank_0_decides():
     with ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(lambda team: team.told(team.ranks.rank == 0), team_of(3))) == [True] * 3
-        assert list(pool.map(lambda team: team.told(team.ranks.rank != 0), team_of(3))) == [False] * 3
-    assert Team().told(True)
+        assert list(pool.map(lambda team: team.from_rank_0(team.ranks.rank == 0), team_of(3))) == [True] * 3
+        assert list(pool.map(lambda team: team.from_rank_0(team.ranks.rank != 0), team_of(3))) == [False] * 3
+    assert Team().from_rank_0(True)
 
 
-def test_one_process_speaks():
+def test_one_process_reports():
     teams = list(team_of(3))
-    assert [team.speaks() for team in (*teams[1:], teams[0])] == [True, False, False]
-    assert Team().speaks()
+    assert [team.may_report() for team in (*teams[1:], teams[0])] == [True, False, False]
+    assert Team().may_report()
 
 
 @pytest.mark.parametrize("signal", [distributed._LostError, KeyboardInterrupt])
-def test_a_process_without_heartbeat_and_goodbye_is_lost(monkeypatch, signal):
+def test_a_process_without_heartbeat_that_has_not_signed_off_is_lost(monkeypatch, signal):
     monkeypatch.setattr(distributed, "_LOST_SECONDS", 0.3)
     team, *_ = team_of(3)
-    team.store.set("goodbye/1", "")
+    team.store.set("ended/1", "")
     with pytest.raises(DeviceError, match="rank 2 of 3 was lost: killed, or crashed"), team.together():
         raise signal
 
@@ -160,14 +160,14 @@ def test_where_all_are_alive_an_interrupt_is_an_interrupt(monkeypatch):
     ours, other = team_of(2)
     with other._heartbeat(), pytest.raises(KeyboardInterrupt), ours.together():
         raise KeyboardInterrupt
-    assert ours.store.check(["goodbye/0"])
+    assert ours.store.check(["ended/0"])
 
 
 def test_an_error_of_ones_own_is_that_error():
     team, _ = team_of(2)
     with pytest.raises(DeviceError, match="mine"), team.together():
         raise DeviceError("mine")
-    assert team.store.check(["goodbye/0"])
+    assert team.store.check(["ended/0"])
 
 
 FOUR = {
@@ -221,35 +221,6 @@ def test_processes_that_would_share_a_gpu_are_refused(monkeypatch, name, ranks, 
         resolve_compute(ComputeSettings(device=name), ranks)
 
 
-@pytest.mark.parametrize(
-    ("name", "devices"),
-    [("auto", "0 1 0 1 0"), ("cuda", "0 1 0 1 0"), ("cuda:1", "1 1 1 1 1"), ("cpu", "cpu")],
-)
-def test_processes_that_train_whole_members_may_share_a_gpu(monkeypatch, name, devices):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
-    settings = ComputeSettings(device=name, precision="fp32", share="members")
-    found = [resolve_compute(settings, Ranks(rank + 5, 10, rank, 5)).device for rank in range(5)]
-    assert [str(device) for device in found] == [
-        one if one == "cpu" else f"cuda:{one}" for one in (devices.split() if " " in devices else [devices] * 5)
-    ]
-
-
-@pytest.mark.parametrize(("name", "text"), [("cuda", "5 processes, 0 GPUs"), ("cuda:7", "no device 'cuda:7'")])
-def test_a_gpu_that_is_not_there_cannot_be_shared(monkeypatch, name, text):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(DeviceError, match=text):
-        resolve_compute(ComputeSettings(device=name, share="members"), Ranks(1, 5, 1, 5))
-
-
-@given(st.integers(0, 40), st.integers(1, 9))
-def test_every_member_is_dealt_to_one_process(members, world):
-    dealt = [list(Ranks(rank, world).deal(members)) for rank in range(world)]
-    assert sorted(member for some in dealt for member in some) == list(range(members))
-    assert {len(some) for some in dealt} <= {members // world, members // world + 1}
-    assert all(member % world == rank for rank, some in enumerate(dealt) for member in some)
-
-
 def test_one_process_a_machine_may_name_its_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
@@ -278,10 +249,10 @@ def test_a_process_alone_needs_nobody():
     team = Team()
     values = torch.ones(3)
     team.add(values)
-    team.agree("start", {"a": 1})
+    team.agree("settings", {"a": 1})
     team.connect(torch.device("cpu"))
     with team.together():
         assert values.tolist() == [1, 1, 1]
     assert team.alone
-    assert team.leads
-    assert dataclasses.replace(team, ranks=Ranks(1, 2)).leads is False
+    assert team.is_rank_0
+    assert dataclasses.replace(team, ranks=Ranks(1, 2)).is_rank_0 is False

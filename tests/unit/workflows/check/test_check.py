@@ -20,11 +20,9 @@ from dpf.errors import DataError, ProjectError, UsageError
 from dpf.project.directory import Project, open_project
 from dpf.simulate.design import SimulationDesign
 from dpf.simulate.screen import simulate
-from dpf.tables.importing import read_screen
-from dpf.tables.roles.assign import Roles
+from dpf.tables.options import Roles
 from dpf.tables.screen import Screen, Targets
 from dpf.tables.storage import (
-    inputs_fingerprint,
     read_about,
     read_expression,
     read_table,
@@ -33,28 +31,31 @@ from dpf.tables.storage import (
 )
 from dpf.workflows.check.check import FEWEST_PERMUTATIONS, LIBRARY_SIZE, CheckResult, check_project, quality_column
 from dpf.workflows.check.integrity import read_back
-from dpf.workflows.check.next_layout import LayoutWish, read_compound_list, suggest
+from dpf.workflows.check.next_layout import read_compound_list, suggest
 from dpf.workflows.check.stored import EXCHANGEABLE, design_lines, stored_check
+from dpf.workflows.options import CheckOptions, LayoutWish
+from dpf.workflows.progress import Progress
 from dpf.workflows.project.initialise import create_demo, create_project
+from dpf.workflows.project.provenance import current
 from tests.support.listening import Listener
+from tests.support.reading import read_screen
+from tests.support.stored import spoil, write_anything
 
 PERMUTATIONS = 199
 
 
-def checked(project: Project, *, figures: bool = False, **options: object) -> CheckResult:
+def checked(
+    project: Project, *, figures: bool = False, progress: Progress | None = None, **options: object
+) -> CheckResult:
     """Check a project; most tests need no figures, which take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         if not figures:
             patch.setattr("dpf.workflows.check.check.draw_plates", lambda *_: ())
-        return check_project(project, **{"permutations": PERMUTATIONS, **options})
+        return check_project(project, CheckOptions(**{"permutations": PERMUTATIONS, **options}), progress=progress)
 
 
 def by_name(result: CheckResult) -> dict[str, CheckItem]:
     return {item.name: item for item in result.items}
-
-
-def fingerprint(project: Project) -> str:
-    return inputs_fingerprint(project.expression, project.wells)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_what_is_written_is_what_was_found(project):
         assert bool(item.advice) == (item.verdict in ("warn", "fail")), item.name
     about = read_about(result.path, "check")
     assert about["dpf"] == __version__
-    assert about["inputs_sha256"] == fingerprint(project)
+    assert about["inputs_sha256"] == current(project).inputs_sha256
     assert (about["fdr"], about["permutations"], about["seed"]) == (0.1, PERMUTATIONS, 3)
 
 
@@ -131,19 +132,19 @@ def test_the_same_seed_gives_the_same_bytes(project):
 
 
 def test_a_stored_check_knows_when_it_no_longer_holds(project):
-    assert stored_check(project, fingerprint(project)) is None
+    assert stored_check(current(project)) is None
     assert design_lines(None, Path("p")) == ["design not checked: dpf check p"]
     result = checked(project)
-    assert stored_check(project, fingerprint(project)) == result.summary
+    assert stored_check(current(project)) == result.summary
     assert result.summary.stale is None
     assert sum(result.summary.counts.values()) == len(result.items)
     other = replace(project, settings=with_overrides(project.settings, ["targets.activation=''"]))
-    later = stored_check(other, fingerprint(project))
+    later = stored_check(current(other))
     assert later is not None
-    assert later.stale == "the targets have changed since"
-    assert "the targets have changed since" in design_lines(later, Path("p"))[0]
+    assert later.stale == 'made with targets.activation = "activation" (now "")'
+    assert later.stale in design_lines(later, Path("p"))[0]
     rewrite_wells(project, lambda wells: wells.with_columns(pl.col("Tscore") + 1))
-    later = stored_check(project, fingerprint(project))
+    later = stored_check(current(project))
     assert later is not None
     assert later.stale == "the inputs have changed since"
 
@@ -158,9 +159,18 @@ def test_a_damaged_stored_check_is_an_error_and_can_be_made_again(project):
     path = project.check.table("check")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match="make it again"):
-        stored_check(project, fingerprint(project))
+        stored_check(current(project))
     checked(project)
-    assert stored_check(project, fingerprint(project)) is not None
+    assert stored_check(current(project)) is not None
+
+
+def test_a_stored_verdict_that_does_not_exist_is_named(project):
+    checked(project)
+    path = project.check.table("check")
+    about = read_about(path, "check")
+    write_table(path, read_table(path, "check").with_columns(verdict=pl.lit("splendid")), "check", about)
+    with pytest.raises(DataError, match=r"'splendid'(.|\n)*not applicable, good, warn, fail"):
+        stored_check(current(project))
 
 
 def test_settings_that_name_no_column_fail_and_the_rest_is_checked(project):
@@ -225,14 +235,14 @@ def test_tables_that_do_not_belong_together_fail(project):
 
 
 def test_a_damaged_normalisation_fails(project):
-    write_table(project.normalisation, pl.DataFrame({"gene": ["a"]}), "normalisation", {"normalisation": {}})
+    write_anything(project.normalisation, pl.DataFrame({"gene": ["a"]}), "normalisation", {"normalisation": {}})
     item = read_back(project).items[0]
     assert item.verdict == "fail"
     assert "normalisation" in item.text
 
 
 def test_without_compounds_there_is_nothing_to_check(project):
-    rewrite_wells(project, lambda wells: wells.drop("compound"))
+    spoil(project.wells, lambda wells: wells.drop("compound"))
     with pytest.raises(DataError, match="compound"):
         checked(project)
 
@@ -359,15 +369,15 @@ def test_a_target_is_not_taken_for_the_library_size(scattered):
 
 
 @pytest.mark.parametrize("fdr", [0.0, 1.0, -1, float("nan")])
-def test_a_false_discovery_rate_is_one(scattered, fdr):
-    with pytest.raises(UsageError, match="between 0 and 1"):
-        check_project(scattered, fdr=fdr)
+def test_a_false_discovery_rate_is_one(fdr):
+    with pytest.raises(UsageError, match="wrong value for --fdr"):
+        CheckOptions(fdr=fdr)
 
 
 def test_too_few_permutations_to_ever_flag_are_refused(scattered):
     assert FEWEST_PERMUTATIONS == 119
     with pytest.raises(UsageError, match="119 or more"):
-        check_project(scattered, permutations=118)
+        check_project(scattered, CheckOptions(permutations=118))
 
 
 def test_the_classic_layout_reproduces_its_quoted_figures(tmp_path, real_data):

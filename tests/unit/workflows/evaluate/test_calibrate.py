@@ -19,9 +19,9 @@ from dpf.workflows.evaluate.calibrate import fit_calibration
 from dpf.workflows.evaluate.methods import model_methods, truth_of
 from dpf.workflows.evaluate.wells import evaluated_wells
 from dpf.workflows.predict.predict import predicted_columns
-from dpf.workflows.predict.well_members import choose_speakers
-from dpf.workflows.project.papers import Calibration, LabelCalibration, ScoreInterval, read_calibration
-from dpf.workflows.project.papers import write_calibration as write
+from dpf.workflows.predict.well_members import WellMembers
+from dpf.workflows.project.calibration import Calibration, LabelCalibration, ScoreInterval, read_calibration
+from dpf.workflows.project.calibration import write_calibration as write
 from tests.support.evaluated import folds_of, inputs_of, measured_of, outputs_of, project_of, wells_table
 
 CONTROLS = 8
@@ -56,7 +56,7 @@ def test_the_temperature_is_fitted_on_what_each_member_held_out():
     assert probability == pytest.approx(cross_fitted_probability(logits, truth.label, held.argmax(0)))
     assert calibration.label.ece_calibrated < calibration.label.ece_as_trained
     trained_on = outputs.label_logit.copy()
-    trained_on[~held] = 1e6  # what members say of wells they did not hold out is not looked at
+    trained_on[~held] = 1e6  # predictions for wells that a member did not hold out are not used
     again = fit_calibration(
         outputs_of(outputs.parts, outputs.scores, trained_on), truth, wells,
         model_methods(outputs, truth, wells, None, in_sample=False)[0], np.zeros(88, dtype=bool), 0.9,
@@ -116,15 +116,14 @@ def a_calibration(**changes):
                        | changes)  # fmt: skip
 
 
-def test_the_file_gives_back_what_was_written_and_only_for_its_weights(tmp_path):
+def test_the_file_gives_back_what_was_written_and_what_it_was_made_of(tmp_path):
     path = tmp_path / "calibration.json"
-    assert read_calibration(path, "m" * 64) is None
     for calibration in (a_calibration(), a_calibration(label=None)):
-        write(path, calibration)
-        assert read_calibration(path, "m" * 64) == calibration
-    assert read_calibration(path, "n" * 64) is None
-    content = json.loads(path.read_text())
-    assert (content["format"], content["kind"]) == (1, "calibration")
+        write(path, calibration, {"inputs_sha256": "i" * 64})
+        found, content = read_calibration(path)
+        assert found == calibration
+        assert content == json.loads(path.read_text())
+        assert (content["format"], content["kind"], content["inputs_sha256"]) == (1, "calibration", "i" * 64)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 1, "label": 3}'])
@@ -132,7 +131,7 @@ def test_a_damaged_file_is_named(tmp_path, text):
     path = tmp_path / "calibration.json"
     path.write_text(text)
     with pytest.raises(ModelError, match="the model's calibration cannot be read") as error:
-        read_calibration(path, "m" * 64)
+        read_calibration(path)
     assert str(path) in str(error.value)
     assert "dpf evaluate" in str(error.value)
 
@@ -141,17 +140,17 @@ def test_a_later_file_is_refused(tmp_path):
     path = tmp_path / "calibration.json"
     path.write_text('{"format": 2, "dpf": "9.9"}')
     with pytest.raises(ModelError, match="later format"):
-        read_calibration(path, "m" * 64)
+        read_calibration(path)
 
 
 def test_predictions_use_it():
     parts = np.array([[0, 2, 2], [2, 0, 2]], dtype=np.int8)
     rng = np.random.default_rng(0)
     outputs = outputs_of(parts, rng.normal(size=(2, 3, 2)), rng.normal(size=(2, 3)))
-    speakers = choose_speakers(parts)
-    plain = predicted_columns(outputs, speakers)
+    members = WellMembers.of(parts)
+    plain = predicted_columns(outputs, members)
     assert not [name for name in plain if name.endswith(("_lower", "_upper"))]
-    columns = predicted_columns(outputs, speakers, a_calibration())
+    columns = predicted_columns(outputs, members, a_calibration())
     order = ["first_predicted", "first_lower", "first_upper", "second_predicted", "second_lower", "second_upper"]
     assert list(columns)[:6] == order
     assert columns["first_lower"].to_numpy() == pytest.approx(plain["first_predicted"] - 1.5)
@@ -161,7 +160,7 @@ def test_predictions_use_it():
     third = probability_of(outputs.label_logit[:, 2] / 2.0).mean()
     assert columns["label_probability"][2] == pytest.approx(third)
     none = a_calibration(label=LabelCalibration("label", None, 3, None, None, "too few"))
-    assert predicted_columns(outputs, speakers, none)["label_probability"] == pytest.approx(plain["label_probability"])
+    assert predicted_columns(outputs, members, none)["label_probability"] == pytest.approx(plain["label_probability"])
 
 
 def test_intervals_hold_new_compounds_as_often_as_they_say():

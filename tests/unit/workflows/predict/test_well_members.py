@@ -1,4 +1,4 @@
-"""Which members speak for a well, what a model knows of wells by their ids, and how genes are matched."""
+"""Which members predict a well, what a model knows of wells by their ids, and how genes are matched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dpf.config.settings import LatentSettings
 from dpf.errors import DataError, ModelError
 from dpf.workflows.predict.gene_order import in_model_order
 from dpf.workflows.predict.outputs import known_parts
-from dpf.workflows.predict.well_members import center_wells, choose_speakers, plate_codes
+from dpf.workflows.predict.well_members import WellMembers, center_wells, plate_codes
 from dpf.workflows.project.inputs import Inputs
 
 TRAIN, HELD_OUT = 0, 2
@@ -21,21 +21,21 @@ def inputs(**columns: list[object]) -> Inputs:
     return Inputs(wells, ["g"], np.zeros((4, 1), np.float32), wells["is_control"].to_numpy(), "", "")
 
 
-def test_the_members_that_held_a_well_out_speak_for_it():
+def test_a_well_is_predicted_by_the_members_that_held_it_out():
     parts = np.array([[0, 2, 0, 1], [1, 2, 0, 0], [2, 0, 0, 0]], dtype=np.int8)
-    speakers = choose_speakers(parts)
-    assert speakers.part == ["held_out", "held_out", "train", "validation"]
-    assert speakers.members() == ["2", "0,1", "0,1,2", "0"]
-    assert speakers.first().tolist() == [2, 0, 0, 0]
+    members = WellMembers.of(parts)
+    assert members.part == ["held_out", "held_out", "train", "validation"]
+    assert members.names() == ["2", "0,1", "0,1,2", "0"]
+    assert members.first().tolist() == [2, 0, 0, 0]
 
 
-def test_only_speakers_enter_the_mean():
+def test_only_the_members_of_a_well_enter_its_mean():
     parts = np.array([[2, 0], [2, 0], [0, 2]], dtype=np.int8)
-    speakers = choose_speakers(parts)
+    members = WellMembers.of(parts)
     values = np.array([[1.0, 100.0], [3.0, 100.0], [100.0, 5.0]])
-    assert speakers.average(values).tolist() == [2.0, 5.0]
+    assert members.average(values).tolist() == [2.0, 5.0]
     stacked = np.stack([values, 10 * values], axis=-1)
-    assert speakers.average(stacked).tolist() == [[2.0, 20.0], [5.0, 50.0]]
+    assert members.average(stacked).tolist() == [[2.0, 20.0], [5.0, 50.0]]
 
 
 def test_unknown_wells_are_held_out_and_known_ones_are_what_they_were():

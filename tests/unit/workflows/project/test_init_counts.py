@@ -23,6 +23,8 @@ TINY = [
 ]
 GMT = "up\tx\tG0\tG1\tG2\nfar_UP\tx\tG3\nfar_DN\tx\tG4\tG99\n"
 
+VIABILITY = [0.25 + 0.125 * (7 * well % 24) for well in range(24)]
+
 
 def counts(seed: int, wells: int = 24) -> np.ndarray:
     rng = np.random.default_rng(seed)
@@ -129,7 +131,7 @@ def test_an_older_project_s_normalisation_must_know_its_genes(made: Made, tmp_pa
     ran = dpf("train", project)
     assert ran.code == 4
     assert "not that of this screen" in ran.err
-    assert "it knows 0 of the screen's 30 genes" in ran.err
+    assert "it has 0 of the screen's 30 genes" in ran.err
 
 
 def rows(ran: Ran) -> pl.DataFrame:
@@ -169,16 +171,15 @@ def test_values_that_do_not_tell_what_they_are(made: Made, tmp_path: Path) -> No
     words = ["predict", made.path, "--input", tmp_path / "low-counts.csv", "--output", tmp_path / "new.parquet"]
     ran = dpf(*words)
     assert ran.code == 2
-    assert "do not tell whether they are counts or normalised" in ran.err
+    assert "could be counts or normalised" in ran.err
     assert "all values are whole numbers from 0 to 20" in ran.err
     assert "--input-scale counts or --input-scale normalised" in ran.err
     assert not (tmp_path / "new.parquet").exists()
-    assert "taken as counts, as you say, though all values are whole" in ok(*words, "--input-scale", "counts").err
-    assert "do not look like the training's" in ok(*words, "--input-scale", "normalised").err
+    assert "taken as counts (--input-scale), though all values are whole" in ok(*words, "--input-scale", "counts").err
+    assert "do not look like the training data" in ok(*words, "--input-scale", "normalised").err
     full = [*words[:2], "--input", made.files / "P2-counts.csv", *words[4:]]
-    assert (
-        "taken as normalised, as you say, though all values are whole" in ok(*full, "--input-scale", "normalised").err
-    )
+    taken = ok(*full, "--input-scale", "normalised").err
+    assert "taken as normalised (--input-scale), though all values are whole" in taken
 
 
 def test_negative_counts_and_missing_genes(made: Made, tmp_path: Path) -> None:
@@ -219,7 +220,7 @@ def test_a_model_of_values_taken_as_they_were_has_no_normalisation(made: Made, t
 def test_every_option_reaches_its_step(tmp_path: Path) -> None:
     (tmp_path / "genes.txt").write_text("".join(f"G{i}\n" for i in range(20)))
     (tmp_path / "sets.gmt").write_text(GMT)
-    words = [*write_plate(tmp_path, "P", counts(4), viability=range(24)), "--scores", "viability", "--normalize", "vst"]
+    words = [*write_plate(tmp_path, "P", counts(4), viability=VIABILITY), "--scores", "viability", "--normalize", "vst"]
     words += ["--genes-file", tmp_path / "genes.txt", "--min-wells", 20, "--top-perturbed", 6, "--format", "json"]
     words += ["--signature", tmp_path / "sets.gmt", "--keep-signature-genes"]
     envelope = json.loads(ok("init", tmp_path / "project", *words).out)
@@ -272,7 +273,7 @@ def test_what_cannot_be_made_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty.gmt").write_text("\n")
-    ran = dpf("init", "project", *write_plate(tmp_path, "P", counts(4), viability=range(24)), *words)
+    ran = dpf("init", "project", *write_plate(tmp_path, "P", counts(4), viability=VIABILITY), *words)
     assert ran.code == code
     assert text in ran.err
     assert not Path("project").exists()

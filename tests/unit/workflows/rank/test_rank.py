@@ -17,7 +17,7 @@ from dpf.figures import ranking, volcano
 from dpf.tables.storage import read_about, read_table
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.rank import rank_project
-from dpf.workflows.rank.table import verdicts
+from dpf.workflows.rank.verdicts import HITS, Verdict, verdicts
 from tests.support.ranked_screens import Planted, make_screen, pretend_model, single_run, stored_project
 
 ACTING = Planted(compounds=30, on={0: 9.0, 1: -9.0}, across={2: 9.0})
@@ -102,6 +102,7 @@ def test_the_verdict_rule():
     q, activation, p, cosine, expected = map(list, zip(*rows, strict=True))
     assert verdicts(*map(np.array, (q, activation, p, cosine)), 0.05) == expected
     assert verdicts(np.array(q[:1]), None, None, None, 0.05) == ["hit"]
+    assert set(HITS) == set(Verdict) - {Verdict.NOT_DISTINGUISHABLE}
 
 
 def a_dimension_a_target(inputs, outputs):
@@ -243,10 +244,9 @@ def test_adjusting_for_what_is_not_known_is_refused(rank):
 @pytest.mark.parametrize(
     ("choices", "text"),
     [
-        ({"null": "permute"}, "no such --null(.|\n)*exchange or pseudo or none"),
-        ({"match": "row"}, "no such --match"),
-        ({"fdr": 1.5}, "lies between 0 and 1"),
-        ({"tail": "gpd", "null": "none"}, "none are asked for"),
+        ({"null": "permute"}, "wrong value for --null(.|\n)*one of exchange, none"),
+        ({"match": "scren"}, "wrong value for --match(.|\n)*did you mean screen"),
+        ({"fdr": 1.5}, "wrong value for --fdr(.|\n)*less than 1"),
         ({"by_dose": True, "group_column": "pathway"}, "do not count as many compounds"),
         ({"sort": "nothing"}, "no such column to sort by"),
         ({"group_column": "nothing"}, "no such column of the wells table"),
@@ -288,6 +288,11 @@ def test_a_class_is_of_a_compound(rank):
     mixed = pl.int_range(pl.len()).cast(pl.String)
     with pytest.raises(DataError, match=r"one class(.|\n)*30 compounds of several"):
         rank(change=with_wells(pathway=mixed), group_column="pathway")
+
+
+def test_a_class_column_does_not_take_the_place_of_a_result(rank):
+    with pytest.raises(UsageError, match=r"has a column of that name itself[\s\S]*found: hits"):
+        rank(change=with_wells(hits=pl.col("pathway")), group_column="hits")
 
 
 def test_compounds_without_a_class_are_counted(rank):

@@ -9,9 +9,10 @@ from scipy.stats import binom, kstest, wilcoxon
 from dpf.analysis.ranking.p_values import compound_p_values
 from dpf.simulate.screen import SimulationDesign, simulate
 from dpf.splits.parts import Part
-from dpf.workflows.predict.outputs import find_model, project_outputs
+from dpf.workflows.predict.outputs import project_outputs
 from dpf.workflows.project.initialise import create_demo
 from dpf.workflows.project.inputs import read_inputs
+from dpf.workflows.project.model_file import find_model
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.rows import compound_rows
 from dpf.workflows.rank.significance import run_tests
@@ -24,7 +25,7 @@ TINY = (
     *("train.epochs=12", "train.batch_size=8", "train.folds=4"),
     *("compute.threads=1", "compute.device='cpu'", "compute.precision='fp32'"),
 )
-#: A network that learns from nothing, which the first two tables of README's section on ranking were made with.
+#: No initial regression: what the first two rows of "Through real trainings" in docs/benchmarks/calibration.md are of.
 FROM_NOTHING = ("model.start=none", "train.schedule=constant", "train.patience=0", "train.learning_rate=0.003")
 
 

@@ -98,7 +98,7 @@ def test_the_bar_ends_where_the_run_ends(tmp_path):
 def test_the_line_says_how_long_and_how_sure(tmp_path, monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    monkeypatch.setattr(time_left, "Pace", lambda: pace(clock))
+    monkeypatch.setattr(run_log, "Pace", lambda: pace(clock))
 
     def lines(**train):
         rows = []
@@ -118,36 +118,23 @@ def test_the_line_says_how_long_and_how_sure(tmp_path, monkeypatch):
     assert lines(max_minutes=2)[:2] == ["2 min left", "70 s left"]
 
 
-def test_of_several_processes_the_slowest_says_how_long(tmp_path, monkeypatch):
-    """Every process trains whole members: epochs come in any order, the table and the bar are those of one run."""
+def test_a_member_that_is_trained_alone_has_a_bar_and_a_time_of_its_own(tmp_path, monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    monkeypatch.setattr(time_left, "Pace", lambda: pace(clock))
-    train, rows = TrainSettings(epochs=4), [row(1, 1), row(1, 2)]
-    with RunLog(ModelFolder(tmp_path), LAYOUT, train, WELLS, [], Listener(), clock[0], members=[0]) as log:
-        log.begin(0)
-        log.earlier_elsewhere(rows, ended=[])
-        assert (log._progress.done, log._progress.total) == (2 * 20, 4 * 50)
+    monkeypatch.setattr(run_log, "Pace", lambda: pace(clock))
+    train, rows = TrainSettings(epochs=4), [row(1, 1)]
+    with RunLog(ModelFolder(tmp_path), LAYOUT, train, WELLS, rows, Listener(), clock[0], members=[1]) as log:
+        log.begin(1)
+        assert (log._progress.done, log._progress.total) == (20, 4 * 20)
         clock[0] += 10
-        log.epoch(row(0, 1))  # 30 s left
-        log.epoch_elsewhere(1, row(1, 3), 55.0)
-        clock[0] += 10
-        log.epoch(row(0, 2))  # 20 s left here, 45 there
-        log.epoch_elsewhere(1, row(1, 4), 0.0)
+        log.epoch(row(1, 2))
         log.member_ended(1)
-    lines = [line.split("wells/s")[1].rstrip(" *").strip() for line in log._progress.lines]
-    assert lines == ["30 s left", "55 s left", "45 s left", "20 s left"]
-    table = pl.read_parquet(tmp_path / "history.running.parquet")
-    assert list(zip(table["member"], table["epoch"], strict=True)) == [(0, 1), (0, 2), (1, 1), (1, 2), (1, 3), (1, 4)]
-    assert read_about(tmp_path / "history.running.parquet", "history")["side_by_side"]
-    assert log._progress.total == 4 * 50
-
-
-def test_a_process_with_nothing_left_to_train_counts_what_it_has_done(tmp_path):
-    rows = [row(0, epoch) for epoch in (1, 2, 3)]  # and out of patience
-    log = RunLog(ModelFolder(tmp_path), LAYOUT, TrainSettings(epochs=4), WELLS, rows, Listener(), 0.0, members=[0])
-    log.begin(None)
-    assert (log._progress.done, log._progress.total) == (3 * 30, 3 * 30 + 4 * 20)
+    assert log._progress.total == 2 * 20
+    (line,) = log._progress.lines
+    assert line.startswith("member 1  epoch   2/4")
+    assert "20 s left" in line
+    assert pl.read_parquet(tmp_path / "history.running.parquet")["epoch"].to_list() == [1, 2]
+    assert read_about(tmp_path / "history.running.parquet", "history")["members"] == 2
 
 
 def pace(clock, make=time_left.Pace):

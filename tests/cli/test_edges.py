@@ -1,0 +1,164 @@
+"""Odd surroundings: streams that are closed or full, other encodings, paths that are no text, signals, a stray RANK."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from dpf.cli.session import session
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="streams, signals and paths are others there")
+
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
+
+
+def closing(*descriptors: int):
+    """What a shell's `>&-` does."""
+
+    def close() -> None:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    return {"preexec_fn": close}
+
+
+@pytest.mark.parametrize("rank", ["1", "x"])
+def test_a_stray_rank_silences_nobody(folded, process, monkeypatch, tmp_path, rank):
+    monkeypatch.setenv("RANK", rank)
+    ran = process("rank", tmp_path / "absent")
+    assert (ran.code, ran.out) == (3, "")
+    assert "error: no such project" in ran.err
+    ran = process("train", folded, "--folds", 99, "--format", "json")
+    assert ran.code == 4
+    assert "too little for 99 folds" in ran.err
+    assert ran.envelope["status"] == "error"
+
+
+def test_half_an_environment_of_torchrun_is_an_error_that_is_shown(folded, process, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    for command in ("info", "rank", "train"):
+        ran = process(command, folded)
+        assert (ran.code, ran.out) == (2, "")
+        assert "missing: LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT" in ran.err
+
+
+def test_a_closed_stdout_takes_the_result(folded, process):
+    ran = process("rank", folded, **closing(1))
+    assert ran.code == 0, ran.err
+    assert "tables:" in ran.err
+    assert "Error" not in ran.err
+
+
+@needs_full
+@pytest.mark.parametrize("words", [["rank", "--format", "table"], ["rank", "--format", "json"], ["info"], ["--help"]])
+def test_a_full_disk_behind_stdout_is_no_bug(folded, process, words):
+    command, *options = words
+    with FULL.open("w") as full:
+        ran = process(command, *([] if command == "--help" else [folded]), *options, stdout=full)
+    assert ran.code == 3
+    assert "error: the result cannot be written\n  where: stdout\n  found: No space left on device" in ran.err
+    assert "Exception" not in ran.err
+    assert "Traceback" not in ran.err
+
+
+@needs_full
+def test_an_error_is_told_where_stdout_is_full(process, tmp_path):
+    with FULL.open("w") as full:
+        ran = process("rank", tmp_path / "absent", "--format", "json", stdout=full)
+    assert ran.code == 3
+    assert ran.err.startswith("error: no such project")
+
+
+@needs_full
+def test_a_training_does_not_end_for_want_of_a_stderr(demo, copy, ok, process, start):
+    """Full, closed, or a reader that has gone: the model is the one that is trained with somebody watching."""
+    project = copy(demo)
+    words = ["train", project, "--epochs", 2, "--model"]
+    with FULL.open("w") as full:
+        assert process(*words, "full", stderr=full).rows.height == 1
+    with start(*words, "gone", bufsize=0) as running:
+        running.stderr.close()
+        out = running.stdout.read()
+    assert running.returncode == 0
+    assert out.count("\n") == 2
+    assert process(*words, "closed", **closing(0, 1, 2)).code == 0
+    ok(*words, "watched")
+    models = {path.read_bytes() for path in project.glob("models/*/model.safetensors")}
+    assert len(models) == 1
+    assert len(list(project.glob("models/*/model.safetensors"))) == 4
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_result_is_utf_8_whatever_the_locale(screen, process, monkeypatch, tmp_path, encoding):
+    files = screen(lambda e, w: (e, w.with_columns(pl.col("compound").replace("DMSO", "α-Vehikel 溶媒"))))
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    words = ["init", tmp_path / "p", *files.words, "--scores", "viability", "--control", "α-Vehikel 溶媒"]
+    ran = process(*words, encoding="utf-8")
+    assert ran.code == 0, ran.err
+    assert "α-Vehikel 溶媒 8" in ran.out
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file names are Unicode there")
+def test_a_path_that_is_no_text_is_named(folded, process, tmp_path):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/Pr\xfcf"))
+    ran = process("init", odd, "--demo", "--wells", 24, "--genes", 20)
+    assert (ran.code, ran.out) == (3, "")
+    assert not odd.exists()
+    odd.mkdir()
+    for words in (["rank", odd], ["export", folded, "--output", odd / "x"], ["rank", folded, "--gene-sets", odd]):
+        ran = process(*words)
+        assert (ran.code, ran.out) == (3, "")
+        assert ran.err.startswith(f"error: a name cannot be written as UTF-8\n  found: {tmp_path}/Pr\\udcfcf")
+    ran = process("info", "p", "--format", "json", cwd=odd)
+    assert ran.code == 3
+    assert ran.envelope["errors"][0]["found"].endswith("Pr\udcfcf/p")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_interrupts_any_command(demo, copy, start, name):
+    with start("check", copy(demo), "--permutations", 10**7, "--format", "json") as running:
+        assert "10,000,000 permutations" in running.stderr.readline()
+        time.sleep(0.5)
+        running.send_signal(getattr(signal, name))
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert err == "interrupted\n"
+    assert '"kind": "interrupted"' in out
+
+
+def test_signals_are_as_before_when_a_command_has_ended():
+    before = [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)]
+    with session("rank"):
+        assert signal.getsignal(signal.SIGTERM) != before[0]
+    assert [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)] == before
+
+
+def test_what_nohup_has_ignored_stays_ignored(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with session("rank"):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.long
+def test_a_left_over_environment_says_what_it_waits_for_and_ends_on_a_signal(demo, start, monkeypatch):
+    names = {"RANK": 3, "WORLD_SIZE": 4, "LOCAL_RANK": 3, "LOCAL_WORLD_SIZE": 4}
+    for variable, value in (names | {"MASTER_ADDR": "localhost", "MASTER_PORT": 29871}).items():
+        monkeypatch.setenv(variable, str(value))
+    with start("train", demo) as running:
+        assert "waiting at localhost:29871 for the other 3 processes" in running.stderr.readline()
+        running.terminate()
+        out, err = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert (out, err) == ("", "interrupted\n")
