@@ -98,16 +98,13 @@ def _tail_share(controls: Floats, own: Floats, subsets: Subsets) -> Floats:
     observed = own.sum(axis=1)
     # Sums of the same wells in another order differ by rounding: such a tie must count as one.
     bound = observed - 1e-12 * (np.abs(own).sum(axis=1) + np.abs(controls).max(initial=0.0))
-    pure = (subsets.index < subsets.n_controls).all(axis=1)
-    sums = np.sort(controls[subsets.index[pure]].sum(axis=1))
+    alone, mixed = subsets.split()
+    sums = np.sort(controls[alone].sum(axis=1))
     count = len(sums) - np.searchsorted(sums, bound)
-    mixed = subsets.index[~pure]
     for row in range(len(own) if len(mixed) else 0):
         pool = np.concatenate([controls, own[row]])
         count[row] += int((pool[mixed].sum(axis=1) >= bound[row]).sum())
-    if subsets.exact:  # the observed set is one of them
-        return np.asarray(count / len(subsets.index), dtype=np.float64)
-    return np.asarray((count + 1) / (len(subsets.index) + 1), dtype=np.float64)
+    return subsets.share(count)
 
 
 def benjamini_hochberg(p: ArrayLike) -> Floats:

@@ -63,11 +63,11 @@ _CHANGED = {
 }
 #: Versions of the verdicts' rule (`dpf.workflows.rank.table.verdicts`) and of the cached activation axis
 #: (`dpf.workflows.predict.outputs.activation_axes`); change one to recompute its results.
-_VERDICTS, _AXIS = ("verdict_rule", "activation pattern"), ("axis_in", "moving dimensions")
-_RULES = {"ranking": _VERDICTS, "ranking_by_dose": _VERDICTS, "classes": _VERDICTS, "outputs": _AXIS}
+VERDICT_RULE, AXIS_RULE = ("verdict_rule", "activation pattern"), ("axis_in", "moving dimensions")
+_RULES = {"ranking": VERDICT_RULE, "ranking_by_dose": VERDICT_RULE, "classes": VERDICT_RULE, "outputs": AXIS_RULE}
 _OLD = {
-    _VERDICTS: "its verdicts are by the rule of an earlier dpf; dpf rank makes it again",
-    _AXIS: "its activation axis is that of an earlier dpf",
+    VERDICT_RULE: "its verdicts are by the rule of an earlier dpf; dpf rank makes it again",
+    AXIS_RULE: "its activation axis is that of an earlier dpf",
 }
 
 
@@ -156,4 +156,4 @@ def _old_rule(about: Mapping[str, Any], now: Now) -> str | None:
     if rule is None or about.get(rule[0]) == rule[1]:
         return None
     has_initial = now.model and current_names(now.model.header["settings"]["model"]).get("start", "none") != "none"
-    return None if rule == _AXIS and not has_initial else _OLD[rule]  # other models' axes have not changed
+    return None if rule == AXIS_RULE and not has_initial else _OLD[rule]  # other models' axes have not changed
