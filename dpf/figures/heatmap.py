@@ -62,8 +62,6 @@ def similarity_heatmap(
         activating vermillion, suppressing blue, neither grey.
     named
         Above 110 compounds, the row numbers (before clustering) of those to name, most important first.
-    limit
-        The value at which the colour is full.
 
     Raises
     ------

@@ -55,9 +55,7 @@ class PositionPrediction:
     n_wells: int
 
 
-def ridge_out_of_fold(
-    X: NDArray[np.float64], Y: NDArray[np.float64], fold: Codes, alpha: float = ALPHA
-) -> NDArray[np.float64]:
+def ridge_out_of_fold(X: Floats, Y: Floats, fold: Codes) -> Floats:
     r"""Predictions of each well by a ridge that was fitted on the other folds.
 
     .. math:: \hat y = \bar y + (x - \bar x) (X_c^T X_c + \alpha I)^{-1} X_c^T y_c
@@ -82,14 +80,12 @@ def ridge_out_of_fold(
         test = fold == held_out
         x_mean, y_mean = X[~test].mean(axis=0), Y[~test].mean(axis=0)
         centred = X[~test] - x_mean
-        gram = centred.T @ centred + alpha * np.eye(X.shape[1])
+        gram = centred.T @ centred + ALPHA * np.eye(X.shape[1])
         predicted[test] = y_mean + (X[test] - x_mean) @ np.linalg.solve(gram, centred.T @ (Y[~test] - y_mean))
     return predicted
 
 
-def ridge_out_of_fold_moved(
-    X: NDArray[np.float64], y: NDArray[np.float64], fold: Codes, orders: NDArray[np.intp], alpha: float = ALPHA
-) -> NDArray[np.float64]:
+def ridge_out_of_fold_moved(X: Floats, y: Floats, fold: Codes, orders: NDArray[np.intp]) -> Floats:
     """`ridge_out_of_fold` after every rearrangement, the wells taking their target *and their fold* along.
 
     Column b is ``ridge_out_of_fold(X, y[order], fold[order])[:, 0]`` of the b-th order, without a loop over them.
@@ -117,18 +113,18 @@ def ridge_out_of_fold_moved(
         # As y has its mean taken off, that of X does not matter to their products.
         rest = np.where(fold == held_out, 0.0, y - y_mean)
         right = rest[orders] @ X  # (B, p)
-        slope = np.linalg.solve(centred + alpha * np.eye(X.shape[1]), right[:, :, None])
+        slope = np.linalg.solve(centred + ALPHA * np.eye(X.shape[1]), right[:, :, None])
         values = y_mean + ((left_out - x_mean[:, None]) @ slope)[:, :, 0]  # (B, t)
         np.put_along_axis(predicted, place[:, test], values, axis=1)
     return np.ascontiguousarray(predicted.T)
 
 
-def r2_of_columns(y: NDArray[np.float64], predicted: NDArray[np.float64]) -> NDArray[np.float64]:
+def r2_of_columns(y: Floats, predicted: Floats) -> Floats:
     """`metrics.r2` of each column of (n, k) at once: a thousand rearrangements in one call."""
     return np.asarray(1 - ((y - predicted) ** 2).sum(axis=0) / ((y - y.mean(axis=0)) ** 2).sum(axis=0))
 
 
-def auroc_of_columns(label: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def auroc_of_columns(label: Floats, scores: Floats) -> Floats:
     """`metrics.auroc` of each column of (n, k) at once."""
     positive = label == 1
     n_positive, n_negative = positive.sum(axis=0), (~positive).sum(axis=0)
@@ -136,18 +132,18 @@ def auroc_of_columns(label: NDArray[np.float64], scores: NDArray[np.float64]) ->
     return np.asarray((rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
 
 
-def r2_within(y: NDArray[np.float64], predicted: NDArray[np.float64], plate: Codes) -> NDArray[np.float64]:
+def r2_within(y: Floats, predicted: Floats, plate: Codes) -> Floats:
     """`r2_of_columns` after the mean of each plate is taken off both."""
     return r2_of_columns(_less_mean(y, plate), _less_mean(predicted, plate))
 
 
-def _less_mean(values: NDArray[np.float64], plate: Codes) -> NDArray[np.float64]:
+def _less_mean(values: Floats, plate: Codes) -> Floats:
     of_plate = np.eye(plate.max() + 1)[plate]  # (n, P)
     means = (of_plate.T @ values) / of_plate.sum(axis=0)[:, None]
     return np.asarray(values - of_plate @ means)
 
 
-def auroc_within(label: NDArray[np.float64], scores: NDArray[np.float64], plate: Codes) -> NDArray[np.float64]:
+def auroc_within(label: Floats, scores: Floats, plate: Codes) -> Floats:
     """`auroc_of_columns` over the pairs of wells of one plate, all plates together; NaN where there is no such pair."""
     won, pairs = np.zeros(label.shape[1]), np.zeros(label.shape[1])
     for one in range(plate.max() + 1):
@@ -160,7 +156,7 @@ def auroc_within(label: NDArray[np.float64], scores: NDArray[np.float64], plate:
 
 
 def predict_from_position(
-    target: NDArray[np.float64],
+    target: Floats,
     positions: Positions,
     groups: Codes,
     is_label: bool,
@@ -222,7 +218,7 @@ def predict_from_position(
     return PositionPrediction(score, p_value, alone, within, within_p, logistic, wells.size)
 
 
-def _strata(y: NDArray[np.float64], group: Codes, is_label: bool) -> Codes:
+def _strata(y: Floats, group: Codes, is_label: bool) -> Codes:
     """The stratum of each well's group: the majority of its labels; one stratum for a score."""
     if not is_label:
         return np.zeros(y.size, dtype=np.intp)
@@ -231,7 +227,7 @@ def _strata(y: NDArray[np.float64], group: Codes, is_label: bool) -> Codes:
     return (mean >= 0.5).astype(np.intp)[place]
 
 
-def _logistic_auroc(X: NDArray[np.float64], y: NDArray[np.float64], fold: Codes) -> float:
+def _logistic_auroc(X: Floats, y: Floats, fold: Codes) -> float:
     scores = np.empty(y.size)
     for held_out in np.unique(fold):
         test = fold == held_out

@@ -55,7 +55,7 @@ def control_centers(
     Raises
     ------
     DataError
-        No control wells; a plate without control wells (named); latents that are not finite.
+        No control wells, one only, a plate with fewer than two (named); latents that are not finite.
     """
     z, mask = checked_latent(latent), np.asarray(center_mask, dtype=bool)
     if mask.shape != (len(z),):
@@ -69,11 +69,19 @@ def control_centers(
             hint="check how the controls are named, and the clusters that the centre is restricted to",
         )
     if plate is None:
+        if mask.sum() < 2:
+            raise DataError(
+                "one control well is too few: its own distance needs the centre of the others",
+                where="the control centre",
+                found="1 control well",
+                expected="at least 2 (8 or more for a spread that can be trusted)",
+                hint="check how the controls are named, and the clusters that the centre is restricted to",
+            )
         of_well = np.zeros(len(z), dtype=np.int64)
         return ControlCenters(z[mask].mean(axis=0)[None, :], np.array([mask.sum()], dtype=np.int64), of_well)
     of_well = np.asarray(plate, dtype=np.int64)
     counts = np.bincount(of_well[mask], minlength=int(of_well.max()) + 1)
-    _require_controls_on_plates(of_well, counts, 1, plate_names)
+    _require_pairs_on_plates(of_well, counts, plate_names)
     sums = np.zeros((len(counts), z.shape[1]))
     np.add.at(sums, of_well[mask], z[mask])
     return ControlCenters(sums / np.maximum(counts, 1)[:, None], counts.astype(np.int64), of_well)
@@ -84,15 +92,8 @@ def centered(latent: ArrayLike, center_mask: ArrayLike, centers: ControlCenters)
 
     A control that is part of its own centre looks closer than it is, by the factor (n−1)/n. With
     μ₋ᵢ = (nμ − zᵢ)/(n−1) the deviation is zᵢ − μ₋ᵢ = n/(n−1)·(zᵢ − μ), which needs no second pass.
-
-    Raises
-    ------
-    DataError
-        A centre made of one control only: without it there is no centre to compare it with.
     """
     z, mask = checked_latent(latent), np.asarray(center_mask, dtype=bool)
-    if (centers.counts[centers.of_well[mask]] < 2).any():
-        require_pairs(centers)
     deviation = z - centers.centers[centers.of_well]
     n = centers.counts[centers.of_well[mask]].astype(np.float64)
     deviation[mask] *= (n / (n - 1))[:, None]
@@ -121,30 +122,15 @@ def require_finite_latents(values: Floats, *, wells: int) -> None:
         )
 
 
-def _require_controls_on_plates(
-    of_well: Codes, counts: NDArray[np.intp], at_least: int, plate_names: Sequence[str] | None
-) -> None:
+def _require_pairs_on_plates(of_well: Codes, counts: NDArray[np.intp], plate_names: Sequence[str] | None) -> None:
     present = np.unique(of_well)
-    short = present[counts[present] < at_least]
+    short = present[counts[present] < 2]
     if len(short):
         names = [str(code) if plate_names is None else plate_names[code] for code in short]
         raise DataError(
             "a centre per plate needs control wells on every plate",
             where=f"plate {listed(names)}",
             found=", ".join(f"{counts[code]}" for code in short[:10]) + " control wells",
-            expected=f"at least {at_least}",
+            expected="at least 2",
             hint="take one centre for the screen (not per plate), or leave these plates out",
-        )
-
-
-def require_pairs(centers: ControlCenters, plate_names: Sequence[str] | None = None) -> None:
-    if len(centers.counts) > 1:
-        _require_controls_on_plates(centers.of_well, centers.counts, 2, plate_names)
-    elif centers.counts[0] < 2:
-        raise DataError(
-            "one control well is too few: its own distance needs the centre of the others",
-            where="the control centre",
-            found="1 control well",
-            expected="at least 2 (8 or more for a spread that can be trusted)",
-            hint="check how the controls are named, and the clusters that the centre is restricted to",
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dpf.analysis.latent.centers import ControlCenters, centered, checked_latent, control_centers, require_pairs
+from dpf.analysis.latent.centers import centered, checked_latent, control_centers
 from dpf.analysis.latent.mahalanobis import mahalanobis_distance
 from dpf.errors import DataError
 
@@ -17,12 +17,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LatentDistances:
-    """What `latent_distances` returns: one value a well, all float64 of shape (N,).
+    """What `latent_distances` returns: one value a well, all float64 of shape (N,) but the first.
 
     Attributes
     ----------
-    centers
-        The control centres the wells were compared with.
+    deviation
+        (N, L): z − μ, μ the centre that the well is compared with.
     d_euc
         ‖z − μ‖, in latent units.
     d_cos
@@ -38,7 +38,7 @@ class LatentDistances:
         a²/‖z − μ‖², between 0 and 1. NaN where z = μ. None without an axis.
     """
 
-    centers: ControlCenters
+    deviation: Floats
     d_euc: Floats
     d_cos: Floats
     d_maha: Floats
@@ -84,7 +84,6 @@ def latent_distances(
     """
     z, mask = checked_latent(latent), np.asarray(center_mask, dtype=bool)
     centers = control_centers(z, mask, plate, plate_names)
-    require_pairs(centers, plate_names)
     deviation = centered(z, mask, centers)
     reference = z - deviation  # (N, L): μ, leave-one-out for the controls
     d_euc = np.linalg.norm(deviation, axis=1)
@@ -93,7 +92,7 @@ def latent_distances(
         activation = activation_position(deviation, axis)
         on_axis = on_axis_share(activation, d_euc)
     return LatentDistances(
-        centers=centers,
+        deviation=deviation,
         d_euc=d_euc,
         d_cos=cosine_distance(z, reference),
         d_maha=mahalanobis_distance(z, deviation, mask, centers),

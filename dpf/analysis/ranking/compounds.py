@@ -16,28 +16,6 @@ _TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
-class WellScores:
-    """What `rank_compounds` aggregates: one value a well, each of shape (N,).
-
-    Attributes
-    ----------
-    norm
-        ‖z‖, the mean over the members used.
-    t
-        Standardised distance, `standardise.Standardised.value`.
-    activation
-        Position on the activation axis, standardised by the controls; None without an activation head.
-    on_axis
-        a²/‖z − μ‖² in [0, 1]; NaN where undefined. None without an activation head.
-    """
-
-    norm: Floats
-    t: Floats
-    activation: Floats | None = None
-    on_axis: Floats | None = None
-
-
-@dataclass(frozen=True)
 class Agreement:
     """How alike the replicates of a compound are: four values a group, (C,) each, in [−1, 1], higher is better.
 
@@ -109,7 +87,13 @@ def _mean_pairs(x: Floats, codes: Codes, n_groups: int, mask: NDArray[np.bool_])
 
 
 def rank_compounds(
-    group: ArrayLike, n_groups: int, scores: WellScores, agreement: Agreement | None = None
+    group: ArrayLike,
+    n_groups: int,
+    norm: Floats,
+    t: Floats,
+    activation: Floats | None = None,
+    on_axis: Floats | None = None,
+    agreement: Agreement | None = None,
 ) -> dict[str, NDArray[np.generic]]:
     """One row a compound, in columns of length C; the row of a compound is its code.
 
@@ -125,25 +109,28 @@ def rank_compounds(
         (N,) compound codes 0 ... n_groups − 1; −1 leaves a well out.
     n_groups
         C.
-    scores, agreement
-        The wells' values; the replicate agreement of `replicate_agreement`.
+    norm, t, activation, on_axis
+        The wells' values, (N,): ‖z‖, T, the standardised position on the activation axis, the share of the shift that
+        lies on it (NaN where undefined); None without an activation head.
+    agreement
+        Of `replicate_agreement`.
     """
-    codes = _checked_group(group, n_groups, len(scores.t))
+    codes = _checked_group(group, n_groups, len(t))
     n = np.bincount(codes[codes >= 0], minlength=n_groups)
-    t = group_mean(scores.t, codes, n_groups)
+    mean_t = group_mean(t, codes, n_groups)
     table: dict[str, NDArray[np.generic]] = {
         "n": n.astype(np.int64),
-        "norm_mean": group_mean(scores.norm, codes, n_groups),
-        "norm_std": group_std(scores.norm, codes, n_groups),
-        "t": t,
-        "rank": descending_rank(t),
+        "norm_mean": group_mean(norm, codes, n_groups),
+        "norm_std": group_std(norm, codes, n_groups),
+        "t": mean_t,
+        "rank": descending_rank(mean_t),
     }
-    if scores.activation is not None:
-        activation = group_mean(scores.activation, codes, n_groups)
-        table["activation"] = activation
-        table["direction"] = np.select([activation > 0, activation < 0], ["activation", "suppression"], "none")
-    if scores.on_axis is not None:
-        table["on_axis"] = group_mean(scores.on_axis, codes, n_groups)
+    if activation is not None:
+        mean = group_mean(activation, codes, n_groups)
+        table["activation"] = mean
+        table["direction"] = np.select([mean > 0, mean < 0], ["activation", "suppression"], "none")
+    if on_axis is not None:
+        table["on_axis"] = group_mean(on_axis, codes, n_groups)
     if agreement is not None:
         for name in ("cosine", "cosine_between", "pearson", "pearson_between"):
             table[f"replicate_{name}"] = getattr(agreement, name)

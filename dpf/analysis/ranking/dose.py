@@ -15,6 +15,8 @@ from dpf.errors import DataError, listed
 Floats = NDArray[np.float64]
 
 MIN_DOSES = 4
+#: Coverage of the interval of an EC50; level of the tests of a curve and a trend.
+LEVEL, ALPHA = 0.95, 0.05
 #: Steepest and flattest slopes that are tried; a curve steeper than this is a step between two doses.
 HILL_RANGE = (0.2, 10.0)
 #: Up to this many wells all orders are enumerated (7! = 5,040).
@@ -77,12 +79,13 @@ class Trend:
     p: float
 
 
-def fit_dose_response(dose: ArrayLike, response: ArrayLike, *, level: float = 0.95, alpha: float = 0.05) -> DoseFit:
+def fit_dose_response(dose: ArrayLike, response: ArrayLike) -> DoseFit:
     """Least-squares fit of y = bottom + (top − bottom)/(1 + (EC50/x)^h).
 
     Given EC50 and h the curve is linear in bottom and top, so these two are solved for and the other two searched on
     a grid that is refined around the best: no start values, no local optimum, the same answer every time. Interval:
-    from the least to the greatest of {EC50 : min SS(EC50) ≤ SS·(1 + F(level; 1, n−4)/(n−4))}.
+    from the least to the greatest of {EC50 : min SS(EC50) ≤ SS·(1 + F(0.95; 1, n−4)/(n−4))}. The fit has failed where
+    the curve does not beat a constant at the level 0.05 (F test).
 
     A curve's middle is known only where both its plateaus are. Where the interval is open, curves whose plateau lies
     beyond any dose tested fit as well as the best one does, wherever the best one's EC50 happens to lie: that EC50 is
@@ -94,10 +97,6 @@ def fit_dose_response(dose: ArrayLike, response: ArrayLike, *, level: float = 0.
         (n,) concentrations, above 0.
     response
         (n,) T or activation of the wells.
-    level
-        Coverage of the interval.
-    alpha
-        The curve must beat a constant at this level (F test), or the fit has failed.
 
     Raises
     ------
@@ -117,9 +116,9 @@ def fit_dose_response(dose: ArrayLike, response: ArrayLike, *, level: float = 0.
     total = float(((y - y.mean()) ** 2).sum())
     ratio = np.inf if best.squares <= 1e-20 * total else (total - best.squares) / 3 / (best.squares / freedom)
     p_flat = float(f_distribution.sf(ratio, 3, freedom))
-    if not p_flat <= alpha:
+    if not p_flat <= ALPHA:
         return _failed(f"the response does not depend on the dose in this way (F test, p = {p_flat:.2g})", p_flat)
-    bound = best.squares * (1 + float(f_distribution.ppf(level, 1, freedom)) / freedom)
+    bound = best.squares * (1 + float(f_distribution.ppf(LEVEL, 1, freedom)) / freedom)
     low, high = _interval(centers, profile, steepness, best, bound)
     ends = (10**low, 10**high)
     return DoseFit(
@@ -250,15 +249,14 @@ def monotone_trend(dose: ArrayLike, response: ArrayLike) -> Trend:
 
 def dose_shape(
     dose: ArrayLike, response: ArrayLike, fit: DoseFit, trend: Trend, controls: ArrayLike, *, called: bool,
-    alpha: float = 0.05,
 ) -> str:  # fmt: skip
     """What a compound's doses show, in one word or two; the first that holds.
 
     ``curve``: the fit stands and the EC50 is identified (`DoseFit.identified`). ``rising``, ``falling``: the response
-    depends on the dose (the curve's F test, or a monotone trend, at `alpha`), but no EC50 is claimed; the fit may bound
-    it from one side. ``flat``: the compound is called against the controls, neither curve nor trend shows that its
-    response depends on the dose, and at *every* dose its mean lies beyond the controls' central 95%, on one side: at
-    its plateau over the measured range. ``unclear``: none of these.
+    depends on the dose (the curve's F test, or a monotone trend, at the level 0.05), but no EC50 is claimed; the fit
+    may bound it from one side. ``flat``: the compound is called against the controls, neither curve nor trend shows
+    that its response depends on the dose, and at *every* dose its mean lies beyond the controls' central 95%, on one
+    side: at its plateau over the measured range. ``unclear``: none of these.
 
     Parameters
     ----------
@@ -273,7 +271,7 @@ def dose_shape(
         return "curve"
     if fit.failure is None:
         return "rising" if fit.top > fit.bottom else "falling"
-    if trend.p <= alpha:
+    if trend.p <= ALPHA:
         return "rising" if trend.tau > 0 else "falling"
     x, y = _checked(dose, response)
     low, high = np.quantile(np.asarray(controls, dtype=np.float64), [0.025, 0.975])

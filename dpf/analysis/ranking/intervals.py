@@ -13,6 +13,9 @@ Floats = NDArray[np.float64]
 
 #: Residuals of compounds of similar T that a compound's own are drawn from.
 WINDOW = 100
+DRAWS = 1000
+#: The coverage aimed at.
+LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,6 @@ def bootstrap_intervals(
     n_groups: int,
     *,
     rng: np.random.Generator,
-    draws: int = 1000,
-    level: float = 0.95,
 ) -> Intervals:
     """Residual bootstrap of T and of the ranks.
 
@@ -54,8 +55,8 @@ def bootstrap_intervals(
         (N,) standardised distances, finite.
     group, n_groups
         (N,) compound codes 0 ... n_groups − 1, each of at least one well, −1 for other wells; C.
-    rng, draws, level
-        Source of randomness, number of draws, coverage aimed at.
+    rng
+        Draws residuals.
 
     References
     ----------
@@ -75,13 +76,13 @@ def bootstrap_intervals(
     window = min(WINDOW, len(residuals))
     position = np.searchsorted(mean[codes][replicated][order], mean)
     start = np.clip(position - window // 2, 0, len(residuals) - window)
-    drawn = np.empty((draws, n_groups))
+    drawn = np.empty((DRAWS, n_groups))
     well_start = np.repeat(start, n)
     edges = np.concatenate([[0], np.cumsum(n)[:-1]])
-    for draw in range(draws):
+    for draw in range(DRAWS):
         picked = residuals[well_start + rng.integers(window, size=len(well_start))]
         drawn[draw] = mean + np.add.reduceat(picked, edges) / n
-    tails = [(1 - level) / 2, (1 + level) / 2]
+    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     t_low, t_high = np.quantile(drawn, tails, axis=0)
     rank_low, rank_high = np.quantile(descending_rank(drawn), tails, axis=0)
     return Intervals(t_low, t_high, rank_low, rank_high)

@@ -198,7 +198,7 @@ class MemberMedians(NamedTuple):
     p: float
 
 
-def members_differ(found: Standardised, is_control: ArrayLike, level: float = LEVEL) -> MemberMedians | None:
+def members_differ(found: Standardised, is_control: ArrayLike) -> MemberMedians | None:
     """Kruskal–Wallis test of the held-out controls' standardised distances, member by member.
 
     The replicates of a compound share the member that held them out, the controls they are compared with are spread
@@ -207,7 +207,7 @@ def members_differ(found: Standardised, is_control: ArrayLike, level: float = LE
     Returns
     -------
     MemberMedians or None
-        None where the members do not differ at `level`, or fewer than two hold out at least 3 controls.
+        None where the members do not differ at the level 0.01, or fewer than two hold out at least 3 controls.
     """
     from scipy.stats import kruskal  # imported here: it costs more than the rest of this module
 
@@ -217,4 +217,4 @@ def members_differ(found: Standardised, is_control: ArrayLike, level: float = LE
     if len(groups) < 2 or np.ptp(np.concatenate(groups)) == 0:
         return None
     p = float(kruskal(*groups).pvalue)
-    return MemberMedians(np.array([np.median(group) for group in groups]), p) if p <= level else None
+    return MemberMedians(np.array([np.median(group) for group in groups]), p) if p <= LEVEL else None

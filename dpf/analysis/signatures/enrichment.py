@@ -88,7 +88,7 @@ def measure_sets(sets: Mapping[str, Collection[str]], genes: Sequence[str]) -> M
     return MeasuredSets(tuple(sets), member, len(everything - set(genes)))
 
 
-def over_representation(lists: ArrayLike, sets: MeasuredSets, min_size: int = MIN_SIZE) -> Enrichment:
+def over_representation(lists: ArrayLike, sets: MeasuredSets) -> Enrichment:
     """Hypergeometric test of each gene list against each set, with *the measured genes as background*.
 
     p = P(X ≥ k), X the overlap of n genes drawn from the G measured ones of which K are in the set. The background
@@ -100,8 +100,6 @@ def over_representation(lists: ArrayLike, sets: MeasuredSets, min_size: int = MI
         (C, G) bool: e.g. the up list of each compound. An empty list is not tested (NaN).
     sets
         From `measure_sets`. The same function serves classes of compounds: compounds in place of genes.
-    min_size
-        Sets with fewer measured genes are not tested.
     """
     from scipy.stats import hypergeom  # imported here: it costs more than the rest of this module
 
@@ -109,13 +107,13 @@ def over_representation(lists: ArrayLike, sets: MeasuredSets, min_size: int = MI
     total = chosen.shape[1]
     overlap = chosen.astype(np.float64) @ sets.member.T.astype(np.float64)
     drawn, size = chosen.sum(axis=1)[:, None], sets.size[None, :]
-    tested = (drawn > 0) & (size >= min_size) & (size < total)
+    tested = (drawn > 0) & (size >= MIN_SIZE) & (size < total)
     expected = np.where(tested, drawn * size / total, np.nan)
     p = np.where(tested, hypergeom.sf(overlap - 1, total, np.where(tested, size, 1), np.maximum(drawn, 1)), np.nan)
     return Enrichment(overlap / expected, p, benjamini_hochberg(p), np.rint(overlap).astype(np.int64))
 
 
-def univariate_linear_model(statistics: ArrayLike, weights: ArrayLike, min_size: int = MIN_SIZE) -> Enrichment:
+def univariate_linear_model(statistics: ArrayLike, weights: ArrayLike) -> Enrichment:
     """T of the slope of the gene statistics on a set's weights, over all measured genes, df = G − 2 (decoupler's ULM).
 
     t = r·√(df/(1 − r²)), r the correlation over genes. Genes are taken as independent, which they are not: p-values
@@ -127,8 +125,6 @@ def univariate_linear_model(statistics: ArrayLike, weights: ArrayLike, min_size:
         (C, G), e.g. moderated t.
     weights
         (S, G): 0 outside the set; `MeasuredSets.member` for unweighted sets.
-    min_size
-        Sets with fewer genes of non-zero weight are not tested.
     """
     from dpf.analysis.signatures.moderated_t import two_sided_p
 
@@ -136,7 +132,7 @@ def univariate_linear_model(statistics: ArrayLike, weights: ArrayLike, min_size:
     freedom = y.shape[1] - 2
     a, b = y - y.mean(axis=1, keepdims=True), w - w.mean(axis=1, keepdims=True)
     length = np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1)[None, :]
-    tested = (length > 0) & ((w != 0).sum(axis=1) >= min_size)[None, :]
+    tested = (length > 0) & ((w != 0).sum(axis=1) >= MIN_SIZE)[None, :]
     r = np.clip(np.divide(a @ b.T, length, out=np.full(length.shape, np.nan), where=tested), -1, 1)
     # A perfect correlation has an infinite t; np.divide gives it without a warning.
     root = np.sqrt(1 - r**2)

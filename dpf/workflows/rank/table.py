@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dpf.analysis.evaluation.calibration import probability_of
 from dpf.analysis.latent.activation_pattern import pattern_cosine
-from dpf.analysis.ranking.compounds import WellScores, group_mean, rank_compounds
+from dpf.analysis.ranking.compounds import group_mean, rank_compounds
 from dpf.analysis.ranking.intervals import bootstrap_intervals
 from dpf.splits.parts import Part
 from dpf.workflows.predict.well_members import plate_codes
@@ -38,8 +38,9 @@ def ranking_table(
 ) -> pl.DataFrame:  # fmt: skip
     """One row a compound, in the order of `rows`; null where a number is not defined."""
     codes, count = rows.codes, rows.count
-    scores = WellScores(wells.norm, wells.t.value, wells.activation, wells.on_axis)
-    columns: dict[str, Any] = dict(rank_compounds(codes, count, scores, replicates.agreement))
+    columns: dict[str, Any] = dict(
+        rank_compounds(codes, count, wells.norm, wells.t.value, wells.activation, wells.on_axis, replicates.agreement)
+    )
     cosine = None
     if wells.pattern is not None:
         cosine = pattern_cosine(wells.deviation, wells.pattern, wells.members.used, codes, count)

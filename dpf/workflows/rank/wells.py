@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from dpf.analysis.design.wells import codes_of
 from dpf.analysis.latent.activation_pattern import NoPatternError
-from dpf.analysis.latent.centers import centered
 from dpf.analysis.latent.distances import LatentDistances, latent_distances
 from dpf.analysis.latent.position_adjustment import adjust_latent, one_hot
 from dpf.analysis.ranking.standardise import NoSpreadError, Standardised, standardise
@@ -106,9 +105,7 @@ def rank_wells(
     masks = [controls & (part == Part.TRAIN) for part in outputs.parts]
     masks = [mask if mask.any() else controls for mask in masks]
     found = [_distances(outputs, member, mask, *plates) for member, mask in enumerate(masks)]
-    deviation = np.stack(
-        [centered(z, mask, one.centers) for z, mask, one in zip(outputs.latent, masks, found, strict=True)]
-    )
+    deviation = np.stack([one.deviation for one in found])
     members = WellMembers.of(outputs.parts)
     stacked = {name: np.stack([getattr(one, name) for one in found]) for name in ("d_euc", "d_cos", "d_maha", "norm")}
     named = {"distance_euclidean": "d_euc", "distance_cosine": "d_cos", "distance_mahalanobis": "d_maha"}

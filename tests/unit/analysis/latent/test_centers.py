@@ -40,14 +40,16 @@ def test_no_controls_is_said(rng):
 
 
 def test_a_plate_without_controls_is_named(rng):
-    with pytest.raises(DataError, match="where: plate P2"):
+    with pytest.raises(DataError, match=r"where: plate P2(.|\n)*found: 0 control wells(.|\n)*at least 2"):
         control_centers(rng.normal(size=(4, 2)), [True, True, False, False], [0, 0, 1, 1], ["P1", "P2"])
+    with pytest.raises(DataError, match=r"where: plate P2(.|\n)*found: 1 control wells"):
+        control_centers(rng.normal(size=(5, 2)), [True, True, False, True, False], [0, 0, 0, 1, 1], ["P1", "P2"])
 
 
 def test_one_control_cannot_be_its_own_centre(rng):
     z, mask = rng.normal(size=(3, 2)), np.array([True, False, False])
     with pytest.raises(DataError, match="one control well is too few"):
-        centered(z, mask, control_centers(z, mask))
+        control_centers(z, mask)
 
 
 def test_latents_that_are_not_finite_are_named_by_row(rng):

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dpf.analysis.ranking.compounds import WellScores, descending_rank, group_std, rank_compounds, replicate_agreement
+from dpf.analysis.ranking.compounds import descending_rank, group_std, rank_compounds, replicate_agreement
 
 
 @pytest.fixture
@@ -61,13 +61,13 @@ def test_profiles_without_direction_form_no_pair(rng):
 
 
 def test_the_table_by_hand():
-    scores = WellScores(
-        norm=np.array([1.0, 3.0, 5.0, 9.0]),
-        t=np.array([1.0, 2.0, 4.0, 9.0]),
-        activation=np.array([1.0, -3.0, 2.0, 9.0]),
-        on_axis=np.array([0.5, np.nan, 0.25, 0.9]),
-    )
-    table = rank_compounds([0, 0, 1, -1], 2, scores)
+    scores = {
+        "norm": np.array([1.0, 3.0, 5.0, 9.0]),
+        "t": np.array([1.0, 2.0, 4.0, 9.0]),
+        "activation": np.array([1.0, -3.0, 2.0, 9.0]),
+        "on_axis": np.array([0.5, np.nan, 0.25, 0.9]),
+    }
+    table = rank_compounds([0, 0, 1, -1], 2, **scores)
     assert table["n"].tolist() == [2, 1]
     assert table["norm_mean"].tolist() == [2, 5]
     assert table["norm_std"][0] == pytest.approx(np.sqrt(2))
@@ -80,7 +80,7 @@ def test_the_table_by_hand():
 
 
 def test_without_an_axis_there_is_no_direction():
-    table = rank_compounds([0, 1], 2, WellScores(np.ones(2), np.ones(2)))
+    table = rank_compounds([0, 1], 2, np.ones(2), np.ones(2))
     assert "direction" not in table
     assert table["rank"].tolist() == [1.5, 1.5]
 
@@ -88,8 +88,8 @@ def test_without_an_axis_there_is_no_direction():
 def test_permuting_the_wells_changes_nothing(rng):
     group, x = rng.permutation(np.repeat(np.arange(10), 3)), rng.normal(size=(30, 4))
     order = rng.permutation(30)
-    a = rank_compounds(group, 10, WellScores(*x.T), replicate_agreement(x, group, 10))
-    b = rank_compounds(group[order], 10, WellScores(*x[order].T), replicate_agreement(x[order], group[order], 10))
+    a = rank_compounds(group, 10, *x.T, replicate_agreement(x, group, 10))
+    b = rank_compounds(group[order], 10, *x[order].T, replicate_agreement(x[order], group[order], 10))
     for name in a:
         assert np.array_equal(a[name], b[name]) or np.allclose(a[name], b[name]), name
 
@@ -104,4 +104,4 @@ def test_ranks_along_the_last_axis():
 
 def test_failures():
     with pytest.raises(ValueError, match="codes run from 0 to 5"):
-        rank_compounds([0, 5], 2, WellScores(np.ones(2), np.ones(2)))
+        rank_compounds([0, 5], 2, np.ones(2), np.ones(2))

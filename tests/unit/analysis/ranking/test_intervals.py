@@ -20,7 +20,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(wells):
     for seed in range(12):
         rng = np.random.default_rng(seed)
         truth, t, group = screen(rng, wells=wells)
-        found = bootstrap_intervals(t, group, 150, rng=rng, draws=300)
+        found = bootstrap_intervals(t, group, 150, rng=rng)
         covered.append(((found.t_low <= truth) & (truth <= found.t_high)).mean())
     assert np.mean(covered) == pytest.approx(0.95, abs=0.025)
 
