@@ -149,9 +149,9 @@ def _stored(path: Path, name: str, needed: list[str], now: Now, progress: Progre
         stale = why_stale(read_about(path, name), now)
         if not stale:
             return read_table(path, name, needed=needed)
-        progress.log(f"{path.name} is made again, as without options: {stale}")
+        progress.log(f"{path.name} is made again, with default options: {stale}")
     except DataError as error:
-        progress.warn(f"{path.name} is made again, as without options: {error.what} ({error.found})")
+        progress.warn(f"{path.name} is made again, with default options: {error.what} ({error.found})")
     return None
 
 

@@ -59,9 +59,8 @@ def chain(tmp_path_factory, ok, screen_of_counts) -> tuple[Path, list[Path]]:
     ok("evaluate", project, "--in-sample", "--classes", "pathway")
     for words in (
         ["predict"], ["predict", "--input", folder / "new.csv"], ["latent"], ["explain"],
-        ["rank", "--by-dose", "--adjust", "position", "--tail", "gpd"],
-        ["rank", "--gene-sets", folder / "sets.gmt", "--query", folder / "sets.gmt", "--group-column", "pathway",
-         "--tail", "gpd"],
+        ["rank", "--by-dose", "--adjust", "position"],
+        ["rank", "--gene-sets", folder / "sets.gmt", "--query", folder / "sets.gmt", "--group-column", "pathway"],
     ):  # fmt: skip
         ok(words[0], project, *words[1:])
     ok("init", folder / "counts", *screen_of_counts, "--normalize", "log-cpm")

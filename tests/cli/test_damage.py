@@ -57,7 +57,7 @@ def test_what_can_be_made_again_is(whole, copy, ok, damage):
     assert "design not checked" in ran.err
     damage(project / "results/default/ranking.parquet")
     ran = ok("export", project)
-    assert "ranking.parquet is made again, as without options: a table" in ran.err
+    assert "ranking.parquet is made again, with default options: a table" in ran.err
     ok("check", project, "--permutations", 199)
     assert "PROBLEM" not in ok("info", project).out
 

@@ -42,7 +42,7 @@ SHOWN = {
 COMMANDS = typer.main.get_command(app).commands
 OPTIONS = {name: {flag for p in c.params for flag in [*p.opts, *p.secondary_opts]} for name, c in COMMANDS.items()}
 #: Flags in running text that are not dpf's.
-FOREIGN = {"--signal"}
+FOREIGN = {"--signal", "--requeue", "--cpus-per-task"}
 
 
 class Block(NamedTuple):

@@ -73,7 +73,7 @@ def test_a_run_of_the_exact_model_is_not_resumed_as_induced(demo, copy, ok, dpf,
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dpf.workflows.train.train._SECONDS_BETWEEN_SAVES", 0.0)
-    monkeypatch.setattr("dpf.workflows.train.train._write_model", interrupted)
+    monkeypatch.setattr("dpf.workflows.train.train.write_model", interrupted)
     assert dpf("train", project).code == 130
     monkeypatch.undo()
     ran = dpf("train", project, "--resume", "--attention", "induced")

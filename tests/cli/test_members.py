@@ -74,7 +74,7 @@ def test_what_cannot_be_is_refused(demo, copy, dpf, ok):
     refused(2, "there is no member 9\n  found: --member 9\n  expected: 0 to 2", *RUN, "--member", 9)
     refused(2, "there is no member -1", *RUN, "--member", -1)
     for words in (["--member", 1], ["--resume"], ["--tensorboard"]):
-        refused(2, "--assemble trains nothing, and runs in one process", *RUN, "--assemble", *words)
+        refused(2, "--assemble trains nothing", *RUN, "--assemble", *words)
     refused(5, "no member of this model has been trained alone", *RUN, "--assemble")
     refused(3, "dpf train PROJECT --member 0, --member 1", *RUN, "--set", "compute.share=members")
     assert not (project / "models").exists()
@@ -88,8 +88,8 @@ def test_what_cannot_be_is_refused(demo, copy, dpf, ok):
 
 def test_every_option_of_the_guide_is_one(dpf):
     text = (Path(__file__).parents[2] / "docs/how-to/cluster.md").read_text(encoding="utf-8")
-    lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
-    used = {word for line in lines for word in re.findall(r"--[a-z-]+", line.partition("dpf train")[2])}
+    lines = [line for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    used = {word for line in lines for word in re.findall(r"--[a-z-]+", line.partition("dpf train")[2].split("#")[0])}
     assert {"--folds", "--member", "--resume", "--device"} <= used
     known = dpf("train", "--help").out
     assert not [word for word in used if word not in known]

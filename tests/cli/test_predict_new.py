@@ -26,7 +26,8 @@ def predicted(rows: pl.DataFrame) -> np.ndarray:
 @pytest.fixture
 def usual(folded, ok, wells, tmp_path) -> np.ndarray:
     wells.write_csv(tmp_path / "usual.csv")
-    return predicted(ok("predict", folded, "--input", tmp_path / "usual.csv", "--output", tmp_path / "o.parquet").rows)
+    words = ["--input", tmp_path / "usual.csv", "--output", tmp_path / "usual.parquet"]
+    return predicted(ok("predict", folded, *words).rows)
 
 
 def test_new_wells(folded, ok, wells, tmp_path):
@@ -171,7 +172,7 @@ def test_other_units_are_warned_about_with_the_numbers(folded, ok, wells, tmp_pa
     assert "these values do not look like the training data" in ran.err
     assert "training standard" in ran.err
     wells.write_csv(tmp_path / "same.csv")
-    ran = ok("predict", folded, "--input", tmp_path / "same.csv", "--output", tmp_path / "o.parquet")
+    ran = ok("predict", folded, "--input", tmp_path / "same.csv", "--output", tmp_path / "same.parquet")
     assert "do not look like" not in ran.err
 
 

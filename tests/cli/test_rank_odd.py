@@ -114,13 +114,14 @@ def test_constant_latents_are_refused(project, copy, dpf):
     collapsed = copy(project)
     path = collapsed / "models/default/model.safetensors"
     with safe_open(path, framework="pt") as file:
-        about = file.metadata()
+        about = json.loads(file.metadata()["dpf"])
+    del about["sha256"]  # as an earlier dpf wrote it: the weights that follow are not those that were trained
     tensors = load_file(path)
     chosen = [name for name in tensors if "latent" in name or "projection" in name]
     assert chosen, sorted(tensors)
     for name in chosen:
         tensors[name] = tensors[name] * 0
-    save_file(tensors, path, about)
+    save_file(tensors, path, {"dpf": json.dumps(about)})
     ran = dpf("rank", collapsed)
     assert (ran.code, ran.out) == (4, "")
     assert "the control wells all have the same latent" in ran.err

@@ -25,7 +25,7 @@ SMALL = {
     "compute.precision": "fp32", "compute.device": "cpu",
 }  # fmt: skip
 #: Of the command line alone: where it is shown, and what a method of its own or a result's attributes give.
-ONLY_TYPED = {"project", "top", "shown_as", "strict", "suggest_layout", "compound_list", "settings"}
+ONLY_TYPED = {"project", "top", "shown_as", "strict", "suggest_layout", "compound_list", "settings", "columns"}
 
 
 @pytest.fixture(scope="module")

@@ -121,9 +121,6 @@ _COLUMNS = (
                better="higher", when="where it is defined in every well and the controls differ in it")
         for name in ("cosine", "mahalanobis")
     ),
-    _p("p_tail", "`p`, or beyond what counting resolves a generalised Pareto tail fitted to the largest sets: it "
-       "orders rows that tie at the smallest p, and calls none.", _UNTESTED, "with `--tail gpd`"),
-    Column("p_extrapolated", Type.FLAG, "Whether `p_tail` is of the fitted tail.", when="with `--tail gpd`"),
     _p("activation_q", "Benjamini–Hochberg of `activation_p` over the tested rows.", _UNTESTED, _AXIS),
     _p("smallest_p", "The least p that the design allows a row of so many wells: one over the number of sets.",
        _UNTESTED),
