@@ -24,7 +24,7 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    # A glibc that refuses so large a threshold is told to map nothing at all.
+    # A glibc that refuses so large a threshold is asked to map nothing at all.
     maps_less = mallopt(_MMAP_THRESHOLD, _KEPT_AT_MOST) == 1 or mallopt(_MMAP_MAX, 0) == 1
     settings = ((_TRIM_THRESHOLD, _KEPT_AT_MOST), (_TOP_PAD, _PAD_BYTES))
     return maps_less and all(mallopt(name, value) == 1 for name, value in settings)

@@ -37,7 +37,7 @@ class Session:
         self.format: OutputFormat = output or ("table" if sys.stdout.isatty() else "csv")
         #: Whether this process, of several that train together, may report why the run ends.
         self.may_report: Callable[[], bool] = lambda: True
-        #: What to do next where the run is interrupted; nothing to be said if empty.
+        #: What to do next where the run is interrupted; nothing if empty.
         self.after_interruption: Callable[[], str] = lambda: ""
         self._bar: Bar | None = None
 

@@ -196,16 +196,16 @@ def orient(
     well_ids
         The ids of the wells table; None where there is no such table.
     orientation
-        What the user said (``--orientation``).
+        What the user gave (``--orientation``).
     genes
         Genes that are known to be in the table, such as those of a model; None where none are.
 
     Raises
     ------
     UsageError
-        The table names no rows and is said to have genes in them.
+        The table names no rows, and the orientation given has genes in them.
     DataError
-        The names decide nothing: none is known, or as many speak for one orientation as for the other.
+        The names decide nothing: none is known, or as many are for one orientation as for the other.
     """
     chosen = orientation or matrix.orientation
     if matrix.row_names is None:

@@ -180,15 +180,15 @@ def _open(path: Path, whole: bool = False) -> pq.ParquetFile:
         if path.exists() and not path.is_file():  # to open a FIFO would wait for ever
             raise OSError("it is a directory" if path.is_dir() else "it is no regular file")
         at, footer = _raw_footer(path) or (0, bytearray())
-        told = None
+        stored = None
         if place := _place(footer):
-            told, footer[place] = bytes(footer[place]), bytes(footer[place][:8]) + _ZEROS
-            if _hex(zlib.crc32(footer)) != told[8:]:
+            stored, footer[place] = bytes(footer[place]), bytes(footer[place][:8]) + _ZEROS
+            if _hex(zlib.crc32(footer)) != stored[8:]:
                 raise pa.ArrowInvalid("its footer is not what was written")
         if not whole:
             return pq.ParquetFile(path)
         content = path.read_bytes()
-        if told and _hex(zlib.crc32(memoryview(content)[:at])) != told[:8]:
+        if stored and _hex(zlib.crc32(memoryview(content)[:at])) != stored[:8]:
             raise _damaged(path, "restore it from a copy, or make it again with the command that wrote it")
         return pq.ParquetFile(pa.BufferReader(content))
     except FileNotFoundError:

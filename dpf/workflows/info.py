@@ -260,7 +260,7 @@ def _stale(path: Path, now: Now) -> str | None:
 
 
 def _about(path: Path, project: Project) -> dict[str, Any] | None:
-    """What a result says it was made of; None of a card that no scoreboard speaks of."""
+    """What a result was made of; None of a card without a scoreboard that describes it."""
     if path.suffix == ".json":
         return read_calibration(path)[1]
     if path.suffix == ".md":

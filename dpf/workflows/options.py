@@ -1,4 +1,4 @@
-"""The options of the commands; those of `rank` are in `dpf.workflows.rank.choices`, what `init` is told of a screen's
+"""The options of the commands; those of `rank` are in `dpf.workflows.rank.choices`, those about a screen's
 files in `dpf.tables.options`. Nothing scientific is imported: `--help` and `import dpf` are made from these classes.
 """
 

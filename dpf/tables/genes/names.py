@@ -65,8 +65,8 @@ def name_genes(wells: Matrix, policy: DuplicateGenes = "rename") -> NamedGenes:
     if reserved:
         raise DataError("a gene has a name that no gene can have", where=wells.path, found=listed(reserved))
     file = Path(wells.path).name
-    told = tuple(replace(note, text=f"{file}: {note.text}") for note in (*notes, *own_notes))
-    return NamedGenes(wells.values, genes, told)
+    located = tuple(replace(note, text=f"{file}: {note.text}") for note in (*notes, *own_notes))
+    return NamedGenes(wells.values, genes, located)
 
 
 def _refused(repeated: dict[str, int], path: str) -> DataError:

@@ -39,7 +39,7 @@ _ALIKE = 1e-4
 def without_counters(wells: Matrix) -> tuple[Matrix, tuple[Note, ...]]:
     """A table of wells × genes without counters of unmapped reads and without features that are no gene expression.
 
-    Features are told by a column of types (10x), where some are gene expression. The values kept are written over those
+    Features have a column of types (10x), where some are gene expression. The values kept are written over those
     of the table.
     """
     names = pl.Series("name", wells.column_names, dtype=pl.String).str.strip_chars()
@@ -63,7 +63,7 @@ def without_counters(wells: Matrix) -> tuple[Matrix, tuple[Note, ...]]:
 
 
 def _other_features(table: pl.DataFrame | None, features: int) -> tuple[pl.Series, list[str]]:
-    """Which features are said to be no gene expression, and how many of which type."""
+    """Which features are no gene expression by their type, and how many of which type."""
     none = pl.repeat(value=False, n=features, dtype=pl.Boolean, eager=True)
     headings = [] if table is None else [name for name in table.columns if name.casefold() in _TYPE_HEADINGS]
     if table is None or not headings:

@@ -92,7 +92,7 @@ def join_wells(
     plate_column
         The column with the plates; None takes one that is headed so.
     orientation
-        What the user said about all the matrices; None decides for each by its names.
+        That of all the matrices, if given; None decides for each by its names.
     duplicate_genes
         What to do with gene names that appear more than once in a matrix.
 

@@ -262,7 +262,7 @@ def match_wells(
     table, column
         The table about wells, and what names them there.
     orientation
-        What the user said about `matrix`.
+        That of `matrix`, if given.
     policy
         What to do with gene names that appear more than once.
 

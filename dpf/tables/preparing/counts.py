@@ -73,7 +73,7 @@ def check_counts(
 
 
 def looks_like_counts(values: NDArray[np.floating], where: str) -> tuple[Note, ...]:
-    """The warning for values said to be normalised that look like counts: whole, from 0, some beyond any logarithm."""
+    """The warning for values given as normalised that look like counts: whole, from 0, some beyond any logarithm."""
     kind, evidence = scale_of(values) if np.isfinite(values).all() else Scale("unclear", "")
     if kind != "counts":
         return ()

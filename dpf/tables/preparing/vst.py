@@ -133,5 +133,5 @@ def _spread_by_mean(means: NDArray[np.float64], n: int | None) -> NDArray[np.int
 
 
 def _user_warnings(caught: list[warnings.WarningMessage]) -> list[str]:
-    """What a user should hear of; the rest is between the libraries."""
+    """The warnings that matter to a user; the rest is between the libraries."""
     return [str(warning.message) for warning in caught if warning.category is UserWarning]

@@ -53,7 +53,7 @@ def assign_roles(table: Table, wells: Identified, roles: Roles) -> tuple[pl.Data
     wells
         Who they are.
     roles
-        What the user said.
+        The options given.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which column of a table about wells a user means, and which one to take where nobody said."""
+"""Which column of a table about wells an option names, and which one to take where none is named."""
 
 from __future__ import annotations
 

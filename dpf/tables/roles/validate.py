@@ -1,4 +1,4 @@
-"""Whether a screen can be learnt from: everything that is wrong with it, told at once."""
+"""Whether a screen can be learnt from: everything that is wrong with it, in one error."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def require_sound(screen: Screen) -> None:
     DataError
         Tables and array differ in length, a canonical column is missing or of another type, a well id or gene is
         there twice, an expression is missing or infinite, no well is a control or all are, or a target holds nothing
-        but missing or infinite values. Everything wrong is told at once.
+        but missing or infinite values. Everything wrong is in one error.
     """
     wrong: list[DpfError] = [*_shapes(screen)]
     raise_together(wrong)

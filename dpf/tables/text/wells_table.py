@@ -28,7 +28,7 @@ ROW_NAMES = "row_name"
 
 @dataclass(frozen=True)
 class Table:
-    """A table about wells before anyone has said what its columns mean.
+    """A table about wells before its columns have roles.
 
     Attributes
     ----------

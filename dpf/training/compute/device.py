@@ -275,8 +275,8 @@ def memory_errors(
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _out_of_memory(compute, genes, wells, measured) from error
     except RuntimeError as error:
-        if told := not_deterministic(error, compute.device):
-            raise told from error
+        if reason := not_deterministic(error, compute.device):
+            raise reason from error
         if "allocate memory" not in str(error):  # what PyTorch's CPU allocator says
             raise
         raise _out_of_memory(compute, genes, wells, measured) from error

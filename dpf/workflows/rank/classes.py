@@ -40,7 +40,7 @@ def class_table(table: pl.DataFrame, inputs: Inputs, rows: CompoundRows, column:
     DataError
         A compound is of several classes, or there is only one class.
     """
-    members, said = _members(inputs, rows, column)
+    members, lines = _members(inputs, rows, column)
     names = sorted(members, key=lambda name: (-len(members[name]), name))
     member = np.zeros((len(names), rows.count), dtype=bool)
     for index, name in enumerate(names):
@@ -48,7 +48,7 @@ def class_table(table: pl.DataFrame, inputs: Inputs, rows: CompoundRows, column:
     known = member.any(axis=0)
     tested = _tested(table.filter(pl.Series(known)), names, member[:, known])
     result = pl.DataFrame({column: names, "n": member.sum(axis=1)} | tested).fill_nan(None)
-    return result.sort(pl.col("rank_p").fill_null(2.0), column), said
+    return result.sort(pl.col("rank_p").fill_null(2.0), column), lines
 
 
 def _tested(table: pl.DataFrame, names: list[str], member: NDArray[np.bool_]) -> dict[str, object]:
@@ -108,10 +108,12 @@ def _members(inputs: Inputs, rows: CompoundRows, column: str) -> tuple[dict[str,
             where=f"the wells table, column {column}",
             found=listed(list(members)),
         )
-    said = []
+    lines = []
     if (unknown := rows.count - len(of_row)) > 0:
-        said.append(f"{column}: {unknown:,} compounds have no class and take no part")
+        lines.append(f"{column}: {unknown:,} compounds have no class and take no part")
     small = sum(len(own) < MIN_SIZE for own in members.values())
     if small:
-        said.append(f"{column}: {small:,} of {len(members):,} classes have fewer than {MIN_SIZE} compounds: not tested")
-    return dict(members), said
+        lines.append(
+            f"{column}: {small:,} of {len(members):,} classes have fewer than {MIN_SIZE} compounds: not tested"
+        )
+    return dict(members), lines

@@ -72,8 +72,8 @@ def dose_response(wells: RankedWells, inputs: Inputs, found: Evidence) -> DoseRe
 
     For compounds of at least three concentrations above 0. The trend compares the doses of one compound with each
     other, never with the controls, so it needs no held-out wells. Wells at 0 or without a concentration are left out
-    and counted. A negative concentration is no concentration: no curve is then fitted, and that is said. `shape` says
-    in a word what the doses show (`dpf.analysis.ranking.dose.dose_shape`). `ec50`, `hill`, `bottom` and `top` are empty
+    and counted. A negative concentration is no concentration: no curve is then fitted, and a line reports it. `shape` is
+    a word for what the doses show (`dpf.analysis.ranking.dose.dose_shape`). `ec50`, `hill`, `bottom`, `top` are empty
     where the EC50 is not identified, and `no_ec50_because` says why; `ec50_low` and `ec50_high` stay as its bounds, an
     open end being 0 or infinite.
 
@@ -100,13 +100,13 @@ def dose_response(wells: RankedWells, inputs: Inputs, found: Evidence) -> DoseRe
     if not len(series):
         return None
     absent = int((treated & ~positive).sum())
-    said = [f"dose curves: {absent:,} compound wells at 0 or without a concentration are left out"] if absent else []
+    lines = [f"dose curves: {absent:,} compound wells at 0 or without a concentration are left out"] if absent else []
     responses = {"t": wells.t.value} | ({} if wells.activation is None else {"activation": wells.activation})
     tables, fits = [], {}
     for name, response in responses.items():
         table, fits[name] = _fit_all(name, response, dose, rows, series, positive, found, inputs.is_control)
         tables.append(table)
-    return DoseResult(pl.concat(tables), fits, rows, series, positive, dose, tuple(said))
+    return DoseResult(pl.concat(tables), fits, rows, series, positive, dose, tuple(lines))
 
 
 def _series(rows: CompoundRows, dose: Floats, usable: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -198,7 +198,7 @@ def _curve(fit: DoseFit, dose: Floats, curve: Any) -> Any:
     if fit.identified:
         return curve(at, values, fit.ec50, fit.ec50_low, fit.ec50_high)
     inside = [dose.min() <= bound <= dose.max() for bound in (fit.ec50_low, fit.ec50_high)]
-    low, high = (bound if told else np.nan for bound, told in zip((fit.ec50_low, fit.ec50_high), inside, strict=True))
+    low, high = (bound if known else np.nan for bound, known in zip((fit.ec50_low, fit.ec50_high), inside, strict=True))
     return curve(at, values, float("nan"), low, high)
 
 

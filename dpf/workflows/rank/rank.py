@@ -51,7 +51,7 @@ class RankResult:
     path, files, figures
         The ranking, the further tables, the figures.
     design
-        What `dpf check` said of the design, or None.
+        The last `dpf check` of the design, or None.
     """
 
     table: pl.DataFrame
@@ -93,7 +93,7 @@ def rank_project(
     ------
     DpfError
         The model, the inputs or a column are not there; there are too few controls (how
-        many would do is said).
+        many would do is in the message).
     """
     choices, progress = choices or RankChoices(), progress or Silent()
     for path in (choices.gene_sets, choices.query):
@@ -108,8 +108,8 @@ def rank_project(
     table = _sorted(ranked.table, choices.sort)
     results, now = project.results(file.name), current(project, file, inputs)
     design = design_of(now, progress)
-    extra, figures, said = _write_more(now, results, inputs, ranked, choices, progress)
-    statements = tuple(ranked.statements + said)
+    extra, figures, lines = _write_more(now, results, inputs, ranked, choices, progress)
+    statements = tuple(ranked.statements + lines)
     name = "ranking_by_dose" if choices.by_dose else "ranking"
     power = None if ranked.tests.power is None else ranked.tests.power.statement(choices.fdr)
     verdict = None if design is None or design.stale else design.verdict
@@ -126,11 +126,11 @@ def _rank(project: Project, inputs: Inputs, rows: CompoundRows, wells: RankedWel
     replicates = compare_replicates(wells, inputs, rows, tests.matched, choices, replicates_rng)
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
     table = ranking_table(wells, inputs, measured, rows, tests, replicates, choices.fdr, bootstrap_rng)
-    said = [*wells.t.statement, *tests.statements, *replicates.statements, *suspicious_names(inputs.wells)]
+    lines = [*wells.t.statement, *tests.statements, *replicates.statements, *suspicious_names(inputs.wells)]
     if wells.silent:
-        said.append(f"the controls do not differ in {', '.join(wells.silent)}: left out")
-    said += _about_controls(wells, inputs) + _about_rows(table, choices)
-    return _Ranked(rows, wells, tests, replicates, table, said)
+        lines.append(f"the controls do not differ in {', '.join(wells.silent)}: left out")
+    lines += _about_controls(wells, inputs) + _about_rows(table, choices)
+    return _Ranked(rows, wells, tests, replicates, table, lines)
 
 
 def _about_controls(wells: RankedWells, inputs: Inputs) -> list[str]:
@@ -145,20 +145,20 @@ def _about_controls(wells: RankedWells, inputs: Inputs) -> list[str]:
 
 
 def _about_rows(table: pl.DataFrame, choices: RankChoices) -> list[str]:
-    said = []
+    lines = []
     single = table.filter(pl.col("n") == 1).height
     if single:
-        said.append(
+        lines.append(
             f"{single:,} of {table.height:,} rows have one well: their p is its rank among the controls, and nothing "
-            "can be said of whether a second well would agree"
+            "can be known of whether a second well would agree"
         )
     if choices.adjust != "none":
-        said.append(
+        lines.append(
             f"latents adjusted for {choices.adjust}, fitted on the training controls and low-effect wells: this takes "
             "off what a plate, row or column does to every well in it; it cannot part position from biology where one "
             "kind of compound fills a column, nor make up for controls that stand apart"
         )
-    return said
+    return lines
 
 
 def _sorted(table: pl.DataFrame, sort: str) -> pl.DataFrame:
@@ -171,15 +171,15 @@ def _sorted(table: pl.DataFrame, sort: str) -> pl.DataFrame:
 def _write_more(
     now: Now, results: ResultsFolder, inputs: Inputs, ranked: _Ranked, choices: RankChoices, progress: Progress
 ) -> tuple[list[Path], list[Path], list[str]]:
-    """Wells, doses, classes and signatures: tables, figures, and what is to be said of them."""
+    """Wells, doses, classes and signatures: tables, figures, and lines for the reader."""
     files: list[Path] = [results.table("ranking_wells")]
     figures: list[Path] = []
-    said: list[str] = []
+    lines: list[str] = []
     write_table(files[0], _well_table(inputs, ranked), "ranking_wells", choices.footer(now, "ranking_wells"))
     strength = evidence(ranked.table, choices.fdr)
     doses = dose_response(ranked.wells, inputs, strength)
     if doses is not None:
-        said += doses.statements
+        lines += doses.statements
         if doses.table.height:
             files.append(results.table("dose"))
             write_table(files[-1], doses.table, "dose", choices.footer(now, "dose"))
@@ -188,7 +188,7 @@ def _write_more(
         table, notes = class_table(ranked.table, inputs, ranked.rows, choices.group_column)
         files.append(results.table("classes"))
         write_table(files[-1], table, "classes", choices.footer(now, "classes"))
-        said += notes
+        lines += notes
     if choices.wants_signatures:
         found = compute_signatures(inputs, ranked.rows, choices.trend, choices.adjust, progress)
         order = ranked.table.get_column("t").arg_sort(descending=True).to_numpy()
@@ -196,8 +196,8 @@ def _write_more(
         written, notes = write_signatures(now, results, found, order, side, choices)
         files += [path for path in written if path.parent == results.path]
         figures += [path for path in written if path.parent != results.path]
-        said += notes
-    return files, figures, said
+        lines += notes
+    return files, figures, lines
 
 
 def _well_table(inputs: Inputs, ranked: _Ranked) -> pl.DataFrame:

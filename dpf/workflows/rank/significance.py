@@ -87,9 +87,9 @@ def choose_design(
             "no p-values: no compound was held out by any member, and a distance measured where the model was trained "
             "proves nothing; train with --folds 5 (or see them all the same: --in-sample)"
         ]
-    said = []
+    lines = []
     if not whole.all():
-        said.append(f"{(~whole).sum():,} compounds were not held out: no p-value for them")
+        lines.append(f"{(~whole).sum():,} compounds were not held out: no p-value for them")
     kind = basis.astype(np.int64) if choices.in_sample else np.zeros(len(basis), dtype=np.int64)
     known = plate_codes(inputs.texts("plate"))
     control = inputs.is_control & usable
@@ -104,7 +104,7 @@ def choose_design(
             found="one plate" if known else "no plate column, or wells without a plate",
         )
     design, reason = _chosen(designs, choices)
-    return design, said + reason + _untested(design, int(whole.sum()))
+    return design, lines + reason + _untested(design, int(whole.sum()))
 
 
 def _design(matched: str, strata: Codes, names: list[str], whole: Mask, rows: CompoundRows, control: Mask) -> _Design:
@@ -177,13 +177,13 @@ def run_tests(
     Raises
     ------
     DataError
-        Too few controls for any row to reach 0.05: how many would do is said.
+        Too few controls for any row to reach 0.05: the message has how many would do.
     """
     missing = np.full(rows.count, np.nan)
-    design, said = choose_design(wells.t.basis, inputs, rows, choices)
+    design, lines = choose_design(wells.t.basis, inputs, rows, choices)
     if design is None:
         nothing = None if wells.activation is None else missing
-        return CompoundTests(missing, missing, missing, nothing, nothing, None, None, tuple(said))
+        return CompoundTests(missing, missing, missing, nothing, nothing, None, None, tuple(lines))
 
     def of_rows(values: Floats) -> Floats:
         found = missing.copy()
@@ -191,7 +191,7 @@ def run_tests(
         return found
 
     if choices.in_sample and not wells.t.held_out:
-        said.append("in-sample p-values: the model was trained on these wells, and they prove nothing")
+        lines.append("in-sample p-values: the model was trained on these wells, and they prove nothing")
     found = _exchanged(wells.t.value, design, rng)
     sides = None
     if wells.activation is not None:
@@ -205,7 +205,7 @@ def run_tests(
         activation_q=None if sides is None else of_rows(benjamini_hochberg(sides)),
         power=power_of(design.floors, choices.fdr),
         matched=design.matched,
-        statements=tuple(said),
+        statements=tuple(lines),
     )
 
 

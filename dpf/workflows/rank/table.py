@@ -71,7 +71,7 @@ def ranking_table(
 
 
 def _basis(wells: RankedWells, rows: CompoundRows) -> list[pl.Series]:
-    """`part`: what the wells of a row were to the members that speak for them; `held_out`: all were held out."""
+    """`part`: what the wells of a row were to the members that predict them; `held_out`: all were held out."""
     kinds = pl.DataFrame({"code": rows.codes, "part": wells.members.part}).filter(pl.col("code") >= 0)
     met = dict(kinds.group_by("code").agg(pl.col("part").unique().sort()).iter_rows())
     held_out = [met[code] == [Part.HELD_OUT.text] for code in range(rows.count)]

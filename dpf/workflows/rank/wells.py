@@ -42,7 +42,7 @@ class RankedWells:
     t
         Standardised Euclidean distances: `t.value` is the ranking's T.
     raw
-        Distances by name, (N,) each, in latent units (averaged over the members that speak for the well).
+        Distances by name, (N,) each, in latent units (averaged over the members that held the well out).
     standardised
         Cosine and Mahalanobis distances standardised as T is, (N,); without those that are not defined everywhere.
     norm

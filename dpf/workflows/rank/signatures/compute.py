@@ -151,13 +151,13 @@ def _at_equal(inputs: Inputs, rows: CompoundRows, trend: bool, adjust: Adjustmen
             expected="controls, or compounds with replicates in several places, that connect the positions",
             hint="leave out --adjust or the signatures; dpf check --suggest-layout lays out the next plate",
         )
-    said = [
+    lines = [
         f"signatures: moderated t of {rows.count - len(lost):,} compounds against all {inputs.is_control.sum():,} "
         f"controls at equal {', '.join(names)}: one linear model of all wells ({fit.residual_freedom:,} residual "
         f"degrees of freedom), {_prior(trend)}"
     ]
     if lost:
-        said.append(
+        lines.append(
             f"signatures: none of {count(len(lost), 'compound')} that cannot be told from position (nothing ties "
             f"it to the controls' positions): {listed(lost)}"
         )
@@ -165,7 +165,7 @@ def _at_equal(inputs: Inputs, rows: CompoundRows, trend: bool, adjust: Adjustmen
     def compare(own: NDArray[np.intp]) -> ModeratedT | None:
         return fit.compare(inputs.expression, own) if fit.estimable(own) else None
 
-    return compare, tuple(said)
+    return compare, tuple(lines)
 
 
 def _shares(plates: NDArray[np.int64], controls: ControlSummary) -> bool:
@@ -178,15 +178,15 @@ def _shares(plates: NDArray[np.int64], controls: ControlSummary) -> bool:
 
 def _statements(inputs: Inputs, matched: NDArray[np.bool_], plated: bool, trend: bool) -> tuple[str, ...]:
     how = "of their own plates" if plated else "of the screen"
-    said = [f"signatures: moderated t of {matched.size:,} compounds against the controls {how}, {_prior(trend)}"]
+    lines = [f"signatures: moderated t of {matched.size:,} compounds against the controls {how}, {_prior(trend)}"]
     if plated and not matched.all():
         alone = int((~matched).sum())
-        said.append(
+        lines.append(
             f"signatures: {count(alone, 'compound')} {'shares' if alone == 1 else 'share'} no plate with enough "
             f"controls, compared with all {inputs.is_control.sum():,} controls: what differs between plates "
             "is in their signatures"
         )
-    return tuple(said)
+    return tuple(lines)
 
 
 def _prior(trend: bool) -> str:

@@ -41,7 +41,7 @@ def write_signatures(
     activation: NDArray[np.float64] | None,
     choices: RankChoices,
 ) -> tuple[list[Path], list[str]]:
-    """Write everything that is made of signatures; return the files and what is to be said.
+    """Write everything that is made of signatures; return the files and lines for the reader.
 
     Parameters
     ----------
@@ -57,25 +57,25 @@ def write_signatures(
     found = found.known()
     gmt = results.path / "signatures.gmt"
     write_text(gmt, found.gmt(choices.fdr))
-    files, said = [results.table("signatures"), gmt], list(found.statements)
+    files, lines = [results.table("signatures"), gmt], list(found.statements)
     silent = int((~np.logical_or(*found.called(choices.fdr)).any(axis=1)).sum())
     if silent:
         move = "moves no gene at q ≤ {:g} and has" if silent == 1 else "move no gene at q ≤ {:g} and have"
-        said.append(f"signatures: {count(silent, 'compound')} {move.format(choices.fdr)} no list in the GMT")
+        lines.append(f"signatures: {count(silent, 'compound')} {move.format(choices.fdr)} no list in the GMT")
     genes = now.project.genes
     resolve = _GeneNames(read_table(genes, "genes"))
     if choices.gene_sets is not None:
         table, notes = enrichment_table(found, choices.gene_sets, resolve, choices.fdr)
         about = choices.footer(now, "enrichment", genes, choices.gene_sets)
         write_table(results.table("enrichment"), table, "enrichment", about)
-        files, said = [*files, results.table("enrichment")], said + notes
+        files, lines = [*files, results.table("enrichment")], lines + notes
     if choices.query is not None:
         table, notes = connectivity_table(found, choices.query, resolve)
         about = choices.footer(now, "connectivity", genes, choices.query)
         write_table(results.table("connectivity"), table, "connectivity", about)
-        files, said = [*files, results.table("connectivity")], said + notes
+        files, lines = [*files, results.table("connectivity")], lines + notes
     files += _alike(results, found, order, activation, choices.footer(now, "signature_similarity"))
-    return files, said
+    return files, lines
 
 
 class _GeneNames:
@@ -132,14 +132,14 @@ def enrichment_table(found: Signatures, path: Path, resolve: _GeneNames, fdr: fl
 
 
 def _set_notes(path: Path, sets: MeasuredSets) -> list[str]:
-    said = [
+    lines = [
         f"{path.name}: {count(len(sets.names), 'gene set')}; {sets.unknown:,} of their genes were not measured; "
         f"background {sets.member.shape[1]:,} measured genes; q over sets and compounds together"
     ]
     if small := int((sets.size < MIN_SIZE).sum()):
         have = "has" if small == 1 else "have"
-        said.append(f"{path.name}: {count(small, 'set')} {have} fewer than {MIN_SIZE} measured genes: not tested")
-    return said
+        lines.append(f"{path.name}: {count(small, 'set')} {have} fewer than {MIN_SIZE} measured genes: not tested")
+    return lines
 
 
 def connectivity_table(found: Signatures, path: Path, resolve: _GeneNames) -> tuple[pl.DataFrame, list[str]]:
@@ -176,10 +176,10 @@ def connectivity_table(found: Signatures, path: Path, resolve: _GeneNames) -> tu
             expected=f"names as in the screen, e.g. {', '.join(found.genes[:3])}",
         )
     asked = f"{len(tables):,} {'query' if len(tables) == 1 else 'queries'}"
-    said = [f"{path.name}: {asked}; {len(unknown):,} of their genes were not measured"]
-    said += [f"{path.name}: no gene of {', '.join(skipped)} was measured"] if skipped else []
+    lines = [f"{path.name}: {asked}; {len(unknown):,} of their genes were not measured"]
+    lines += [f"{path.name}: no gene of {', '.join(skipped)} was measured"] if skipped else []
     table = pl.concat(tables).fill_nan(None)
-    return table.sort("query", "connectivity", descending=[False, True], nulls_last=True), said
+    return table.sort("query", "connectivity", descending=[False, True], nulls_last=True), lines
 
 
 def _alike(
