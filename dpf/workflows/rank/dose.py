@@ -72,7 +72,7 @@ def dose_response(wells: RankedWells, inputs: Inputs, found: Evidence) -> DoseRe
 
     For compounds of at least three concentrations above 0. The trend compares the doses of one compound with each
     other, never with the controls, so it needs no held-out wells. Wells at 0 or without a concentration are left out
-    and counted. A negative concentration is no concentration: no curve is then fitted, and a line reports it. `shape` is
+    and counted. A negative concentration is no concentration: no curve is then fitted, which a line reports. `shape` is
     a word for what the doses show (`dpf.analysis.ranking.dose.dose_shape`). `ec50`, `hill`, `bottom`, `top` are empty
     where the EC50 is not identified, and `no_ec50_because` says why; `ec50_low` and `ec50_high` stay as its bounds, an
     open end being 0 or infinite.
