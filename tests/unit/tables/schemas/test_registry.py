@@ -63,7 +63,7 @@ def test_columns_of_a_pattern_are_found_by_name():
 def test_sorting_goes_by_what_is_better():
     """As it was before one place said so: p, q, names and ranks upwards, what measures an effect downwards."""
     ranking = SCHEMAS["ranking_by_dose"]
-    upwards = {"rank", "rank_low", "rank_high", "p", "q", "p_tail", "compound", "verdict", "direction", "smallest_p"}
+    upwards = {"rank", "rank_low", "rank_high", "p", "q", "compound", "verdict", "direction", "smallest_p"}
     upwards |= {"activation_p", "activation_q", "energy_p", "replicate_cosine_p", "replicate_map_p", "replicate_map_q"}
     upwards |= {"part"}  # names too
     assert {column.name for column in ranking.columns if ranking.sorts_ascending(column.name)} == upwards
