@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def count(number: int, noun: str) -> str:
@@ -92,3 +92,10 @@ def listed(names: Sequence[object], limit: int = 10) -> str:
     """``a, b, c`` or, when there are more than `limit`, ``a, b, ... and 12 more``."""
     shown = ", ".join(str(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown}, ... and {len(names) - limit:,} more"
+
+
+def case_hint(known: Iterable[str], unknown: Iterable[str]) -> str | None:
+    """What to do where genes differ in case only (mouse symbols against human ones); None where that is not it."""
+    folded = {name.casefold() for name in known}
+    same = sum(name.casefold() in folded for name in unknown)
+    return f"{same:,} of them differ in upper and lower case only: another species' names?" if same else None

@@ -18,6 +18,7 @@ from dpf.tables.text.encodings import rounded_in_float32, rounding_note
 
 _PURPOSE = "reading .h5ad"
 _BLOCK_CELLS = 1 << 23
+_LOOKED_AT = 32  # wells
 
 
 def recognises_h5ad(path: Path, head: bytes) -> bool:
@@ -73,6 +74,19 @@ def read_h5ad(path: Path, layer: str | None = None) -> Matrix:
     )
 
 
+def layers_of_counts(path: Path) -> list[str]:
+    """The layers, ``raw`` among them, whose first wells hold whole numbers from 0, some beyond 1."""
+    with open_hdf5(path, "h5ad", _PURPOSE) as file:
+        names = [*(list(file["layers"]) if "layers" in file else []), *(["raw"] if "raw" in file else [])]
+        return [name for name in names if _are_counts(_element(file, path, name)[0], path)]
+
+
+def _are_counts(element: Any, path: Path) -> bool:
+    some = _numbers(element, path)[:_LOOKED_AT]
+    values = np.asarray(some.toarray() if hasattr(some, "toarray") else some)
+    return bool(values.size and (values >= 0).all() and (values == np.rint(values)).all() and values.max() > 1)
+
+
 def _element(file: Any, path: Path, layer: str | None) -> tuple[Any, Any]:
     """The HDF5 object that holds the numbers, and the one that describes its genes."""
     layers = list(file["layers"]) if "layers" in file else []
@@ -119,14 +133,19 @@ def _read_table(group: Any, path: Path) -> tuple[pl.DataFrame, list[str], tuple[
     return pl.DataFrame(columns), [str(value).strip() for value in frame.index], notes
 
 
+def _numbers(element: Any, path: Path) -> Any:
+    """The dataset of a dense matrix, or a sparse one to take blocks from."""
+    if element.attrs.get("encoding-type") in ("csr_matrix", "csc_matrix"):
+        return require("anndata.io", "h5ad", _PURPOSE).sparse_dataset(element)
+    if not hasattr(element, "dtype"):
+        raise DataError("not a table of numbers", where=f"{path}, {element.name}", found=f"a group: {list(element)}")
+    return element
+
+
 def _read_values(element: Any, path: Path) -> tuple[NDArray[np.float32], int]:
-    if element.attrs.get("encoding-type") not in ("csr_matrix", "csc_matrix"):
-        if not hasattr(element, "dtype"):
-            raise DataError(
-                "not a table of numbers", where=f"{path}, {element.name}", found=f"a group: {list(element)}"
-            )
+    sparse = _numbers(element, path)
+    if sparse is element:
         return read_dense(element, path)
-    sparse = require("anndata.io", "h5ad", _PURPOSE).sparse_dataset(element)
     check_numeric(sparse.dtype, sparse.shape, element.name, path)
     values = np.empty(sparse.shape, dtype=np.float32)
     by_rows = sparse.format == "csr"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import numpy as np
@@ -187,7 +188,7 @@ def _decided(rivals: list[_Candidate], table: Table, matrices: Sequence[Matrix])
         where=f"{matrices[0].path} and {table.name}",
         found="; ".join(f"{one.column.name}: {count(one.found, 'name')} in common" for one in rivals),
         expected="one column of well names, headed as in the expression table",
-        hint=f"say which it is: --well-column {rivals[0].column.name!r}",
+        hint=f"say which it is: --well-column {quote(rivals[0].column.name)}",
     )
 
 

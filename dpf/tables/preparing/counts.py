@@ -60,15 +60,15 @@ def check_counts(
             expected="whole numbers from 0",
             hint="these values look normalised already: use --normalize none",
         )
-    fractions = _fractions(values)
-    if not fractions:
+    broken = fractions(values)
+    if not broken:
         return ()
     evidence = _already_normalised(values)
     if whole:
         hint = "use --normalize none" if evidence else "round them, or use --normalize log-cpm, which takes fractions"
-        found = f"{fractions:,} values with a fraction; {evidence or 'no sign of a logarithm'}"
+        found = f"{broken:,} values with a fraction; {evidence or 'no sign of a logarithm'}"
         raise DataError("counts are not whole numbers", where=where, found=found, expected="whole numbers", hint=hint)
-    text = f"{where}: {fractions:,} of {values.size:,} values given as counts have a fraction"
+    text = f"{where}: {broken:,} of {values.size:,} values given as counts have a fraction"
     return (Note("warning", f"{text}; {evidence}: is --normalize none meant?" if evidence else text),)
 
 
@@ -97,14 +97,15 @@ def scale_of(values: NDArray[np.floating]) -> Scale:
     largest = values.max()
     if values.min() < 0:
         return Scale("normalised", f"values go down to {values.min():.4g}")
-    if not _fractions(values):
+    if not fractions(values):
         text = f"all values are whole numbers from 0 to {largest:,.0f}"
         return Scale("counts" if largest > LARGEST_LOG else "unclear", text)
     text = f"values have fractions and go up to {largest:,.4g}"
     return Scale("normalised" if largest <= LARGEST_LOG else "unclear", text)
 
 
-def _fractions(values: NDArray[np.floating]) -> int:
+def fractions(values: NDArray[np.floating]) -> int:
+    """How many values are no whole numbers."""
     blocks = (values[start : start + _WELLS_AT_A_TIME] for start in range(0, len(values), _WELLS_AT_A_TIME))
     return sum(int(np.count_nonzero(block != np.rint(block))) for block in blocks)
 

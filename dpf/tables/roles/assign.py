@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from shlex import quote
 from typing import NamedTuple
 
 import polars as pl
 
 from dpf.errors import DataError, listed
 from dpf.tables.options import Roles
-from dpf.tables.roles.controls import DEFAULT_CONTROL, find_controls, read_compounds, read_flags
-from dpf.tables.roles.headings import find_column, guess_columns
-from dpf.tables.roles.positions import read_concentrations, read_groups, read_plates, read_positions, shared_positions
+from dpf.tables.roles.controls import DEFAULT_CONTROL, find_controls, marked, read_compounds, read_flags
+from dpf.tables.roles.headings import find_column, guess_columns, named_columns
+from dpf.tables.roles.positions import (
+    NO_SCORES,
+    PLATE_HEADINGS,
+    WELL_HEADINGS,
+    read_concentrations,
+    read_groups,
+    read_plates,
+    read_positions,
+    shared_positions,
+    undosed,
+)
 from dpf.tables.roles.targets import read_targets
 from dpf.tables.screen import CANONICAL_COLUMNS, Note, Targets
-from dpf.tables.text.cells import as_numbers, is_missing, typed
-from dpf.tables.text.wells_table import Table
+from dpf.tables.text.cells import as_numbers, is_missing_name, spreadsheet_notes, typed
+from dpf.tables.text.wells_table import Table, is_row_number
 
 #: Headings under which compounds stand, the likeliest first (`dpf.tables.roles.headings.guess_columns`).
 COMPOUND_HEADINGS = (
@@ -60,9 +71,10 @@ def assign_roles(table: Table, wells: Identified, roles: Roles) -> tuple[pl.Data
     UsageError, DataError
         A column named is not there or does not hold what its role needs; there is no compound, control or target.
     """
-    if not (roles.scores or roles.label or roles.activation or roles.targets_follow):
+    scores = named_columns(table, roles.scores)
+    if not (scores or roles.label or roles.activation or roles.targets_follow):
         raise _no_targets(table)
-    columns, targets, notes = read_targets(table, roles.scores, roles.label, roles.activation, roles.positive)
+    columns, targets, notes = read_targets(table, scores, roles.label, roles.activation, roles.positive)
     taken = [*wells.columns, *targets.columns]
     compound_column, compound_notes = _compound_column(table, roles.compound_column, taken)
     compounds, spelling_notes = read_compounds(table, compound_column)
@@ -76,22 +88,25 @@ def assign_roles(table: Table, wells: Identified, roles: Roles) -> tuple[pl.Data
     sources |= {"compound": compound_column, "is_control": control_column}
     sources["well_id"] = wells.columns[0] if wells.well_ids == wells.local_ids and len(wells.columns) == 1 else None
     frame, targets, clash_notes = _assembled(table, canonical, sources, columns, targets)
-    every = (*notes, *compound_notes, *spelling_notes, *control_notes, *place_notes, *clash_notes)
+    names = spreadsheet_notes("names of wells", wells.local_ids)
+    every = (*names, *notes, *compound_notes, *spelling_notes, *control_notes, *place_notes, *clash_notes)
     return frame, targets, every
 
 
 def _no_targets(table: Table) -> DataError:
+    no_scores = guess_columns(table, (*NO_SCORES, *PLATE_HEADINGS, *WELL_HEADINGS, *COMPOUND_HEADINGS))
     candidates = []
     for name in table.frame.columns:
-        numbers = as_numbers(table.frame.get_column(name))
-        if numbers is not None and numbers.drop_nulls().n_unique() > 1:
+        numbers = as_numbers(table.frame.get_column(name), table.decimal_comma)
+        counts_rows = is_row_number(table.texts(name))
+        if numbers is not None and numbers.drop_nulls().n_unique() > 1 and name not in no_scores and not counts_rows:
             candidates.append(name)
     return DataError(
         "nothing is named for the model to learn",
         where=table.name,
-        found=f"columns of numbers: {listed(candidates, 20)}" if candidates else "no column of numbers",
+        found=f"columns of numbers: {listed(candidates, 20)}" if candidates else "no column that could be a score",
         expected="at least one of --scores, --label, --activation",
-        hint="for example --scores " + ",".join(candidates[-2:])
+        hint=f"for example --scores {quote(','.join(candidates[-2:]))}"
         if candidates
         else "add a measured score to the wells table, or compute one from genes with --signature",
     )
@@ -122,7 +137,8 @@ def _controls(
     if flagged:
         found = read_flags(table, flagged[0], compounds)
         return *found, flagged[0]
-    is_control, notes = find_controls(compounds, roles.controls, f"{table.name}, column {compound_column}")
+    likely = [*undosed(table, compounds, roles.concentration_column), *marked(table, compounds)]
+    is_control, notes = find_controls(compounds, roles.controls, f"{table.name}, column {compound_column}", likely)
     if not roles.controls:
         notes = (Note("info", f"controls are the wells of {DEFAULT_CONTROL}"), *notes)
     return is_control, notes, None
@@ -195,6 +211,4 @@ def _assembled(
 
 
 def _text(raw: pl.Series) -> pl.Series:
-    return pl.Series(
-        raw.name, [None if is_missing(text) and not text.strip() else text for text in raw], dtype=pl.String
-    )
+    return pl.Series(raw.name, [None if is_missing_name(text) else text for text in raw], dtype=pl.String)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from dpf.errors import DataError, count, listed
-from dpf.tables.roles.controls import as_key, spelled_in_several_ways
+from dpf.tables.roles.controls import spelled_in_several_ways
 from dpf.tables.roles.headings import find_column, guess_columns
 from dpf.tables.roles.well_names import parse_well_names, row_letters
 from dpf.tables.screen import Note
-from dpf.tables.text.cells import as_numbers, is_missing, number
+from dpf.tables.text.cells import as_key, as_numbers, is_missing, number
 from dpf.tables.text.wells_table import Table, refuse_unclear_points
 
 PLATE_HEADINGS = (r"plate", r"plate[ _.]?(id|name|barcode|number|no)", r"(rna|det|assay|compound)[ _.]?plate")
@@ -25,6 +25,15 @@ _UNIT = r"[munp\u00b5\u03bc]m(ol(/l)?)?|[un\u00b5\u03bc]?g/ml"
 _CONCENTRATION = (
     rf"(final[ _.]?)?(concentration|conc|dose)([ _.([]*({_UNIT})[)\]]*)?(_1)?",
     r"pert_i?dose",
+)
+#: Headings of numbers about wells that were not measured in them.
+NO_SCORES = (
+    *_ROW,
+    *_COLUMN,
+    *_CONCENTRATION,
+    r"(pert[ _.]?)?(i?dose|time|conc).*",
+    r"(time|day|hour|replicate|rep|batch|cluster|run|passage|seed|index|no|nr|number|is[ _.]?control)([ _.].*)?",
+    r"(.*[ _.])?(id|ids|barcode)",
 )
 _WITH_UNIT = re.compile(r"([+-]?[\d.,]+(?:[eE][+-]?\d+)?)\s*([A-Za-z\u00b5\u03bc%][^\d.,]*)")
 
@@ -295,6 +304,19 @@ def read_concentrations(
         )
     text = f"column {column} holds no plain numbers ({listed(odd, 3)}): not taken as concentration"
     return None, None, (Note("warning", text),)
+
+
+def undosed(table: Table, compounds: Sequence[str], named: str | None) -> list[str]:
+    """Compounds that all have dose 0 in the column of concentrations, where others have more: vehicles, most likely."""
+    columns = [find_column(table, named, "--concentration-column")] if named else guess_columns(table, _CONCENTRATION)
+    for column in columns:
+        parts = [_WITH_UNIT.fullmatch(text) for text in table.texts(column)]
+        texts = [text if part is None else part[1] for text, part in zip(table.texts(column), parts, strict=True)]
+        doses = [None if is_missing(text) else number(text, table.decimal_comma) for text in texts]
+        dosed = {name for name, dose in zip(compounds, doses, strict=True) if dose != 0}
+        if dosed and (bare := [name for name in dict.fromkeys(compounds) if name not in dosed]):
+            return bare
+    return []
 
 
 def _without_unit(texts: list[str], is_control: Sequence[bool], where: str) -> tuple[list[str], tuple[Note, ...]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -37,6 +38,18 @@ def is_missing_name(text: str) -> bool:
     return text.strip() in MISSING_NAMES
 
 
+def as_key(name: str) -> str:
+    """The same for names that differ in case, surrounding space, signs without width or the encoding of a letter."""
+    seen = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+    return unicodedata.normalize("NFKC", seen).strip().casefold()
+
+
+def legible(name: str) -> str:
+    """A name as a reader can tell it from one that looks the same: escapes for what cannot be seen."""
+    whole = unicodedata.normalize("NFC", name) == name
+    return name if whole and name.isprintable() else name.encode("ascii", "backslashreplace").decode()
+
+
 def number(text: str, decimal_comma: bool = False) -> float | None:
     """The number in a cell, infinities included; None when there is none.
 
@@ -62,6 +75,25 @@ def code_notes(what: str, values: NDArray[np.floating]) -> tuple[Note, ...]:
     found = {code: int(np.count_nonzero(values == code)) for code in _CODES}
     shown = listed([f"{code:g} ({times:,})" for code, times in found.items() if times])
     return (Note("warning", f"{what} holds codes for missing values: {shown}; empty these cells"),) if shown else ()
+
+
+_MONTH = (
+    "(jan|ene|gen|feb|f[eé]vr?|mar|mär|mars|mrt|mrz|m[aä]rz|apr|avr|abr|ma[iyjg]|maggio|jun|juin|giu|jul|juil|lug|aug|"
+    "août?|ago|sept?|set|oct|okt|out|ott|nov|dec|déc|dez|dic)"
+)
+_MADE = (
+    rf"(?i)^(\d{{1,2}}[-. ]{{1,2}}{_MONTH}\.?|{_MONTH}\.?[-. ]\d{{1,2}}|{_MONTH}\.?[-. ](19|20)\d\d|"
+    rf"\d{{1,2}}[-. ]{{1,2}}{_MONTH}\.?[-. ]\d{{2,4}}|\d{{1,2}}([/.])\d{{1,2}}[/.](19|20)\d\d|"
+    r"(19|20)\d\d[-/]\d{1,2}[-/]\d{1,2}([ T]00:00:00(\.0+)?)?|\d[.,]\d+E\+\d+)$"
+)
+
+
+def spreadsheet_notes(what: str, names: Sequence[str | None]) -> tuple[Note, ...]:
+    """A warning about names that a spreadsheet made of others: dates, in its languages, and rounded numbers."""
+    column = pl.Series(names, dtype=pl.String).drop_nulls().unique(maintain_order=True)
+    made = column.filter(column.str.strip_chars().str.contains(_MADE)).to_list()
+    text = f"dates or rounded numbers among the {what} ({len(made):,}), which a spreadsheet made of names such as"
+    return (Note("warning", f"{text} MARCH1, 1-2 or 2E13: {listed(made, 5)}"),) if made else ()
 
 
 _TRUE = frozenset({"true", "t", "yes", "y", "1"})
