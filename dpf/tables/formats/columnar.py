@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from pyarrow import ipc
 
 from dpf.errors import DataError, UsageError, listed
 from dpf.files import sha256_file
+from dpf.tables.formats.workbook import empty_cell_notes
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
 from dpf.tables.text.cells import as_numbers, commas
@@ -267,14 +269,16 @@ def _first_sheet(path: Path) -> tuple[list[list[str]], tuple[Note, ...]]:
     fastexcel = importlib.import_module("fastexcel")
     try:
         book = fastexcel.read_excel(path)
-        sheet = book.load_sheet(0, header_row=None, dtypes="string").to_arrow()
+        load = partial(book.load_sheet, header_row=None, dtypes="string")
+        first = next((one for one in map(load, book.sheet_names) if one.visible == "visible"), None) or load(0)
+        sheet = first.to_arrow()
     except fastexcel.FastExcelError as error:
         raise DataError("an Excel file cannot be read", where=path, found=error, hint="save it as CSV") from error
-    others = book.sheet_names[1:]
-    text = f"{path.name}: read the first sheet, {book.sheet_names[0]}; not read: {listed(others)}"
+    others = [name for name in book.sheet_names if name != first.name]
+    text = f"{path.name}: read the first sheet that is not hidden, {first.name}; not read: {listed(others)}"
     columns = [[cell or "" for cell in pa.table(sheet).column(at).to_pylist()] for at in range(sheet.num_columns)]
     rows = [list(row) for row in zip(*columns, strict=True)]
-    return rows, (Note("warning", text),) if others else ()
+    return rows, (*([Note("warning", text)] if others else []), *empty_cell_notes(path, first.name))
 
 
 PARQUET = MatrixFormat("parquet", recognises_parquet, read_columnar_matrix)

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, UsageError, count, listed
-from dpf.tables.joining.plate_files import refuse_other_order, tables_by_plate
+from dpf.tables.joining.plate_files import note_other_plate, refuse_other_order, tables_by_plate
 from dpf.tables.joining.well_matching import (
     WellColumn,
     WellsWithExpression,
@@ -116,6 +116,8 @@ def join_wells(
         tables = tables_by_plate(tables[0], matrices, labels, plate_column, well_column)
     elif len(matrices) > 1:
         refuse_other_order(matrices, tables, labels)
+    if len(tables) == len(matrices) == 1:
+        notes += note_other_plate(matrices[0], tables[0])
     shared = len(tables) == 1 and len(matrices) > 1
     parts, columns = _match(matrices, tables, well_column, plate_column, orientation, duplicate_genes, notes)
     taken = [part.rows for part in parts]

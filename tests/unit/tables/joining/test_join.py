@@ -339,3 +339,26 @@ def test_a_map_that_lies_as_the_plate_lies_is_refused(tmp_path):
 def test_how_names_were_compared_is_told_also_between_tables(tmp_path):
     merged = merge(tmp_path, COUNTS, MAP, READER.replace("A0", "A").replace("B0", "B"))
     assert any("joined to t0.csv on column well; names of wells were compared by row" in n.text for n in merged.notes)
+
+
+@pytest.mark.parametrize(
+    ("counts", "wells", "plate", "told"),
+    [
+        ("plate1_counts", "plate2_map", None, "joined with plate2_map.csv"),
+        ("counts-P01", "map_P1", None, None),
+        ("counts-P01", "map_P12", None, "joined with map_P12.csv"),
+        ("GSM123_counts", "GSM124_wells", None, "joined with GSM124_wells.csv"),
+        ("counts_v1", "wells_v2", None, None),
+        ("plate1_counts", "map", "plate_2", "joined with plate plate_2 of map.csv"),
+        ("plate1_counts", "map", "2", "joined with plate 2 of map.csv"),
+        ("plate1_counts", "map", "1", None),
+        ("counts", "map", "2", None),
+    ],
+)
+def test_one_pair_of_files_that_name_different_plates_is_warned_of(tmp_path, counts, wells, plate, told):
+    rows = WELLS if plate is None else "Well,Drug,plate\n" + "".join(f"{well},x,{plate}\n" for well in ("A01", "B01"))
+    paths = files(tmp_path, **{counts: COUNTS, wells: rows})
+    joined = join_wells([read_text_matrix(paths[counts])], [read_text_table(paths[wells])], [counts])
+    warnings = [note.text for note in joined.notes if "the same plate" in note.text]
+    assert (told is None) == (warnings == [])
+    assert told is None or told in warnings[0]
