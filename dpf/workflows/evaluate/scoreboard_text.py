@@ -129,4 +129,5 @@ def _estimate(row: dict[str, Any]) -> str:
 def _sizes(row: dict[str, Any]) -> str:
     """How many wells a statement rests on, where they are few."""
     few = row["compounds"] < FEW_COMPOUNDS
-    return f", on only {row['wells']:,} wells, {row['compounds']:,} compounds and single controls" if few else ""
+    groups = f"{row['compounds']:,} groups (compounds, and each control alone)"
+    return f", on only {row['wells']:,} wells of {groups}" if few else ""
