@@ -276,7 +276,7 @@ def test_a_damaged_record_of_exports_protects(folded, copy, dpf, ok, tmp_path):
 
 
 def test_what_the_design_does_not_allow_is_left_out_and_said(screen, screen_tables, dpf, ok, tmp_path):
-    """Six control wells and one well a compound: no small p-value is possible, which is what a ranking has by default."""
+    """Six control wells, one well a compound: no small p-value is possible, which a ranking has by default."""
     project = tmp_path / "p"
     ok("init", project, *screen(lambda *_: screen_tables(replicates=1, controls=6)).words, "--scores", "viability")
     small = ["--set", "model.width=8", "--set", "model.heads=1", "--set", "model.layers=1", "--threads", 1]

@@ -15,8 +15,8 @@ from dpf.errors import listed
 from dpf.tables.screen import Note
 
 #: What stands for "no value", whatever its case. For names (wells, compounds) only `MISSING_NAMES` does.
-MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none"})
-MISSING_NAMES = frozenset({"", "NA", "#N/A", "NaN", "nan"})
+MISSING = frozenset({"", "na", "n/a", "#n/a", "#nv", "#n/d", "nan", "null", "none"})
+MISSING_NAMES = frozenset({"", "NA", "N/A", "#N/A", "#NV", "#N/D", "NaN", "nan"})
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|infinity)", re.IGNORECASE)
 _COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
@@ -96,12 +96,15 @@ def spreadsheet_notes(what: str, names: Sequence[str | None]) -> tuple[Note, ...
     return (Note("warning", f"{text} MARCH1, 1-2 or 2E13: {listed(made, 5)}"),) if made else ()
 
 
-_TRUE = frozenset({"true", "t", "yes", "y", "1"})
-_FALSE = frozenset({"false", "f", "no", "n", "0"})
+_TRUE = frozenset({"true", "t", "yes", "y", "1", "wahr", "vrai", "vero", "verdadero", "verdadeiro", "waar"})
+_FALSE = frozenset({"false", "f", "no", "n", "0", "falsch", "faux", "falso", "onwaar"})
 
 
 def truth(text: str) -> bool | None:
-    """The truth value in a cell: true, false, yes, no, their first letters, 1, 0 (``1.0``); None for anything else."""
+    """The truth value in a cell: true, false, yes, no, their first letters, 1, 0 (``1.0``); None for anything else.
+
+    True and false are those of spreadsheets in other languages, too.
+    """
     value = number(text)
     word = text.strip().casefold() if value is None else f"{value:g}"
     return True if word in _TRUE else False if word in _FALSE else None
