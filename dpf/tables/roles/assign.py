@@ -115,7 +115,8 @@ def _no_targets(table: Table) -> DataError:
 def _compound_column(table: Table, named: str | None, taken: Sequence[str]) -> tuple[str, tuple[Note, ...]]:
     if named is not None:
         return find_column(table, named, "--compound-column"), ()
-    guesses = [name for name in guess_columns(table, COMPOUND_HEADINGS) if name not in taken]
+    headed = [name for name in guess_columns(table, COMPOUND_HEADINGS) if name not in taken]
+    guesses = [name for name in headed if not all(map(is_missing_name, table.texts(name)))] or headed
     if not guesses:
         raise DataError(
             "no column of the wells table looks like the compound",

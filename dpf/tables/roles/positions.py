@@ -18,9 +18,10 @@ from dpf.tables.text.cells import as_key, as_numbers, is_missing, number
 from dpf.tables.text.wells_table import Table, refuse_unclear_points
 
 PLATE_HEADINGS = (r"plate", r"plate[ _.]?(id|name|barcode|number|no)", r"(rna|det|assay|compound)[ _.]?plate")
-_ROW = (r"row", r"(well|plate)[ _.]?row")
-_COLUMN = (r"col(umn)?", r"(well|plate)[ _.]?col(umn)?")
+ROW_HEADINGS = (r"row", r"(well|plate)[ _.]?row")
+COLUMN_HEADINGS = (r"col(umn)?", r"(well|plate)[ _.]?col(umn)?")
 WELL_HEADINGS = (r"well", r"well[ _.]?(id|name|pos|position)", r"position", r"(det|rna)[ _.]?well")
+_WELL_WORDS = ("well", "wells", "position", "pos", "sample")
 _UNIT = r"[munp\u00b5\u03bc]m(ol(/l)?)?|[un\u00b5\u03bc]?g/ml"
 _CONCENTRATION = (
     rf"(final[ _.]?)?(concentration|conc|dose)([ _.([]*({_UNIT})[)\]]*)?(_1)?",
@@ -28,8 +29,8 @@ _CONCENTRATION = (
 )
 #: Headings of numbers about wells that were not measured in them.
 NO_SCORES = (
-    *_ROW,
-    *_COLUMN,
+    *ROW_HEADINGS,
+    *COLUMN_HEADINGS,
     *_CONCENTRATION,
     r"(pert[ _.]?)?(i?dose|time|conc).*",
     r"(time|day|hour|replicate|rep|batch|cluster|run|passage|seed|index|no|nr|number|is[ _.]?control)([ _.].*)?",
@@ -143,7 +144,11 @@ def _no_plates(parsed: pl.DataFrame, compounds: Sequence[str], source: str) -> t
     """A warning where what stands before the wells in their names does not behave as plates do."""
     prefixes = parsed.get_column("plate")
     different, wells = prefixes.n_unique(), parsed.height
-    if prefixes.null_count() or different == 1:
+    if prefixes.null_count():
+        return ()
+    if prefixes.str.to_lowercase().is_in(_WELL_WORDS).all():
+        return (Note("info", f"{prefixes[0]} before the well in {source} is no plate"),)
+    if different == 1:
         return ()
     own = zip(prefixes, compounds, strict=True)
     same = sum(_has_part(as_key(prefix), as_key(compound)) for prefix, compound in own)
@@ -168,7 +173,7 @@ def _from_columns(table: Table, taken: Sequence[str]) -> Positions:
     columns: dict[str, pl.Series] = {}
     sources: dict[str, str] = {}
     notes: list[Note] = []
-    for name, patterns in (("row", _ROW), ("column", _COLUMN)):
+    for name, patterns in (("row", ROW_HEADINGS), ("column", COLUMN_HEADINGS)):
         guesses = [heading for heading in guess_columns(table, patterns) if heading not in taken]
         if not guesses:
             continue

@@ -362,3 +362,24 @@ def test_one_pair_of_files_that_name_different_plates_is_warned_of(tmp_path, cou
     warnings = [note.text for note in joined.notes if "the same plate" in note.text]
     assert (told is None) == (warnings == [])
     assert told is None or told in warnings[0]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [["A,1", "A,2", "B,1"], ["1,1", "1,2", "2,1"], ["a,01", "a,02", "b,01"]],
+    ids=["letters", "numbers", "padded"],
+)
+def test_row_and_column_in_columns_of_their_own_name_the_wells(tmp_path, rows):
+    wells = "Drug,Row,Col\n" + "".join(f"{drug},{row}\n" for drug, row in zip("xyz", rows, strict=True))
+    joined = join(tmp_path, COUNTS, wells)
+    np.testing.assert_array_equal(joined.expression, [[1, 4], [2, 5], [3, 6]])
+    assert "matched on column Row and Col" in said(joined)
+    plates = COUNTS.replace("A01,A02,B01", "P1_A01,P2_A01,P2_B02")
+    joined = join(tmp_path, plates, "Drug,plate,row,column\nx,P2,A,1\ny,P1,A,1\nz,P2,B,2\n")
+    np.testing.assert_array_equal(joined.expression, [[2, 5], [1, 4], [3, 6]])
+
+
+@pytest.mark.parametrize("name", ["A - 01", "Well A01", "a_1"])
+def test_wells_are_the_same_however_they_are_set(tmp_path, name):
+    joined = join(tmp_path, COUNTS, WELLS.replace("A01", name))
+    np.testing.assert_array_equal(joined.expression, [[3, 6], [1, 4], [2, 5]])

@@ -467,3 +467,17 @@ def test_names_that_a_spreadsheet_made_are_told():
 def test_na_is_missing_in_a_column_that_a_role_was_read_from():
     frame = assign(table(compound=DRUGS, Plate_ID=["p1", "NA", "p1", "#N/A"], score=SCORE))[0]
     assert frame.get_column("plate").to_list() == frame.get_column("Plate_ID").to_list() == ["p1", None, "p1", None]
+
+
+def test_the_word_well_is_no_plate():
+    frame, _, said = assign(table(compound=DRUGS, score=SCORE), ids=[f"Well {name}" for name in WELLS])
+    assert "plate" not in frame.columns
+    assert frame.get_column("row").to_list() == ["A", "A", "B", "B"]
+    assert "Well before the well in the well ids is no plate" in said
+
+
+def test_a_column_without_a_name_is_not_the_compound():
+    frame = assign(table(pert_iname=["", "NA", "", ""], pert_id=DRUGS, score=SCORE))[0]
+    assert frame.get_column("compound").to_list() == DRUGS
+    with pytest.raises(DataError, match="wells have no compound"):
+        assign(table(pert_iname=["", "NA", "", ""], score=SCORE))
