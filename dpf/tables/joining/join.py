@@ -206,11 +206,12 @@ def _combine(
             expected="the same kind of gene names in every table",
             hint="translate one to the other's ids first",
         )
-    for label, own in zip(labels, names, strict=True):
+    for label, own, part in zip(labels, names, parts, strict=True):
         alone = [name for name in own if name not in common]
         if alone:
             text = f"{label}: {count(len(alone), 'gene')} not in every table, left out: {listed(alone, 5)}"
-            notes.append(Note("warning", text))
+            share = _share_of_counts(part.values, np.array([name not in common for name in own]))
+            notes.append(Note("warning", text if share is None else f"{text}; they hold {share:.0%} of its counts"))
     if len(parts) > 1:
         notes.append(Note("info", f"{len(parts)} expression tables share {len(common):,} genes"))
     if len(parts) == 1:
@@ -230,6 +231,15 @@ def _combine(
         start += len(positions)
         del part
     return genes, expression
+
+
+def _share_of_counts(values: NDArray[np.float32], genes: NDArray[np.bool_]) -> float | None:
+    """The share that some genes hold of all counts; None where the values are no counts."""
+    totals = values.sum(axis=0, dtype=np.float64)
+    some = values[:_WELLS_AT_A_TIME]
+    if not totals.sum() > 0 or (some < 0).any() or (some != np.rint(some)).any():
+        return None
+    return float(totals[genes].sum() / totals.sum())
 
 
 def _unique_ids(local_ids: list[str], plates: list[str], notes: list[Note]) -> list[str]:

@@ -47,7 +47,7 @@ def read_compounds(table: Table, column: str) -> tuple[list[str], tuple[Note, ..
             "wells have no compound",
             where=f"{table.name}, column {column}",
             found=f"{len(nameless):,} empty cells: {listed([place.rsplit(', ', 1)[-1] for place in nameless])}",
-            expected="a name in every well",
+            expected="a name in every well (NA is none, nor is -666 in GCT and GCTX)",
             hint="write what is in them (empty, medium), or take these rows out of the wells table",
         )
     compounds = [text.strip() for text in raw]

@@ -383,3 +383,10 @@ def test_row_and_column_in_columns_of_their_own_name_the_wells(tmp_path, rows):
 def test_wells_are_the_same_however_they_are_set(tmp_path, name):
     joined = join(tmp_path, COUNTS, WELLS.replace("A01", name))
     np.testing.assert_array_equal(joined.expression, [[3, 6], [1, 4], [2, 5]])
+
+
+def test_the_counts_of_genes_that_one_table_lacks_are_told(tmp_path):
+    joined = join(tmp_path, [COUNTS, COUNTS + "NEW,7,7,7\n"], [WELLS, WELLS])
+    assert "P2: 1 gene not in every table, left out: NEW; they hold 50% of its counts" in said(joined)
+    logs = COUNTS.replace("1,2,3", "1.5,2,3") + "NEW,7,7,7\n"
+    assert "left out: NEW |" in said(join(tmp_path, [COUNTS, logs], [WELLS, WELLS]))
