@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -94,8 +95,18 @@ def listed(names: Sequence[object], limit: int = 10) -> str:
     return shown if len(names) <= limit else f"{shown}, ... and {len(names) - limit:,} more"
 
 
-def case_hint(known: Iterable[str], unknown: Iterable[str]) -> str | None:
-    """What to do where genes differ in case only (mouse symbols against human ones); None where that is not it."""
-    folded = {name.casefold() for name in known}
-    same = sum(name.casefold() in folded for name in unknown)
-    return f"{same:,} of them differ in upper and lower case only: another species' names?" if same else None
+def spelling_hint(known: Iterable[str], unknown: Iterable[str]) -> str | None:
+    """What to do where unknown genes are known ones in another case, or as R writes names; None where they are not."""
+    names, others = list(known), list(unknown)
+    for key, text in (
+        (str.casefold, "differ in upper and lower case only: another species' names?"),
+        (_as_r_writes, "have points for other signs, as R writes names: check.names = FALSE keeps them"),
+    ):
+        keys = set(map(key, names))
+        if same := sum(key(name) in keys for name in others):
+            return f"{same:,} of them {text}"
+    return None
+
+
+def _as_r_writes(name: str) -> str:
+    return re.sub(r"^X(?=\d)", "", re.sub(r"[^\w.]", ".", name))

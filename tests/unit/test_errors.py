@@ -12,6 +12,7 @@ from dpf.errors import (
     ProjectError,
     UsageError,
     listed,
+    spelling_hint,
 )
 
 
@@ -43,3 +44,16 @@ def test_kinds_have_different_names():
 )
 def test_listed_shows_the_first_and_counts_the_rest(count, text):
     assert listed(range(count), limit=3) == text
+
+
+@pytest.mark.parametrize(
+    ("unknown", "hint"),
+    [
+        (["cd3e", "x"], "1 of them differ in upper and lower case only"),
+        (["HLA.A", "X7157"], "2 of them have points for other signs, as R writes names"),
+        (["TP53"], None),
+    ],
+)
+def test_names_that_are_known_ones_written_otherwise(unknown, hint):
+    found = spelling_hint(["CD3E", "HLA-A", "7157"], unknown)
+    assert found is None if hint is None else str(found).startswith(hint)

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from dpf.errors import DataError, UsageError, case_hint, listed
+from dpf.errors import DataError, UsageError, listed, spelling_hint
 from dpf.tables.screen import Note
 from dpf.tables.text.encodings import parse_text
 
@@ -212,7 +212,7 @@ def listed_genes(genes: pl.DataFrame, wanted: Sequence[str], where: str) -> tupl
             where=where,
             found=listed(unknown, 5),
             expected=f"names such as {listed(genes.get_column('gene').head(3).to_list())}",
-            hint=case_hint(genes.get_column("gene").to_list(), unknown),
+            hint=spelling_hint(genes.get_column("gene").to_list(), unknown),
         )
     text = f"{where}: {len(unknown):,} listed genes are not measured: {listed(unknown)}"
     return found, (Note("warning", text),) if unknown else ()

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.errors import DataError, case_hint, listed
+from dpf.errors import DataError, listed, spelling_hint
 from dpf.tables.genes.filters import find_genes
 from dpf.tables.screen import Note
 from dpf.tables.text.encodings import parse_text
@@ -159,7 +159,7 @@ def gene_set_score(
                 where=signature.name,
                 found=f"{len(names):,} genes, of which unknown: {listed(unknown, 5)}",
                 expected=f"names such as {listed(genes.get_column('gene').head(3).to_list())}",
-                hint=case_hint(genes.get_column("gene").to_list(), unknown),
+                hint=spelling_hint(genes.get_column("gene").to_list(), unknown),
             )
         some = some[:, varies]
         values += sign * ((some - some.mean(axis=0)) / some.std(axis=0)).mean(axis=1)

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dpf.analysis.latent.distances import latent_distances
-from dpf.errors import DataError, DpfError, ModelError, UsageError, case_hint, listed
+from dpf.errors import DataError, DpfError, ModelError, UsageError, listed, spelling_hint
 from dpf.project.directory import Project
 from dpf.project.new_files import require_free
 from dpf.tables.storage import read_about, write_table
@@ -149,7 +149,7 @@ def _aligned(header: dict[str, Any], wells: NewWells, impute: bool) -> tuple[NDA
             f"{len(names):,} of the model's {len(missing):,} genes are not in the table",
             where=wells.where,
             found=f"missing: {listed(names)}; the table has {listed(wells.genes, 3)}",
-            hint=case_hint(wells.genes, names)
+            hint=spelling_hint(wells.genes, names)
             or "name the genes as the training data did"
             + ("" if len(names) == len(header["genes"]) else ", or fill them: --missing-genes impute"),
         )

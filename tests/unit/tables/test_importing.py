@@ -205,3 +205,11 @@ def test_one_table_under_two_names_is_no_second_plate(folder):
     with pytest.raises(DataError, match="the same, byte for byte") as error:
         read(folder, "P1.csv", "P2.csv", wells=("wells.csv", "wells.csv"))
     assert "P1.csv and " in str(error.value.where)
+
+
+def test_genes_in_another_case_are_told_to_a_model(folder):
+    (folder / "lower.csv").write_text(COUNTS.lower())
+    with pytest.raises(DataError, match="cannot tell which side") as error:
+        read_expression(folder / "lower.csv", ["CD3", "IL2"])
+    assert error.value.hint == "2 of them differ in upper and lower case only: another species' names?"
+    assert read_expression(folder / "lower.csv", ["CD3", "IL2"], "genes-by-wells").column_names == ["cd3", "il2"]
