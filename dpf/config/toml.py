@@ -130,13 +130,13 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProjectError("the settings file is not valid TOML", where=path, found=error) from error
     found = document.get("format")
-    if found != FORMAT:
+    if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= FORMAT:
         later = isinstance(found, int) and found > FORMAT
         raise ProjectError(
             "the project has a later format than this dpf reads" if later else "the project's format is not known",
             where=f"{path}: format",
             found=shown(found),
-            expected=f"format = {FORMAT}",
+            expected=f"format = {FORMAT}, or an earlier one",
             hint="update dpf: pipx upgrade drugseq-perturbformer" if later else f"write `format = {FORMAT}` on top",
         )
     return parse_settings(document, path, overrides)
