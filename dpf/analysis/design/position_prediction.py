@@ -129,7 +129,7 @@ def _by_fold(codes: Codes, size: int, fold: Codes, folds: int, values: Floats | 
 def _taken(weights: Floats, codes: Codes, fold: Codes) -> Floats:
     """The weight of each well's level in its fold: (B, folds, levels) to (B, n)."""
     rows, folds, size = weights.shape
-    return np.take(weights.ravel(), (np.arange(rows)[:, None] * folds + fold) * size + codes)
+    return np.asarray(np.take(weights.ravel(), (np.arange(rows)[:, None] * folds + fold) * size + codes))
 
 
 def r2_of_rows(y: Floats, predicted: Floats) -> Floats:
@@ -145,7 +145,7 @@ def r2_within(y: Floats, predicted: Floats, plate: Codes) -> Floats:
 def _less_mean(values: Floats, plate: Codes) -> Floats:
     whole, plates = np.zeros((1, plate.size), dtype=np.intp), int(plate.max()) + 1
     means = _by_fold(plate, plates, whole, 1, values) / np.bincount(plate)
-    return values - _taken(means, plate, whole)
+    return np.asarray(values - _taken(means, plate, whole))
 
 
 def auroc_of_rows(label: Floats, scores: Floats) -> Floats:
@@ -163,7 +163,7 @@ def auroc_within(label: Floats, scores: Floats, plate: Codes) -> Floats:
     size, positive = np.bincount(plate), _by_fold(plate, plates, whole, 1, label)[:, 0]
     won = (label * ranks).sum(axis=1) - (positive * (positive + 1) / 2).sum(axis=1)
     pairs = (positive * (size - positive)).sum(axis=1)
-    return np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
+    return np.asarray(np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0))
 
 
 def predict_from_position(

@@ -53,7 +53,7 @@ def write_signatures(
     activation
         (C,) the mean position on the activation axis, or None.
     """
-    write_table(results.table("signatures"), found.table(), "signatures", choices.footer(now, "signatures"))
+    write_table(results.table("signatures"), found.parts(), "signatures", choices.footer(now, "signatures"))
     place = np.cumsum(found.estimable) - 1
     order = place[order[found.estimable[order]]]
     activation = None if activation is None else activation[found.estimable]
@@ -68,9 +68,9 @@ def write_signatures(
     genes = now.project.genes
     resolve = _GeneNames(read_table(genes, "genes"))
     if choices.gene_sets is not None:
-        table, notes = enrichment_table(found, choices.gene_sets, resolve, choices.fdr)
+        parts, notes = enrichment_table(found, choices.gene_sets, resolve, choices.fdr)
         about = choices.footer(now, "enrichment", genes, choices.gene_sets)
-        write_table(results.table("enrichment"), table, "enrichment", about)
+        write_table(results.table("enrichment"), parts, "enrichment", about)
         files, lines = [*files, results.table("enrichment")], lines + notes
     if choices.query is not None:
         table, notes = connectivity_table(found, choices.query, resolve)
