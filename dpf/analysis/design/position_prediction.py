@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
 from dpf.analysis.design.variance_explained import PERMUTATIONS, often_together, permutation_p, permuted_in_blocks
@@ -156,14 +155,24 @@ def auroc_of_rows(label: Floats, scores: Floats) -> Floats:
 def auroc_within(label: Floats, scores: Floats, plate: Codes) -> Floats:
     """The AUROC of each row over the pairs of wells of one plate, all plates together; NaN where there is no pair."""
     plates, whole = int(plate.max()) + 1, np.zeros((1, plate.size), dtype=np.intp)
-    ranks = rankdata(scores, axis=1)
-    if plates > 1:  # ranks of one plate after those of another, less the number of wells before them
-        before = np.cumsum(np.bincount(plate)) - np.bincount(plate)
-        ranks = rankdata(ranks + plate * (plate.size + 1.0), axis=1) - before[plate]
+    ranks = np.stack([_ranks_within(values, plate) for values in scores])
     size, positive = np.bincount(plate), _by_fold(plate, plates, whole, 1, label)[:, 0]
     won = (label * ranks).sum(axis=1) - (positive * (positive + 1) / 2).sum(axis=1)
     pairs = (positive * (size - positive)).sum(axis=1)
     return np.asarray(np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0))
+
+
+def _ranks_within(values: Floats, plate: Codes) -> Floats:
+    """The rank of each of n values among those of its plate, from 1; equal ones share the mean of theirs."""
+    order = np.argsort(values)
+    order = order[np.argsort(plate[order].astype(np.min_scalar_type(plate.max())), kind="stable")]
+    apart = np.flatnonzero((np.diff(values[order]) != 0) | (np.diff(plate[order]) != 0)) + 1
+    starts = np.r_[0, apart]
+    ends = np.r_[apart, values.size]
+    before = np.cumsum(np.bincount(plate)) - np.bincount(plate)
+    ranks = np.empty(values.size)
+    ranks[order] = np.repeat((starts + 1 + ends) / 2, ends - starts) - before[plate[order]]
+    return ranks
 
 
 def predict_from_position(

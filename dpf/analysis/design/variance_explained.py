@@ -2,8 +2,9 @@ r"""How much of a measurement follows the plate: eta squared of each position fa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -155,7 +156,7 @@ def permuted(units: Codes, strata: Codes, n: int, rng: np.random.Generator) -> N
     Two units are alike when they have as many wells in each stratum. A unit like no other stays where it is.
     With one well a unit, this permutes the wells within the strata.
     """
-    return _rearranged(units.size, _units_alike(units, strata), n, rng)
+    return _Units(units, strata).rearranged(n, rng)
 
 
 def permuted_in_blocks(
@@ -163,27 +164,34 @@ def permuted_in_blocks(
 ) -> Iterator[NDArray[np.intp]]:
     """`permuted`, a part of the `n` at a time, so that `width` numbers a well and rearrangement stay in memory."""
     step = max(1, _BLOCK // max(1, units.size * width))
-    alike = _units_alike(units, strata)
+    wells = _Units(units, strata)
     for start in range(0, n, step):
-        yield _rearranged(units.size, alike, min(step, n - start), rng)
+        yield wells.rearranged(min(step, n - start), rng)
 
 
-def _units_alike(units: Codes, strata: Codes) -> list[NDArray[np.intp]]:
-    """The wells of units that may change places, a (units, wells a unit) array for each kind of unit."""
-    order = np.lexsort((strata, units))
-    starts = np.flatnonzero(np.r_[True, np.diff(units[order]) != 0])
-    alike: dict[bytes, list[NDArray[np.intp]]] = {}
-    for wells in np.split(order, starts[1:]):
-        alike.setdefault(strata[wells].tobytes(), []).append(wells)
-    return [np.array(members) for members in alike.values()]
+class _Units:
+    """The wells of N in units that may change places: kind by kind, and within a kind unit by unit."""
 
+    def __init__(self, units: Codes, strata: Codes) -> None:
+        order = np.lexsort((strata, units))
+        starts = np.flatnonzero(np.r_[True, np.diff(units[order]) != 0])
+        kinds: dict[bytes, list[NDArray[np.intp]]] = {}
+        for own in np.split(order, starts[1:]):
+            kinds.setdefault(strata[own].tobytes(), []).append(own)
+        alike = [own for kind in kinds.values() for own in kind]
+        sizes = np.array([own.size for own in alike])
+        self._wells = np.concatenate(alike)  # as the units follow each other
+        self._kinds = np.cumsum([0, *map(len, kinds.values())])
+        self._first = np.cumsum(sizes) - sizes  # of each unit, in `_wells`
+        place = np.argsort(self._wells)
+        self._unit = np.repeat(np.arange(sizes.size), sizes)[place]  # of each well
+        self._within = place - self._first[self._unit]
 
-def _rearranged(size: int, alike: Sequence[NDArray[np.intp]], n: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    result = np.broadcast_to(np.arange(size), (n, size)).copy()
-    for wells in alike:
-        shuffled = rng.permuted(np.broadcast_to(np.arange(len(wells)), (n, len(wells))), axis=1)
-        result[:, wells.ravel()] = wells[shuffled].reshape(n, -1)
-    return result
+    def rearranged(self, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
+        moved = np.broadcast_to(np.arange(self._first.size), (n, self._first.size)).copy()
+        for start, end in pairwise(self._kinds.tolist()):
+            rng.permuted(moved[:, start:end], axis=1, out=moved[:, start:end])
+        return self._wells[self._first[moved[:, self._unit]] + self._within]
 
 
 def often_together(units: Codes, codes: Codes) -> bool:
