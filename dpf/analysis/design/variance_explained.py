@@ -191,7 +191,7 @@ class _Units:
         moved = np.broadcast_to(np.arange(self._first.size), (n, self._first.size)).copy()
         for start, end in pairwise(self._kinds.tolist()):
             rng.permuted(moved[:, start:end], axis=1, out=moved[:, start:end])
-        return self._wells[self._first[moved[:, self._unit]] + self._within]
+        return np.asarray(self._wells[self._first[moved[:, self._unit]] + self._within])
 
 
 def often_together(units: Codes, codes: Codes) -> bool:
