@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 
 def count(number: int, noun: str) -> str:
@@ -86,6 +87,11 @@ class DeviceError(DpfError):
 
     exit_code = 6
     kind = "device"
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that appear more than once, in alphabetical order."""
+    return sorted(name for name, times in Counter(names).items() if times > 1)
 
 
 def listed(names: Sequence[object], limit: int = 10) -> str:

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 from dpf.config.settings import FORMAT, GONE, PRESETS, Settings, current_names, sections, setting_names
 from dpf.config.values import converted, shown
-from dpf.errors import ProjectError
+from dpf.errors import ProjectError, repeated
 
 
 def parse_settings(document: Mapping[str, Any], where: object, overrides: Sequence[str] = ()) -> Settings:
@@ -108,8 +108,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     if model.start != "none" and model.latent < learned:
         yield f"model.latent = {model.latent} is less than the {learned} targets, each of which model.start gives one"
     columns = [*targets.scores, *(name for name in (targets.label, targets.activation) if name not in ("", "auto"))]
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    if twice:
+    if twice := repeated(columns):
         yield f"targets: {', '.join(twice)} named more than once"
 
 

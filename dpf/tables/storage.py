@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -57,10 +58,13 @@ class UndeclaredError(Exception):
     """A table that is about to be written is not as its schema declares it: a bug in dpf, not in the data."""
 
 
-def write_table(path: Path, frame: pl.DataFrame, kind: str, about: Mapping[str, Any] | None = None) -> None:
+def write_table(
+    path: Path, frame: pl.DataFrame | Iterable[pl.DataFrame], kind: str, about: Mapping[str, Any] | None = None
+) -> None:
     """Write a table, atomically, with its kind, its format and `about` (provenance) in the footer.
 
-    The same frame and `about` give the same bytes: no time of writing is stored.
+    A large one can come in parts, which are made as they are written. The same frame and `about` give the same bytes:
+    no time of writing is stored.
 
     Raises
     ------
@@ -70,14 +74,17 @@ def write_table(path: Path, frame: pl.DataFrame, kind: str, about: Mapping[str, 
     schema = SCHEMAS.get(kind)
     if schema is None:
         raise UndeclaredError(f"{path.name}: no schema declares tables of kind {kind!r}")
-    wrong = misfits(schema, frame, always_there(schema))
-    wrong += [f"column {name} is not declared" for name in undeclared(schema, frame)]
-    if wrong:
-        raise UndeclaredError(f"{path.name} is not as the schema of {kind!r} declares it: {'; '.join(wrong)}")
-    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    with atomic_path(path) as part:
-        table = table.replace_schema_metadata(_footer(kind, about))
-        pq.write_table(table, part, compression="zstd")
+    with atomic_path(path) as part, ExitStack() as opened:
+        writer = None
+        for one in [frame] if isinstance(frame, pl.DataFrame) else frame:
+            wrong = misfits(schema, one, always_there(schema))
+            wrong += [f"column {name} is not declared" for name in undeclared(schema, one)]
+            if wrong:
+                raise UndeclaredError(f"{path.name} is not as the schema of {kind!r} declares it: {'; '.join(wrong)}")
+            table = one.to_arrow(compat_level=pl.CompatLevel.oldest()).replace_schema_metadata(_footer(kind, about))
+            writer = writer or opened.enter_context(pq.ParquetWriter(part, table.schema, compression="zstd"))
+            writer.write_table(table)
+        opened.close()
         _sign(part)
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import ipc
 
-from dpf.errors import DataError, UsageError, listed
+from dpf.errors import DataError, UsageError, listed, repeated
 from dpf.files import sha256_file
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
@@ -99,8 +99,7 @@ def read_columnar_matrix(path: Path) -> Matrix:
     """
     file = _open(path)
     names = [str(name) for name in file.schema.names]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice:
+    if twice := repeated(names):
         raise DataError("a column appears twice", where=path, found=listed(twice), expected="unique column names")
     leading = _leading(file.schema, names)
     numeric = [position for position in range(len(names)) if position not in set(leading)]

@@ -137,7 +137,7 @@ def test_a_normalisation_that_is_not_the_project_s_is_found(made: Made, tmp_path
     # A model trained before carries its own, and needs no other.
     ok("predict", project, "--input", made.files / "P2-counts.csv", "--output", tmp_path / "new.parquet")
     path.write_bytes(whole)
-    ok("train", project, *TINY, "--epochs", 1)
+    ok("train", project, *TINY, "--epochs", 1, "--overwrite")
 
 
 def test_an_older_project_s_normalisation_must_know_its_genes(made: Made, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_an_older_project_s_normalisation_must_know_its_genes(made: Made, tmp_pa
     about = read_about(wells, "wells")
     del about["normalisation_sha256"]  # as dpf wrote it before it was kept
     write_table(wells, read_table(wells, "wells"), "wells", about)
-    ok("train", project, *TINY, "--epochs", 1)
+    ok("train", project, *TINY, "--epochs", 1, "--overwrite")
     fitted = read_normalisation(path)
     write_normalisation(path, replace(fitted, depth_genes=tuple(f"x{i}" for i in range(len(fitted.depth_genes)))))
     ran = dpf("train", project)
