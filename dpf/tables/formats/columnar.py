@@ -37,6 +37,7 @@ class _Columns:
     """A columnar file: its schema, its row count, and a way to read some of its columns."""
 
     schema: pa.Schema
+    names: list[str]
     rows: int
     read: Callable[[list[int]], pa.Table]
 
@@ -63,10 +64,11 @@ def _open(path: Path) -> _Columns:
         if head.startswith(_PARQUET_MAGIC):
             file = pq.ParquetFile(path, page_checksum_verification=True)
             schema = file.schema_arrow  # every look at this property builds it again
-            return _Columns(schema, file.metadata.num_rows, lambda at: _read_parquet(file, schema.names, at))
+            names = schema.names
+            return _Columns(schema, names, file.metadata.num_rows, lambda at: _read_parquet(file, names, at))
         with pa.memory_map(str(path)) as source:
             schema = ipc.open_file(source).schema
-        return _Columns(schema, _read_arrow(path, [0]).num_rows, lambda at: _read_arrow(path, at))
+        return _Columns(schema, schema.names, _read_arrow(path, [0]).num_rows, lambda at: _read_arrow(path, at))
 
 
 def _read_parquet(file: pq.ParquetFile, names: list[str], at: list[int]) -> pa.Table:
@@ -104,7 +106,7 @@ def read_columnar_matrix(path: Path) -> Matrix:
         The file is damaged, a column appears twice, or a column is neither numbers nor on the left.
     """
     file = _open(path)
-    names = [str(name) for name in file.schema.names]
+    names = file.names
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:
         raise DataError("a column appears twice", where=path, found=listed(twice), expected="unique column names")
@@ -212,7 +214,7 @@ def read_columnar_table(path: Path) -> Table:
         The file is damaged or has no rows.
     """
     file = _open(path)
-    names = [str(name) for name in file.schema.names]
+    names = file.names
     with translated(lambda error: _damaged(path, error)):
         index = _stored_index(file.schema, names)
         order = index + [position for position in range(len(names)) if position not in index]
@@ -271,10 +273,10 @@ def _first_sheet(path: Path) -> tuple[list[list[str]], tuple[Note, ...]]:
     with translated(lambda error: _unreadable(path, first_line(error))):
         _refuse_far_cells(path)
         book = fastexcel.read_excel(path)
-        sheet = book.load_sheet(0, header_row=None, dtypes="string").to_arrow()
+        sheet = pa.table(book.load_sheet(0, header_row=None, dtypes="string").to_arrow())
     others = book.sheet_names[1:]
     text = f"{path.name}: read the first sheet, {book.sheet_names[0]}; not read: {listed(others)}"
-    columns = [[cell or "" for cell in pa.table(sheet).column(at).to_pylist()] for at in range(sheet.num_columns)]
+    columns = [[cell or "" for cell in column.to_pylist()] for column in sheet.columns]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return rows, (Note("warning", text),) if others else ()
 

@@ -70,22 +70,23 @@ def _refuse_outside(file: Any, path: Path) -> None:
     """Refuse links and data that lead to other files, none of which is followed, and large data that are not there."""
     h5py = importlib.import_module("h5py")
 
-    def look_at_link(name: str, link: Any) -> None:
-        if isinstance(link, h5py.ExternalLink):
-            raise _outside(f"{path}, {name}", link.filename)
+    def odd_link(name: str, link: Any) -> DataError | None:
+        return _outside(f"{path}, {name}", link.filename) if isinstance(link, h5py.ExternalLink) else None
 
-    def look_at_data(name: str, data: Any) -> None:
+    def odd_data(name: str, data: Any) -> DataError | None:
         if not isinstance(data, h5py.Dataset):
-            return
+            return None
         elsewhere = [source.file_name for source in data.virtual_sources()] if data.is_virtual else []
         elsewhere += [entry[0] for entry in data.external or []]
         if elsewhere:
-            raise _outside(f"{path}, {name}", elsewhere[0])
-        if data.size and data.id.get_storage_size() == 0 and data.size > _BLOCK_CELLS:
-            raise _no_table(f"{path}, {name}", f"shape {data.shape}, and nothing written")
+            return _outside(f"{path}, {name}", elsewhere[0])
+        if data.size and data.size > _BLOCK_CELLS and data.id.get_storage_size() == 0:
+            return _no_table(f"{path}, {name}", f"shape {data.shape}, and nothing written")
+        return None
 
-    file.visititems_links(look_at_link)
-    file.visititems(look_at_data)
+    # h5py garbles what is raised while it looks around; what is returned ends that.
+    if wrong := file.visititems_links(odd_link) or file.visititems(odd_data):
+        raise wrong
 
 
 def _outside(where: str, found: str) -> DataError:

@@ -47,7 +47,8 @@ def open_unpacked(path: Path) -> Iterator[io.BufferedReader]:
             hint=f"copy or download it again, and compare checksums; `gzip -t {path.name}` tests it",
         ) from error
     except OSError as error:
-        raise DataError("cannot read a file", where=path, found=error.strerror or error) from error
+        hint = "name a file that is there and that you may read"
+        raise DataError("cannot read a file", where=path, found=error.strerror or error, hint=hint) from error
 
 
 def unpacked_at_most(path: Path) -> int:
