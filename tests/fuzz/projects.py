@@ -30,7 +30,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("latent", "--top", "5"),
     ("explain", "--top", "5"),
     ("export", "--overwrite"),
-    ("check", "--permutations", "99"),
+    ("check", "--permutations", "119"),
     ("evaluate",),
 )
 _COMPARED = ("rank", "predict", "latent", "explain")
@@ -41,7 +41,7 @@ def write_project(path: Path, worker: Worker) -> None:
     tests = (
         ("init", path, "--demo", "--wells", 48, "--genes", 24, "--set", "train.epochs=2", *_TINY),
         ("train", path, "--folds", 2),
-        ("check", path, "--permutations", 99),
+        ("check", path, "--permutations", 119),
         ("evaluate", path),
         ("predict", path),
         ("latent", path),

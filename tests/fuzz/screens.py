@@ -131,7 +131,7 @@ def write_workbook(path: Path, rows: list[list[Any]], extra: str = "") -> None:
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
         for name, text in parts.items():
-            book.writestr(zipfile.ZipInfo(name), xml + text)
+            book.writestr(zipfile.ZipInfo(name), xml + text, zipfile.ZIP_DEFLATED)
 
 
 def wrong_hdf5(path: Path, rng: random.Random) -> str:
@@ -346,7 +346,8 @@ def screen_case(base: Path, seed: int) -> Callable[[int, Path], Case]:
         roots = {known.split("/")[0] for known in together[subject]}
         words = [str(place / word) if word in roots else word for word in subject.words]
         scores = [] if "old" in subject.words else ["--scores", "viability"]
-        # A table that joins no well any more is refused by the names of both, or of either.
-        return Case(subject.name, f"{name}: {damage}", ["init", str(place / "p"), *words, *scores], tuple(roots))
+        # A table that joins no well any more is refused by the names of both, or of either; a gene set by its own.
+        named = (*roots, *(["of a signature"] if subject.name == "gmt" else []))
+        return Case(subject.name, f"{name}: {damage}", ["init", str(place / "p"), *words, *scores], named)
 
     return make

@@ -43,7 +43,7 @@ def test_screens(tmp_path, capsys):
 
 
 def test_projects(tmp_path, capsys):
-    base, own = tmp_path / "base", tmp_path / "worker-0"
+    base, own = tmp_path / "base", tmp_path / "first"
     own.mkdir()
     worker = Worker(own)
     write_project(base, worker)

@@ -21,6 +21,7 @@ from dpf.files import parse_object, sha256_file
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
 from dpf.tables.text.cells import as_numbers, commas
+from dpf.tables.text.encodings import UNPACKED_AT_LEAST, UNPACKED_TIMES
 from dpf.tables.text.expression import matrix_from_cells
 from dpf.tables.text.layout import NAME_HEADINGS
 from dpf.tables.text.wells_table import Table, is_unnamed, table_from_rows
@@ -28,7 +29,7 @@ from dpf.tables.text.wells_table import Table, is_unnamed, table_from_rows
 _COLUMNS_AT_A_TIME = 512
 #: Of a workbook's sheet, empty ones included: 4,096 wells x 16,384 genes, at some 50 bytes a cell.
 _CELLS_OF_A_SHEET = 1 << 26
-_CELL = re.compile(rb'\br="([A-Z]+)([0-9]+)"')
+_CELL = re.compile(rb"""\br=["']([A-Z]*)([0-9]+)["']""")
 _ARROW_MAGIC, _PARQUET_MAGIC, _ZIP_MAGIC = b"ARROW1", b"PAR1", b"PK\x03\x04"
 
 
@@ -287,24 +288,32 @@ def _unreadable(path: Path, found: str) -> DataError:
 
 
 def _refuse_far_cells(path: Path) -> None:
-    """Refuse a sheet one of whose cells lies so far out that all cells up to there do not fit into memory.
+    """Read through the parts of a workbook, and refuse cells so far out that those up to there do not fit into memory.
 
-    The reader asks for all of them at once, and ends the process where it does not get them.
+    The reader asks for all of these at once, and ends the process where it does not get them; so it does with a part
+    that unpacks to more than memory.
     """
     with zipfile.ZipFile(path) as book:
-        for name in book.namelist():
-            if not re.fullmatch(r"/?xl/worksheets/[^/]+\.xml", name):
-                continue
-            rows = columns = 1
-            with book.open(name) as sheet:
-                rest = b""
-                while block := sheet.read(1 << 20):
-                    for letters, digits in _CELL.findall(rest + block):
-                        columns, rows = max(columns, _column_number(letters)), max(rows, int(digits[:9]))
-                    rest = block[-32:]
+        for part in book.infolist():
+            if part.file_size > max(UNPACKED_AT_LEAST, UNPACKED_TIMES * part.compress_size):
+                raise _unreadable(path, f"{part.filename} unpacks to {part.file_size:,} bytes")
+            rows, columns = _reach(book, part.filename)
             if rows * columns > _CELLS_OF_A_SHEET:
-                found = f"{name} has cells up to row {rows:,} and column {columns:,}"
+                found = f"{part.filename} has cells up to row {rows:,} and column {columns:,}"
                 raise _unreadable(path, f"{found}: {rows * columns:,} cells, of which the table is a corner")
+
+
+def _reach(book: zipfile.ZipFile, name: str) -> tuple[int, int]:
+    """The last row and column in which a part, if it is a sheet, has a cell. All of it is read, which tests it too."""
+    rows = columns = 1
+    with book.open(name) as stream:
+        rest = b""
+        while block := stream.read(1 << 20):
+            places = _CELL.findall(rest + block) if "worksheets/" in name else []
+            rows = max([rows, *{int(digits[:9]) for _, digits in places}])
+            columns = max([columns, *map(_column_number, {letters for letters, _ in places})])
+            rest = block[-32:]
+    return rows, columns
 
 
 def _column_number(letters: bytes) -> int:

@@ -68,12 +68,13 @@ def _read_metadata(group: Any, length: int, path: Path) -> tuple[dict[str, list[
     table: dict[str, list[Any]] = {}
     notes: tuple[Note, ...] = ()
     for name in group:
-        if (shape := getattr(group[name], "shape", None)) != (length,):
+        shape, kind = (getattr(group[name], part, None) for part in ("shape", "dtype"))
+        if shape != (length,) or kind.kind not in "biufSUO":
             raise DataError(
-                "the metadata of a GCTX file are not as long as its matrix",
+                "the metadata of a GCTX file are no column as long as its matrix",
                 where=f"{path}, {group.name}/{name}",
-                found="a group" if shape is None else f"shape {shape}",
-                expected=f"{length:,} values",
+                found="a group" if kind is None else f"type {kind}, shape {shape}",
+                expected=f"{length:,} numbers or texts",
                 hint="write the file again with the program that made it",
             )
         values = group[name][()]

@@ -192,6 +192,24 @@ def test_a_cell_at_the_far_corner_of_a_sheet(tmp_path, cell):
     assert caught.value.where == str(path)
 
 
+def test_a_far_row_and_a_far_column_make_a_far_corner(tmp_path):
+    pytest.importorskip("fastexcel", reason="the extra xlsx is not installed")
+    far = '<row r="1048576"><c><v>1</v></c></row>'
+    write_workbook(path := tmp_path / "wells.xlsx", [["well"], ["A01"]], f"<row><c r='XFD3'><v>1</v></c></row>{far}")
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        read_xlsx_table(path)
+    assert "row 1,048,576 and column 16,384" in caught.value.found
+
+
+def test_a_part_of_a_workbook_that_unpacks_to_far_more(tmp_path, monkeypatch):
+    pytest.importorskip("fastexcel", reason="the extra xlsx is not installed")
+    monkeypatch.setattr("dpf.tables.formats.columnar.UNPACKED_AT_LEAST", 1 << 20)
+    write_workbook(path := tmp_path / "wells.xlsx", [["well", " " * 2_000_000], ["A01", 1]])
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        read_xlsx_table(path)
+    assert "sheet1.xml unpacks to 2," in caught.value.found
+
+
 def test_a_workbook_that_lies_about_its_parts(tmp_path):
     pytest.importorskip("fastexcel", reason="the extra xlsx is not installed")
     with zipfile.ZipFile(path := tmp_path / "wells.xlsx", "w") as book:
