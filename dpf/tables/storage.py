@@ -8,7 +8,6 @@ first is compared wherever a table is read; of the expression, which is read in 
 from __future__ import annotations
 
 import hashlib
-import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -24,8 +23,8 @@ from numpy.typing import NDArray
 
 from dpf import __version__
 from dpf.config.settings import FORMAT, refuse_later
-from dpf.errors import DataError, ProjectError, listed
-from dpf.files import atomic_path, canonical_json
+from dpf.errors import DataError, DpfError, ProjectError, first_line, listed, translated
+from dpf.files import atomic_path, canonical_json, parse_object, require_regular
 from dpf.tables.schemas.registry import SCHEMAS, always_there, misfits, undeclared
 
 _KEY = b"dpf"
@@ -181,11 +180,19 @@ def _damaged(path: Path, hint: str) -> DataError:
     return DataError("a table is damaged", where=path, found="its content is not what was written", hint=hint)
 
 
+def _unreadable(path: Path, error: BaseException) -> DataError:
+    return DataError(
+        "a table cannot be read: it is truncated or is not a Parquet file",
+        where=path,
+        found=first_line(error),
+        hint="restore it from a copy, or make it again with the command that wrote it",
+    )
+
+
 def _open(path: Path, whole: bool = False) -> pq.ParquetFile:
     """The file with its footer checked; with `whole`, all of it is read and checked."""
     try:
-        if path.exists() and not path.is_file():  # to open a FIFO would wait for ever
-            raise OSError("it is a directory" if path.is_dir() else "it is no regular file")
+        require_regular(path)
         at, footer = _raw_footer(path) or (0, bytearray())
         stored = None
         if place := _place(footer):
@@ -202,13 +209,10 @@ def _open(path: Path, whole: bool = False) -> pq.ParquetFile:
         raise ProjectError("a file of the project is missing", where=path) from None
     except PermissionError as error:
         raise ProjectError("a file of the project may not be read", where=path, hint="ask its owner") from error
-    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
-        raise DataError(
-            "a table cannot be read: it is truncated or is not a Parquet file",
-            where=path,
-            found=str(error).splitlines()[0],
-            hint="restore it from a copy, or make it again with the command that wrote it",
-        ) from error
+    except (DpfError, MemoryError):  # Arrow's lack of memory is of both kinds
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _about(file: pq.ParquetFile, path: Path, kind: str) -> dict[str, Any]:
@@ -216,7 +220,7 @@ def _about(file: pq.ParquetFile, path: Path, kind: str) -> dict[str, Any]:
     if raw is None:
         raise ProjectError("the table was not written by dpf", where=path, expected=f"a dpf table of kind {kind!r}")
     try:
-        about: dict[str, Any] = json.loads(raw)
+        about = parse_object(raw)
         refuse_later(about, "table", path, ProjectError)
     except (ValueError, TypeError, KeyError):
         raise DataError("the table's footer is not one that dpf writes", where=path, found=raw[:80]) from None
@@ -249,10 +253,10 @@ def read_table(path: Path, kind: str, columns: Sequence[str] | None = None, need
     """
     file = _open(path, whole=True)
     _about(file, path, kind)
-    try:
-        frame = pl.from_arrow(file.read(columns=None if columns is None else list(columns)))
-    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
-        raise DataError("a table is damaged", where=path, found=str(error).splitlines()[0]) from error
+    with translated(lambda error: _unreadable(path, error)):
+        table = file.read(columns=None if columns is None else list(columns))
+        table.validate(full=True)
+        frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     schema = SCHEMAS[kind]
     always = always_there(schema, stored=True) if columns is None else columns
@@ -333,7 +337,7 @@ def read_expression(path: Path, check: bool = True, genes: Sequence[str] | None 
     wells = file.metadata.num_rows
     values = np.empty((wells, len(genes)), np.float32)
     well_ids: list[str] = []
-    try:
+    with translated(lambda error: _unreadable(path, error)):
         # Group by group, so that a large matrix needs one group beside it; by polars, because on tens of thousands of
         # columns it is twice as fast as pyarrow.
         for start in range(0, wells, _WELLS_A_GROUP):
@@ -341,8 +345,6 @@ def read_expression(path: Path, check: bool = True, genes: Sequence[str] | None 
             table = (rows if len(genes) == len(there) else rows.select("well_id", *genes)).collect()
             well_ids += table.drop_in_place("well_id").to_list()
             values[start : start + table.height] = table.to_numpy()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError("the expression table is damaged", where=path, found=str(error).splitlines()[0]) from error
     if check and not np.isfinite(values).all():
         _refuse_not_finite(path, well_ids, genes, values)
     return Expression(well_ids, genes, values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from dpf.errors import DpfError
+from dpf.files import read_object, require_regular
 from dpf.project.directory import ModelFolder, Project, ResultsFolder, tables_in
 from dpf.project.lock import is_held
 from dpf.project.model_header import read_model_header
@@ -196,9 +196,7 @@ def _model(file: ModelFile, now: Now, problems: list[str]) -> ModelInfo:
 
 
 def _metrics(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise OSError("it is no regular file")
-    metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    metrics = read_object(path)
     if not all({"member", "best_epoch"} <= set(row) for row in metrics.get("members", [])):
         raise ValueError("it is not as dpf writes it")
     return metrics
@@ -250,8 +248,7 @@ def _without_models(project: Project) -> tuple[ResultsFolder, ...]:
 
 
 def _result(path: Path, now: Now, files: dict[str, ModelFile]) -> ResultInfo:
-    if not path.is_file():
-        raise OSError("it is no regular file")
+    require_regular(path)
     unmodelled = [folder.path for folder in _without_models(now.project)]
     of = None if path.parent in unmodelled else files.get(path.parent.name)
     return ResultInfo(str(path.relative_to(now.project.path)), _stale(path, replace(now, model=of)))
