@@ -28,7 +28,14 @@ from dpf.tables.formats.mtx import MTX, read_mtx
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.options import Orientation
 from dpf.tables.screen import SourceFile
-from dpf.tables.text.encodings import GZIP_MAGIC, open_unpacked, require_delimiter, unpacked_head
+from dpf.tables.text.encodings import (
+    GZIP_MAGIC,
+    UNPACKED_AT_LEAST,
+    UNPACKED_TIMES,
+    open_unpacked,
+    require_delimiter,
+    unpacked_head,
+)
 from dpf.tables.text.expression import read_text_matrix
 from dpf.tables.text.wells_table import Table, read_text_table
 
@@ -39,10 +46,8 @@ TEXT = MatrixFormat("text", lambda path, head: not path.is_dir() and b"\0" not i
 FORMATS: tuple[MatrixFormat, ...] = (MTX, GCT, GCTX, H5AD, PARQUET, FEATHER, XLSX, TEXT)
 FORMAT_NAMES: tuple[str, ...] = (CLASSIC, *(known.name for known in FORMATS))
 
-#: Readers of these look here and there in a file: one that is packed is unpacked to a copy first, of so many bytes at
-#: most.
+#: Readers of these look here and there in a file: one that is packed is unpacked to a copy first.
 _BINARY = (b"\x89HDF", b"PAR1", b"ARROW1", b"PK\x03\x04")
-_LARGEST_COPY = 1 << 36
 
 #: Files that begin so are known, and are not read: what to do instead.
 _FOREIGN = {
@@ -114,10 +119,8 @@ def _at_hand(path: Path) -> Iterator[Path]:
         if file.is_dir() or not unpacked_head(file).startswith(_BINARY) or not _is_packed(file):
             yield file
             return
-        with (
-            open_unpacked(file) as stream,
-            copied(stream, path, file.name.removesuffix(".gz"), _LARGEST_COPY) as unpacked,
-        ):
+        longest = max(UNPACKED_AT_LEAST, UNPACKED_TIMES * file.stat().st_size)
+        with open_unpacked(file) as stream, copied(stream, path, file.name.removesuffix(".gz"), longest) as unpacked:
             yield unpacked
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from shlex import quote
 from typing import NamedTuple
 
 import polars as pl
@@ -69,11 +68,10 @@ def assign_roles(table: Table, wells: Identified, roles: Roles) -> tuple[pl.Data
     Raises
     ------
     UsageError, DataError
-        A column named is not there or does not hold what its role needs; there is no compound, control or target.
+        A column named is not there or does not hold what its role needs; there is no compound or control.
     """
     scores = named_columns(table, roles.scores)
-    if not (scores or roles.label or roles.activation or roles.targets_follow):
-        raise _no_targets(table)
+    untargeted = () if scores or roles.label or roles.activation or roles.targets_follow else _no_targets(table)
     columns, targets, notes = read_targets(table, scores, roles.label, roles.activation, roles.positive)
     taken = [*wells.columns, *targets.columns]
     compound_column, compound_notes = _compound_column(table, roles.compound_column, taken)
@@ -89,11 +87,11 @@ def assign_roles(table: Table, wells: Identified, roles: Roles) -> tuple[pl.Data
     sources["well_id"] = wells.columns[0] if wells.well_ids == wells.local_ids and len(wells.columns) == 1 else None
     frame, targets, clash_notes = _assembled(table, canonical, sources, columns, targets)
     names = spreadsheet_notes("names of wells", wells.local_ids)
-    every = (*names, *notes, *compound_notes, *spelling_notes, *control_notes, *place_notes, *clash_notes)
+    every = (*untargeted, *names, *notes, *compound_notes, *spelling_notes, *control_notes, *place_notes, *clash_notes)
     return frame, targets, every
 
 
-def _no_targets(table: Table) -> DataError:
+def _no_targets(table: Table) -> tuple[Note, ...]:
     no_scores = guess_columns(table, (*NO_SCORES, *PLATE_HEADINGS, *WELL_HEADINGS, *COMPOUND_HEADINGS))
     candidates = []
     for name in table.frame.columns:
@@ -101,15 +99,9 @@ def _no_targets(table: Table) -> DataError:
         counts_rows = is_row_number(table.texts(name))
         if numbers is not None and numbers.drop_nulls().n_unique() > 1 and name not in no_scores and not counts_rows:
             candidates.append(name)
-    return DataError(
-        "nothing is named for the model to learn",
-        where=table.name,
-        found=f"columns of numbers: {listed(candidates, 20)}" if candidates else "no column that could be a score",
-        expected="at least one of --scores, --label, --activation",
-        hint=f"for example --scores {quote(','.join(candidates[-2:]))}"
-        if candidates
-        else "add a measured score to the wells table, or compute one from genes with --signature",
-    )
+    found = f"columns of numbers: {listed(candidates, 20)}" if candidates else "no column could be a score"
+    text = "nothing is named for a model to learn: dpf check and dpf rank need nothing more, dpf train needs --scores, "
+    return (Note("info", f"{text}--label, --activation or a gene set (--signature); {found}"),)
 
 
 def _compound_column(table: Table, named: str | None, taken: Sequence[str]) -> tuple[str, tuple[Note, ...]]:
