@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 
 import anndata
@@ -18,7 +19,8 @@ import pytest
 from dpf.errors import DataError
 from dpf.files import copied, regular_file, sha256_file
 from dpf.tables.formats.reading import layers_of_counts, read_matrix, read_table
-from dpf.tables.options import PrepareOptions
+from dpf.tables.importing import read_screen
+from dpf.tables.options import PrepareOptions, Roles
 from dpf.tables.preparing.options import read_preparation
 
 NAMES, GENES = ["A01", "A02", "B01"], ["CD3", "IL2"]
@@ -153,9 +155,11 @@ def test_layers_of_counts(tmp_path: Path) -> None:
 def test_other_separators_are_refused_in_a_few_words(separator: str, tmp_path: Path) -> None:
     lines = [["well", *(f"GENE{at}" for at in range(400))], ["A01", *["1.5"] * 400], ["A02", *["2"] * 400]]
     (tmp_path / "x.txt").write_text("\n".join(separator.join(line) for line in lines))
-    for read in (read_matrix, read_table):
+    (tmp_path / "e.csv").write_text("well,CD3\nA01,1\nA02,2\n")
+    wells = partial(read_screen, [tmp_path / "e.csv"], [tmp_path / "x.txt"], Roles())
+    for read in (partial(read_matrix, tmp_path / "x.txt"), wells):
         with pytest.raises(DataError, match="not separated by comma, tab or semicolon") as error:
-            read(tmp_path / "x.txt")
+            read()
         assert len(str(error.value)) < 500
 
 
