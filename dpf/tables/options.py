@@ -69,8 +69,8 @@ class PrepareOptions(Options):
 
     normalize: Method = option(
         "none",
-        "none: the values are normalised already. log-cpm: log2(counts per million + 1). vst: variance-stabilised by "
-        "PyDESeq2, fitted on the controls (extra counts).",
+        "none: the values are normalised already. log-cpm: log2(counts per million + 1), corrected for composition. "
+        "vst: variance-stabilised by PyDESeq2, fitted on the controls (extra counts).",
         panel=_PREPARE,
     )
     min_counts: int | None = option(

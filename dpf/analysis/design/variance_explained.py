@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,10 +122,34 @@ def position_shares(
         unit = _unit(units[wells], codes[wells])
         moved = units[wells] if unit == "compound" else np.arange(wells.size)
         strata = np.zeros(wells.size, dtype=np.intp) if factor == "plate" else plate[wells]
-        null = _null_shares(table[wells], codes[wells], moved, strata, rng, permutations)
-        whole = eta_squared(table, codes)
-        shares.append(FactorShare(factor, whole, share, above_chance(share, null), permutation_p(share, null), unit))
+        found = explained(table[wells], codes[wells], moved, strata, rng, permutations)
+        shares.append(FactorShare(factor, eta_squared(table, codes), *found, unit))
     return shares
+
+
+class Explained(NamedTuple):
+    """Eta squared of a factor, how far above chance it is, and the permutation p-value."""
+
+    share: float
+    above_chance: float
+    p_value: float
+
+
+def explained(
+    values: NDArray[np.float64], codes: Codes, moved: Codes, strata: Codes, rng: np.random.Generator, permutations: int
+) -> Explained:
+    """Eta squared beside that of `permutations` arrangements in which `moved` units change places within `strata`.
+
+    Parameters
+    ----------
+    values
+        Shape (N, K), complete, and not the same in every well.
+    codes, moved, strata
+        Shape (N,): level, unit and stratum of each well, all known; two levels or more.
+    """
+    share = eta_squared(values, codes)
+    null = _null_shares(values, codes, moved, strata, rng, permutations)
+    return Explained(share, above_chance(share, null), permutation_p(share, null))
 
 
 def permutation_p(observed: float, null: NDArray[np.float64]) -> float:

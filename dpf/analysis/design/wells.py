@@ -41,6 +41,8 @@ class DesignInput:
         Array of shape (N, G), finite, on the scale the model is trained on.
     library_size, detected
         Counts and detected genes of each well, before normalisation, shape (N,).
+    composition
+        What the library size was multiplied by because of what takes it up, above 0, shape (N,).
     cluster
         N cluster names.
     well_id
@@ -65,6 +67,7 @@ class DesignInput:
     expression: NDArray[np.float32] | NDArray[np.float64] | None = None
     library_size: NDArray[np.float64] | None = None
     detected: NDArray[np.float64] | None = None
+    composition: NDArray[np.float64] | None = None
     cluster: Sequence[str | None] | NDArray[np.object_] | None = None
     well_id: Sequence[str] | None = None
     plate_format: PlateFormat | None = None
@@ -73,7 +76,8 @@ class DesignInput:
         n_wells = len(self.compound)
         if n_wells == 0:
             raise DataError("a design without wells cannot be checked", found="0 wells", expected="at least one")
-        names = ("is_control", "plate", "row", "column", "expression", "library_size", "detected", "cluster", "well_id")
+        names = ("is_control", "plate", "row", "column", "expression", "library_size", "detected", "composition",
+                 "cluster", "well_id")  # fmt: skip
         parts = {name: getattr(self, name) for name in names} | {f"target {k}": v for k, v in self.targets.items()}
         for name, part in parts.items():
             if part is not None and len(part) != n_wells:

@@ -6,8 +6,7 @@ In this order, each step on what the one before left:
 1. *Quality*: every well of counts is measured (`dpf.tables.preparing.well_quality`); the measures become columns of the
    wells table.
 2. *Depth*: wells with fewer than `min_counts` counts are left out, and named. Nothing else leaves a well out.
-3. *Normalisation* is fitted: log-CPM on all wells, VST on the control wells, or on all where fewer than 8 controls
-   hold counts.
+3. *Normalisation* is fitted, its reference being the control wells, or all where fewer than 8 controls hold counts.
 4. *Scores*: gene sets are scored on the normalised scale and become targets. Their genes leave the expression, unless
    the user keeps them: a model would predict the score from itself.
 5. *Genes*: detected in enough wells (on counts), on the user's list; then, on the normalised scale, the most variable;
@@ -34,7 +33,7 @@ from dpf.tables.genes.set_scores import Signature, gene_set_score, signature_mem
 from dpf.tables.matrix import select_columns, select_rows
 from dpf.tables.options import Method
 from dpf.tables.preparing.counts import LARGEST_LOG, check_counts, looks_like_counts, scale_of
-from dpf.tables.preparing.normalise import Normalisation, fit_log_cpm, normalise
+from dpf.tables.preparing.normalise import Normalisation, composition_factors, fit_log_cpm, normalise
 from dpf.tables.preparing.options import Preparation
 from dpf.tables.preparing.vst import fit_vst
 from dpf.tables.preparing.well_quality import well_quality
@@ -43,7 +42,7 @@ from dpf.tables.roles.validate import check_screen, require_sound
 from dpf.tables.screen import Note, Screen, Targets
 from dpf.tables.text.cells import code_notes
 
-#: Fewer control wells with counts than this, and VST is fitted on all wells.
+#: Fewer control wells with counts than this, and all wells are the reference.
 FEWEST_REFERENCE_WELLS = 8
 _WELLS_NAMED = 100
 _WELLS_LOOKED_AT = 32
@@ -92,7 +91,8 @@ def prepare(screen: Screen, options: Preparation, *, in_place: bool = False) -> 
         screen = _with_quality(screen.with_notes(*_doubts(screen, options)))
         screen = _without_shallow_wells(screen, options.min_counts)
     fitted, notes = _fitted(screen, options.normalize)
-    screen, used = _with_scores(screen.with_notes(*notes), fitted, options.signatures)
+    screen = _with_composition(screen.with_notes(*notes), fitted)
+    screen, used = _with_scores(screen, fitted, options.signatures)
     kept, notes = _wanted_genes(screen, used, options)
     names, wells = screen.genes.filter(kept).get_column("gene").to_list(), _well_ids(screen)
     expression, more = normalise(fitted, screen.expression, screen.gene_names, wells, names, in_place=True)
@@ -173,10 +173,23 @@ def _doubts(screen: Screen, options: Preparation) -> tuple[Note, ...]:
 
 
 def _with_quality(screen: Screen) -> Screen:
-    """The screen with the measures of its wells; a column of the user's that has the name of one is renamed."""
+    """The screen with the measures of its wells."""
     quality, notes = well_quality(screen.expression, screen.genes, screen.wells)
     measures = quality.drop("well_id", "plate", strict=False)
-    measures = measures[[column.name for column in measures if column.null_count() < len(column)]]
+    return _beside(screen, measures[[column.name for column in measures if column.null_count() < len(column)]], notes)
+
+
+def _with_composition(screen: Screen, fitted: Normalisation) -> Screen:
+    """The screen with the composition factors of its wells, where the normalisation has them."""
+    factors = composition_factors(fitted, screen.expression, screen.gene_names)
+    if factors is None:
+        return screen
+    text = f"library sizes were multiplied by composition factors from {factors.min():.3g} to {factors.max():.3g}"
+    return _beside(screen, pl.DataFrame({"composition_factor": factors}), (Note("info", text),))
+
+
+def _beside(screen: Screen, measures: pl.DataFrame, notes: tuple[Note, ...]) -> Screen:
+    """The screen with more columns about its wells; one of the user's that has the name of one is renamed."""
     clash = [name for name in measures.columns if name in screen.wells.columns]
     renamed = {name: f"{name}_original" for name in clash}
     targets = screen.targets
@@ -222,15 +235,15 @@ def _fitted(screen: Screen, method: Method) -> tuple[Normalisation, tuple[Note, 
     genes = screen.gene_names
     counted = (screen.genes.get_column("kind") != "spike_in").to_numpy()
     depth = f"a well's depth comes from {count(int(counted.sum()), 'gene')}"
-    if method == "log-cpm":
-        text = f"counts became log2(counts per million + 1); {depth}"
-        return fit_log_cpm(screen.expression, genes, counted), (Note("info", text),)
     counts = screen.wells.get_column("library_size").to_numpy() > 0
     reference = screen.wells.get_column("is_control").to_numpy() & counts
     source = f"{int(reference.sum())} control wells"
     if reference.sum() < FEWEST_REFERENCE_WELLS:
         source = f"all wells, as only {count(int(reference.sum()), 'control well')} have counts"
         reference = counts
+    if method == "log-cpm":
+        text = f"counts became log2(counts per million + 1), their composition compared with that of {source}; {depth}"
+        return fit_log_cpm(screen.expression, genes, counted, reference), (Note("info", text),)
     fitted, notes = fit_vst(screen.expression, genes, counted, reference)
     return fitted, (Note("info", f"counts became variance-stabilised values, fitted on {source}; {depth}"), *notes)
 

@@ -57,6 +57,9 @@ WELLS = Schema(
         Column("qc_flags", Type.TEXT,
                "In what the well lies more than 5 MAD (1.4826 × median absolute deviation) from the median of its "
                "plate; empty text: in nothing. A flagged well is kept.", when=_COUNTS, may_be_own=True),
+        Column("composition_factor", Type.NUMBER,
+               "What `library_size` was multiplied by before the counts were divided by it, because of what takes up "
+               "the library; 1 on average.", when="with `--normalize log-cpm`", may_be_own=True),
         Column("<own column>", Type.ANY, "A target, or any other column of your wells table as it was read.",
                empty="where your table has no value", when="one a column of your wells table"),
     ),
@@ -93,6 +96,8 @@ NORMALISATION = Schema(
     (
         Column("gene", Type.TEXT, "Name of the gene; all that were measured, before any filter, without spike-ins."),
         Column("depth_share", Type.NUMBER, "Share of the gene in all counts of the wells that were fitted on.", SHARE),
+        Column("reference_share", Type.NUMBER, "Share of the gene in all counts of the reference wells, which the "
+               "composition of every well is compared with.", SHARE, when="with `--normalize log-cpm`", newer=True),
         Column("log_reference", Type.NUMBER, "Mean natural logarithm of the gene's count over the reference wells, "
                "which size factors are taken against.", empty="of genes that size factors do not use",
                when="with `--normalize vst`"),

@@ -38,6 +38,7 @@ DETECTED = (
     *("detected", "n_genes", "n_genes_by_counts", "nfeature_rna", "detected_genes", "genes_detected", "n_features"),
     "number_of_genes",
 )
+COMPOSITION = ("composition_factor",)
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ def design_of(inputs: ReadBack, library_size: str | None, detected: str | None) 
         expression=inputs.expression,
         library_size=numbers(library_size),
         detected=numbers(detected),
+        composition=numbers(quality_column(inputs, COMPOSITION)),
         cluster=cells("cluster"),
         well_id=wells.get_column("well_id").to_list(),
     )

@@ -148,5 +148,5 @@ def _normalised(
     present = [gene for gene in genes if gene in own]
     values, notes = normalise(fitted, wells.expression, wells.genes, wells.well_ids, present)
     for note in notes:
-        progress.warn(f"{wells.where.name}: {note.text}")
+        (progress.warn if note.severity == "warning" else progress.log)(f"{wells.where.name}: {note.text}")
     return replace(wells, genes=present, expression=values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 from pathlib import Path
 
@@ -131,6 +132,28 @@ def test_failed_wells_and_rare_labels_are_named() -> None:
     )
     assert "well 18" in found["outlier wells"].text
     assert found["label balance"].verdict == "fail"
+
+
+def test_composition_that_is_extreme_or_follows_the_compounds_is_named() -> None:
+    design = simulated(seed=3)
+    assert checked(design, permutations=199)["composition"].verdict == "not applicable"
+    rng = np.random.default_rng(0)
+    even = np.exp2(rng.normal(0, 0.05, design.n_wells))
+    item = checked(dataclasses.replace(design, composition=even), permutations=199)["composition"]
+    assert item.verdict == "good"
+    assert item.value == pytest.approx(np.exp2(np.abs(np.log2(even)).max()))
+    far = even.copy()
+    far[7] = 0.4
+    item = checked(dataclasses.replace(design, composition=far), permutations=199)["composition"]
+    assert item.verdict == "warn"
+    assert f"Beyond 2-fold: {design.well_name(7)}." in item.text
+    names = np.array(design.compound, dtype=object)
+    several = [name for name in dict.fromkeys(names[~design.is_control]) if (names == name).sum() > 1][:3]
+    moved = np.where(np.isin(names, several), 1.6, 1.0) * even
+    item = checked(dataclasses.replace(design, composition=moved), permutations=199)["composition"]
+    assert item.verdict == "warn"
+    assert "They follow the compound" in item.text
+    assert all(f"{name} 1." in item.text for name in several)
 
 
 def test_the_check_is_the_same_for_the_same_seed() -> None:

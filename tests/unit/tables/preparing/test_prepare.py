@@ -54,9 +54,12 @@ def said(prepared_screen: Screen) -> str:
     return " | ".join(note.text for note in prepared_screen.notes)
 
 
-def log_cpm(counts: np.ndarray) -> np.ndarray:
+def log_cpm(counts: np.ndarray, prepared: Screen | None = None) -> np.ndarray:
+    """By its definition; with the composition factors that stand beside the wells of a prepared screen."""
     counts = counts.astype(np.float64)
     depth = np.delete(counts, SPIKE_IN, axis=1).sum(axis=1, keepdims=True)
+    if prepared is not None:
+        depth *= prepared.wells.get_column("composition_factor").to_numpy()[:, None]
     return np.log2(1e6 * counts / depth + 1)
 
 
@@ -64,7 +67,7 @@ def test_log_cpm_over_every_gene_but_spike_ins() -> None:
     before = screen()
     after, fitted = prepare(before, Preparation(normalize="log-cpm", min_wells=1))
     assert after.gene_names == NAMES[:-1]
-    np.testing.assert_allclose(after.expression, log_cpm(before.expression)[:, :-1], rtol=1e-6)
+    np.testing.assert_allclose(after.expression, log_cpm(before.expression, after)[:, :-1], rtol=1e-6)
     assert fitted.depth_genes == tuple(name for name in NAMES if name != "ERCC-00130")
     assert "a well's depth comes from 59 genes" in said(after)
     assert "1 gene with a count in fewer than 1 wells left out" in said(after)
@@ -148,7 +151,7 @@ def test_shallow_wells_are_left_out_only_when_asked_and_named() -> None:
     assert "1 compound left without a well by that: lone" in said(after)
     kept = [i for i in range(40) if i not in (3, 20)]
     assert after.wells["well_id"].to_list() == [f"w{i}" for i in kept]
-    np.testing.assert_allclose(after.expression, log_cpm(before.expression[kept]), rtol=1e-6)
+    np.testing.assert_allclose(after.expression, log_cpm(before.expression[kept], after), rtol=1e-6)
     np.testing.assert_allclose(fitted.depth_share.sum(), 1)
 
 
@@ -167,7 +170,7 @@ def test_scores_are_those_of_the_normalised_screen_and_their_genes_leave() -> No
     signatures = (UP, Signature("both", ("G4", "EMPTY"), ("G5",)))
     options = Preparation(normalize="log-cpm", signatures=signatures, min_wells=40)
     after, _ = prepare(before, options)
-    expression = log_cpm(before.expression).astype(np.float32)
+    expression = log_cpm(before.expression, after).astype(np.float32)
     for signature in signatures:
         want = gene_set_score(expression, before.genes, signature).values
         np.testing.assert_allclose(after.wells[signature.name], want, atol=1e-6)
@@ -432,9 +435,7 @@ def test_wells_without_cells_are_left_out_and_named(name: str) -> None:
     assert prepared.wells.height == full.wells.height - 3
     assert name not in set(prepared.wells.get_column("compound"))
     kept = [at for at in range(full.wells.height) if at not in treated[:3]]
-    np.testing.assert_allclose(
-        prepared.expression, prepare(full, Preparation(normalize="log-cpm"))[0].expression[kept], rtol=1e-6
-    )
+    np.testing.assert_allclose(prepared.expression, log_cpm(full.expression[kept], prepared), rtol=1e-6)
     assert f"3 wells without cells by their name, left out: {name} (3)" in said(prepared)
     control = odd.wells.with_columns(is_control=pl.col("is_control") | (pl.col("compound") == name))
     assert prepare(replace(odd, wells=control), Preparation(normalize="log-cpm"))[0].wells.height == full.wells.height

@@ -75,7 +75,9 @@ def test_a_project_from_counts(made: Made) -> None:
     assert not {f"G{i}" for i in range(5)} & set(expression.genes)
     assert (wells.height, len(expression.genes)) == (47, 30)
     raw = np.concatenate([np.delete(_with_shallow(), 5, axis=0), counts(2)])
-    cpm = 1e6 * raw / raw[:, :-1].sum(axis=1, keepdims=True)
+    factors = wells["composition_factor"].to_numpy()
+    assert np.log(factors).mean() == pytest.approx(0, abs=1e-9)
+    cpm = 1e6 * raw / (raw[:, :-1].sum(axis=1) * factors)[:, None]
     columns = [GENES.index(name) for name in expression.genes]
     np.testing.assert_allclose(expression.values, np.log2(cpm[:, columns] + 1), rtol=1e-6)
     assert wells["library_size"].to_list() == raw[:, :-1].sum(axis=1).tolist()
