@@ -192,6 +192,11 @@ def test_negative_counts_and_missing_genes(made: Made, tmp_path: Path) -> None:
     assert ran.code == 4
     assert "counts are negative" in ran.err
     assert "values go down to -1" in ran.err
+    write_plate(tmp_path, "new", np.log2(values + 1))
+    ran = dpf("predict", made.path, "--input", tmp_path / "new-counts.csv", "--input-scale", "counts", *output)
+    assert ran.code == 4
+    assert "values given as counts are normalised already" in ran.err
+    assert "--input-scale normalised" in ran.err
     used = read_expression(made.path / "inputs" / "expression.parquet").genes
     write_plate(tmp_path, "new", values)
     table = pl.read_csv(tmp_path / "new-counts.csv")
