@@ -45,6 +45,8 @@ WELLS = Schema(
                empty="where it is not known", when="where the wells table has one"),
         Column("batch", Type.TEXT, "Batch of the well.",
                empty="where it is not known", when="where the wells table has one"),
+        Column("donor", Type.TEXT, "Donor that the cells of the well are from.",
+               empty="where it is not known", when="where the wells table has one", may_be_own=True),
         Column("library_size", Type.NUMBER, "Depth of the well: its counts over all measured genes without spike-ins.",
                COUNTS, when=_COUNTS, may_be_own=True),
         Column("detected", Type.WHOLE, "Genes with at least one count in the well, without spike-ins.",
