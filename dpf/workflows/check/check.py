@@ -148,6 +148,8 @@ def design_of(inputs: ReadBack, library_size: str | None, detected: str | None) 
         plate=cells("plate"),
         row=cells("row") if placed else None,
         column=numbers("column") if placed else None,
+        batch=cells("batch"),
+        donor=cells("donor"),
         targets=inputs.targets,
         label=inputs.label,
         expression=inputs.expression,

@@ -13,6 +13,7 @@ from dpf.analysis.design.position_prediction import (
     predict_from_position,
 )
 from dpf.analysis.design.variance_explained import FactorShare, edge_difference, position_shares
+from dpf.analysis.design.wells import BLOCK_FACTORS
 
 GROUP = "positions"
 #: Shares of variance that are a medium and a large effect by Cohen's (1988) convention. A model that reaches the R
@@ -24,9 +25,9 @@ AUROC_WARN, AUROC_FAIL = 0.6, 0.7
 ALPHA = 0.05
 
 _SHARE_RULE = (
-    f"the largest share of the compounds' variance above chance (eta squared, permutation), if p times the factors is"
-    f" at most {ALPHA}: warn from {SHARE_WARN}, fail from {SHARE_FAIL}; plate alone warns at most while every plate has"
-    " controls"
+    f"the largest share of the compounds' or of the controls' variance above chance (eta squared, permutation), if p"
+    f" times the factors is at most {ALPHA}: warn from {SHARE_WARN}, fail from {SHARE_FAIL}; plate, batch and donor"
+    " warn at most while each has controls"
 )
 _WITHIN_RULE = (
     "; of all wells and within plates, the worse of the two, but what shows only between plates warns at most while"
@@ -88,35 +89,60 @@ def _share_item(
         why = f"{name} does not vary among the compounds' wells whose position is known."
         return not_applicable(title, GROUP, why), Verdict.NOT_APPLICABLE
     judged = [_judge(share, len(shares), shared, name) for share in shares]
-    verdict = worst(judged)
-    within = worst(v for v, share in zip(judged, shares, strict=True) if share.factor != "plate")
+    among = [_judge_controls(share, len(shares), shared, name) for share in shares]
+    both = [worst(pair) for pair in zip(judged, among, strict=True)]
+    verdict = worst(both)
+    within = worst(v for v, share in zip(both, shares, strict=True) if share.factor not in BLOCK_FACTORS)
     top = max(zip(judged, shares, strict=True), key=lambda pair: (pair[0].harm, pair[1].above_chance))[1]
     difference = edge_difference(values[:, 0], shared.positions, shared.is_control) if values.shape[1] == 1 else np.nan
     text = (
         f"{top.factor.capitalize()} explains {top.share:.1%} of {name}; among the compounds {top.share_compounds:.1%},"
         f" {max(0.0, top.above_chance):.1%} above chance (p = {top.p_value:.3g})."
     )
+    value, advised = top.above_chance, top.factor
+    harm = worst(judged).harm
+    moved = [(v.harm, share.controls.above_chance, share) for v, share in zip(among, shares, strict=True)
+             if share.controls is not None and v != Verdict.GOOD]  # fmt: skip
+    if moved:
+        of_harm, above, most = max(moved, key=lambda one: one[:2])
+        assert most.controls is not None
+        text += (
+            f" Of the controls' variance, {most.factor} explains {most.controls.share:.0%},"
+            f" {above:.0%} above chance (p = {most.controls.p_value:.3g})."
+        )
+        if (of_harm, above) > (harm, value):
+            value, advised = above, most.factor
     if name == "expression":
         text += f" Measured on principal components that hold {shared.components_share:.0%} of the variance."
-    advice = "" if verdict == Verdict.GOOD else _share_advice(top.factor, name)
-    rows = [_row(share, v, difference) for share, v in zip(shares, judged, strict=True)]
-    return CheckItem(title, GROUP, verdict, top.above_chance, text, advice, _SHARE_RULE, columns_of(rows)), within
+    advice = "" if verdict == Verdict.GOOD else _share_advice(advised, name)
+    rows = [_row(share, v, difference) for share, v in zip(shares, both, strict=True)]
+    return CheckItem(title, GROUP, verdict, value, text, advice, _SHARE_RULE, columns_of(rows)), within
 
 
 def _judge(share: FactorShare, n_factors: int, shared: Context, name: str) -> Verdict:
-    if share.p_value * n_factors > ALPHA:
+    return _graded(share.factor, share.above_chance, share.p_value * n_factors, shared, name)
+
+
+def _judge_controls(share: FactorShare, n_factors: int, shared: Context, name: str) -> Verdict:
+    if share.controls is None:
         return Verdict.GOOD
-    verdict = graded(share.above_chance, SHARE_WARN, SHARE_FAIL)
+    return _graded(share.factor, share.controls.above_chance, share.controls.p_value * n_factors, shared, name)
+
+
+def _graded(factor: str, above_chance: float, p_value: float, shared: Context, name: str) -> Verdict:
+    if p_value > ALPHA:
+        return Verdict.GOOD
+    verdict = graded(above_chance, SHARE_WARN, SHARE_FAIL)
     # What differs between plates is taken out by plate-matched controls; depth, by normalisation.
-    mild = name == "library size" or (share.factor == "plate" and not shared.plates_without_controls)
+    mild = name == "library size" or (factor in BLOCK_FACTORS and not shared.without_controls(factor))
     return Verdict.WARN if mild and verdict == Verdict.FAIL else verdict
 
 
 def _share_advice(factor: str, name: str) -> str:
     if name == "library size":
         return "normalise the counts; look at the plate figure for dispensing or evaporation patterns"
-    if factor == "plate":
-        return "compare every well with the controls of its own plate"
+    if factor in BLOCK_FACTORS:
+        return f"compare every well with the controls of its own {factor}"
     return _CONFOUNDED
 
 
@@ -128,6 +154,9 @@ def _row(share: FactorShare, verdict: Verdict, difference: float) -> dict[str, s
         "above_chance": share.above_chance,
         "p_value": share.p_value,
         "permuted": share.unit,
+        "share_controls": share.controls.share if share.controls else None,
+        "above_chance_controls": share.controls.above_chance if share.controls else None,
+        "p_value_controls": share.controls.p_value if share.controls else None,
         "edge_difference_sd": difference if share.factor == "edge" and not np.isnan(difference) else None,
         "verdict": verdict,
     }
@@ -174,6 +203,6 @@ def _judge_prediction(result: PositionPrediction, is_label: bool, shared: Contex
     limits = (AUROC_WARN, AUROC_FAIL) if is_label else (SHARE_WARN, SHARE_FAIL)
     overall = graded(result.score, *limits) if result.p_value <= ALPHA else Verdict.GOOD
     within = graded(result.within, *limits) if result.within_p <= ALPHA else Verdict.GOOD
-    if overall == Verdict.FAIL and not np.isnan(result.plate) and not shared.plates_without_controls:
+    if overall == Verdict.FAIL and not np.isnan(result.plate) and not shared.without_controls("plate"):
         overall = Verdict.WARN  # plate-matched controls take out what differs between plates
     return worst([overall, within]), within

@@ -375,9 +375,9 @@ def test_a_false_discovery_rate_is_one(fdr):
 
 
 def test_too_few_permutations_to_ever_flag_are_refused(scattered):
-    assert FEWEST_PERMUTATIONS == 119
-    with pytest.raises(UsageError, match="119 or more"):
-        check_project(scattered, CheckOptions(permutations=118))
+    assert FEWEST_PERMUTATIONS == 159
+    with pytest.raises(UsageError, match="159 or more"):
+        check_project(scattered, CheckOptions(permutations=158))
 
 
 def test_the_classic_layout_reproduces_its_quoted_figures(tmp_path, real_data):
