@@ -12,8 +12,8 @@ from scipy.stats import kstest
 from dpf.analysis.ranking.p_values import compound_p_values
 from dpf.errors import DataError
 from dpf.workflows.rank.choices import RankChoices
+from dpf.workflows.rank.evidence.significance import run_tests
 from dpf.workflows.rank.rows import compound_rows
-from dpf.workflows.rank.significance import run_tests
 from dpf.workflows.rank.wells import rank_wells
 from tests.support.ranked_screens import SETTINGS, Planted, make_screen, run_planted
 
