@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpf.analysis.design.context import Context, LayoutEffects
+from dpf.analysis.design.depth_prediction import predict_from_depth
 from dpf.analysis.design.item import CheckItem, Verdict, columns_of, graded, not_applicable, worst
 from dpf.analysis.design.position_prediction import (
     PositionPrediction,
@@ -49,13 +50,14 @@ _CONFOUNDED = (
 
 def position_items(shared: Context, rng: np.random.Generator) -> tuple[list[CheckItem], LayoutEffects]:
     """Shares of variance and position-only prediction for every target, expression and library size."""
-    items, looked_at, affected = [], [], []
+    items, depth, looked_at, affected = [], list[CheckItem](), [], []
     for name, values in _measurements(shared).items():
         generator = rng.spawn(1)[0]
         item, within_plate = _share_item(name, values, shared, generator)
         verdicts = [within_plate]
         items.append(item)
         if name in shared.design.targets:
+            depth += _depth_item(name, values[:, 0], shared, generator)
             alone, within_plates = _prediction_item(name, values[:, 0], shared, generator)
             items.append(alone)
             verdicts.append(within_plates)
@@ -63,7 +65,10 @@ def position_items(shared: Context, rng: np.random.Generator) -> tuple[list[Chec
             looked_at.append(name)
             if worst(verdicts) != Verdict.GOOD:
                 affected.append(name)
-    return items, LayoutEffects(tuple(looked_at), tuple(affected))
+    if shared.design.library_size is None and shared.design.targets:
+        why = "No depth is known: no counts were read, and no column of the wells table is headed like a library size."
+        depth = [not_applicable("depth alone", GROUP, why)]
+    return [*items, *depth], LayoutEffects(tuple(looked_at), tuple(affected))
 
 
 def _measurements(shared: Context) -> dict[str, NDArray[np.float64]]:
@@ -196,6 +201,42 @@ def _prediction_item(
     advice = "" if verdict == Verdict.GOOD else _share_advice("plate", name) if within == Verdict.GOOD else _CONFOUNDED
     rule = _AUROC_RULE if is_label else _R2_RULE
     return CheckItem(title, GROUP, verdict, result.score, f"{text}.", advice, rule, columns_of([row])), within
+
+
+def _depth_item(name: str, values: NDArray[np.float64], shared: Context, rng: np.random.Generator) -> list[CheckItem]:
+    """What log depth and plate predict; nothing where no depth is known, or it does not vary."""
+    title, depth = f"depth alone: {name}", shared.design.library_size
+    if depth is None:
+        return []
+    is_label = name == shared.design.label
+    groups = groups_with_controls_as_one(shared.units, shared.is_control)
+    result = predict_from_depth(
+        values, depth, shared.plate, groups, shared.units, is_label, rng.spawn(1)[0], shared.permutations
+    )
+    if result is None:
+        why = f"Too few wells have both {name} and counts, or one of them does not vary."
+        return [not_applicable(title, GROUP, why)]
+    limit, metric = (AUROC_WARN, "AUROC") if is_label else (SHARE_WARN, "R²")
+    verdict = Verdict.WARN if result.score >= limit and result.p_value <= ALPHA else Verdict.GOOD
+    several = not np.isnan(result.plate)
+    text = (
+        f"Log depth{' and plate' * several} alone, without a gene, predict{'s' * (not several)} {name} at {metric} "
+        f"{result.score:.3f} (p = {result.p_value:.3g})"
+        + (f"; the plate alone at {result.plate:.3f}." * several or ".")
+    )
+    advice = "judge models against depth alone (dpf evaluate); wells with few cells or little RNA differ in everything"
+    rule = (
+        f"{metric} of a ridge on log library size and one-hot plate in compound-grouped cross-validation, if p is at"
+        f" most {ALPHA}: warn from {limit}"
+    )
+    row: dict[str, str | float | None] = {
+        "metric": "auroc" if is_label else "r2", "ridge": result.score, "p_value": result.p_value,
+        "plate_alone": result.plate if several else None, "wells": result.n_wells,
+    }  # fmt: skip
+    return [
+        CheckItem(title, GROUP, verdict, result.score, text, advice if verdict != Verdict.GOOD else "", rule,
+                  columns_of([row]))
+    ]  # fmt: skip
 
 
 def _judge_prediction(result: PositionPrediction, is_label: bool, shared: Context) -> tuple[Verdict, Verdict]:
