@@ -160,7 +160,7 @@ _EXPRESSION = (
         "expression_distance",
         Type.NUMBER,
         "E-distance of the wells' expression from the controls', on the first 20 principal components of all genes, "
-        "plates centred: 2δ − σx − σy of squared Euclidean distances, δ between and σ within groups, over n(n − 1) "
+        "blocks (plates, batches, donors) centred: 2δ − σx − σy of squared Euclidean distances, δ between and σ within groups, over n(n − 1) "
         "(scPerturb's convention). About 0 for an inert compound, and may be below.",
         Unit("squared units of the expression"),
         better="higher",

@@ -12,9 +12,9 @@ from dpf.analysis.ranking.energy import energy_test
 from dpf.analysis.ranking.p_values import benjamini_hochberg
 from dpf.analysis.ranking.power import DesignPower, power_of
 from dpf.splits.parts import Part
-from dpf.workflows.predict.well_members import plate_codes
 from dpf.workflows.project.inputs import Inputs
 from dpf.workflows.rank.choices import RankChoices
+from dpf.workflows.rank.evidence.blocks import every_blocks
 from dpf.workflows.rank.evidence.significance import choose_design
 from dpf.workflows.rank.rows import CompoundRows
 
@@ -53,9 +53,9 @@ def distances_in_expression(
 ) -> ExpressionTests:
     """The E-distance of every row from the controls, and its p-value by exchange of wells.
 
-    Expression is centred on the mean of each plate's wells, controls and compounds alike, so that no well knows by its
-    place whether it is a control, and projected on the first 20 principal components of all wells. Rows are compared
-    within plates where `choose_design` says so. Every well counts: nothing was trained, so nothing is held out.
+    Expression is centred on the mean of each block's wells (plates, batches, donors), controls and compounds alike, so
+    that no well knows by its place whether it is a control, and projected on the first 20 principal components of all
+    wells. Rows are compared within blocks where `choose_design` says so. Every well counts: nothing was trained, so nothing is held out.
 
     Parameters
     ----------
@@ -89,10 +89,10 @@ def distances_in_expression(
 
 
 def components(inputs: Inputs, rng: np.random.Generator) -> Floats:
-    """(N, 20) places of the wells, each plate about its own mean; fewer columns where they hold all the variance."""
+    """(N, 20) places of the wells, each block about its own mean; fewer columns where they hold all the variance."""
     values = inputs.expression.copy()
-    known = plate_codes(inputs.texts("plate"))
-    plates = np.zeros(len(values), dtype=np.intp) if known is None else known[0]
-    for plate in np.unique(plates):
-        values[plates == plate] -= values[plates == plate].mean(axis=0, dtype=np.float64).astype(np.float32)
+    every = every_blocks(inputs)
+    codes = every[0].codes if every else np.zeros(len(values), dtype=np.int64)
+    for block in np.unique(codes):
+        values[codes == block] -= values[codes == block].mean(axis=0, dtype=np.float64).astype(np.float32)
     return principal_components(values, COMPONENTS, rng=rng).places
