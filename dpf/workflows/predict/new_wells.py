@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dpf.errors import DataError, UsageError, listed, repeated
 from dpf.project.directory import Project
 from dpf.tables.importing import read_expression
-from dpf.tables.preparing.counts import scale_of
+from dpf.tables.preparing.counts import already_normalised, scale_of
 from dpf.tables.preparing.normalise import Normalisation, normalise
 from dpf.workflows.options import InputScale
 from dpf.workflows.progress import Progress
@@ -133,13 +133,16 @@ def on_model_scale(
 def _normalised(
     wells: NewWells, fitted: Normalisation, genes: Sequence[str], are_counts: bool, evidence: str, progress: Progress
 ) -> NewWells:
+    hint = "are they normalised already? --input-scale normalised"
     if wells.expression.min(initial=0) < 0:
+        raise DataError("counts are negative", where=wells.where, found=evidence, expected="numbers from 0", hint=hint)
+    if (signs := already_normalised(wells.expression)) is not None:
         raise DataError(
-            "counts are negative",
+            "values given as counts are normalised already",
             where=wells.where,
-            found=evidence,
-            expected="numbers from 0",
-            hint="are they normalised already? --input-scale normalised",
+            found=signs,
+            expected="counts",
+            hint=hint,
         )
     if not are_counts:
         progress.warn(f"{wells.where.name}: taken as counts (--input-scale), though {evidence}")
@@ -148,5 +151,5 @@ def _normalised(
     present = [gene for gene in genes if gene in own]
     values, notes = normalise(fitted, wells.expression, wells.genes, wells.well_ids, present)
     for note in notes:
-        progress.warn(f"{wells.where.name}: {note.text}")
+        (progress.warn if note.severity == "warning" else progress.log)(f"{wells.where.name}: {note.text}")
     return replace(wells, genes=present, expression=values)
