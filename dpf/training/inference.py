@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dpf.model.network import PerturbFormer, Prediction
+from dpf.tables.storage import let_go
 from dpf.training.compute.device import Compute, memory_errors
 
 
@@ -70,6 +71,7 @@ def predict_wells(
         for start in range(0, len(expression), size):
             rows = _on_device(torch.from_numpy(expression[start : start + size]), compute.device)
             passes.append(network.predict(rows, compute.dtype, compute.attention))
+            let_go(expression)
             if progress:
                 progress(len(rows))
         # At the end: fetching each pass would have a GPU wait for us, and us for it, once a pass.
@@ -100,8 +102,11 @@ def predict_initial_regression(
         return None
     network = network.to(compute.device).eval()
     with torch.inference_mode(), memory_errors(compute, expression.shape[1]):
-        rows = torch.from_numpy(expression).split(_WELLS_OF_REGRESSION)
-        return concatenate([network.predict_start(part.to(compute.device)).cpu() for part in rows])
+        found = []
+        for part in torch.from_numpy(expression).split(_WELLS_OF_REGRESSION):
+            found.append(network.predict_start(part.to(compute.device)).cpu())
+            let_go(expression)
+        return concatenate(found)
 
 
 def concatenate(passes: list[Prediction]) -> Prediction:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dpf.tables.storage import wells_in_blocks
+
 Floats = NDArray[np.float64]
 
 
@@ -45,7 +47,11 @@ def principal_components(
     else:
         seed = int(rng.integers(2**31))
         pca = PCA(few, svd_solver="randomized", n_oversamples=10, iterated_power=4, random_state=seed)
-    places = pca.fit_transform(rows) if fit is None else pca.fit(rows).transform(x)
+    if fit is None:
+        places = pca.fit_transform(rows)
+    else:
+        pca.fit(rows)
+        places = np.concatenate([pca.transform(x[wells]) for wells in wells_in_blocks(x)])
     singular = pca.singular_values_
     kept = singular > singular[0] * max(rows.shape) * np.finfo(singular.dtype).eps
     found = (places[:, kept], pca.components_[kept], pca.explained_variance_ratio_[kept])

@@ -14,6 +14,7 @@ from dpf.files import sha256_file
 from dpf.tables.formats.hdf5 import check_numeric, holds, open_hdf5, read_dense, require
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
+from dpf.tables.storage import let_go, new_matrix
 from dpf.tables.text.encodings import rounded_in_float32, rounding_note
 
 _PURPOSE = "reading .h5ad"
@@ -128,7 +129,7 @@ def _read_values(element: Any, path: Path) -> tuple[NDArray[np.float32], int]:
         return read_dense(element, path)
     sparse = require("anndata.io", "h5ad", _PURPOSE).sparse_dataset(element)
     check_numeric(sparse.dtype, sparse.shape, element.name, path)
-    values = np.empty(sparse.shape, dtype=np.float32)
+    values = new_matrix(*sparse.shape)
     by_rows = sparse.format == "csr"
     length, width = sparse.shape if by_rows else sparse.shape[::-1]
     step = max(1, _BLOCK_CELLS // max(1, width))
@@ -139,6 +140,7 @@ def _read_values(element: Any, path: Path) -> tuple[NDArray[np.float32], int]:
         block = sparse[where]
         rounded += rounded_in_float32(block.data)
         values[where] = block.toarray()
+        let_go(values)
     return values, rounded
 
 

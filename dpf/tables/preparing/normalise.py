@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dpf.errors import DataError, listed
 from dpf.tables.options import Method
 from dpf.tables.screen import Note
-from dpf.tables.storage import read_about, read_table, write_table
+from dpf.tables.storage import let_go, new_matrix, read_about, read_table, write_table
 
 KIND = "normalisation"
 
@@ -230,12 +230,14 @@ def normalise(
         )
     columns = np.array([place[name] for name in wanted], dtype=np.intp)
     # A block of wells is read whole before its place is written, so the result may lie over the counts.
-    values = counts[:, : len(columns)] if in_place else np.empty((len(counts), len(columns)), dtype=np.float32)
+    values = counts[:, : len(columns)] if in_place else new_matrix(len(counts), len(columns))
     step = max(1, _BLOCK_CELLS // max(1, counts.shape[1]))
     blocks = [slice(start, start + step) for start in range(0, len(counts), step)]
     if fitted.method == "none":
         for rows in blocks:
             values[rows] = counts[rows][:, columns]
+            let_go(values)
+            let_go(counts)
         return values, ()
     notes = _lost_depth(fitted, place)
     present = np.array([name in place for name in fitted.depth_genes], dtype=bool)
@@ -246,6 +248,8 @@ def normalise(
         empty += [wells[rows.start + int(i)] for i in np.flatnonzero(depth == 0)]
         scaled = counts[rows][:, columns].astype(np.float64) / np.where(depth > 0, depth, np.inf)[:, None]
         values[rows] = np.log2(scaled + 1) if fitted.vst is None else stabilise(scaled, fitted.vst)
+        let_go(values)
+        let_go(counts)
     if empty:
         text = f"{len(empty):,} wells hold no counts and were given the value of count 0: {listed(empty)}"
         notes = (*notes, Note("warning", text))

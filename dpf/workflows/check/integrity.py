@@ -255,7 +255,8 @@ def _models_item(now: Now) -> CheckItem:
     for model in now.project.model_names():
         folder, wrong = now.project.model(model), list[DpfError]()
         header = _attempt(lambda folder=folder: load_model(folder.best).about, wrong)  # type: ignore[misc]
-        for path in [*tables_in(folder.path), *tables_in(now.project.results(model).path)]:
+        results = now.project.results(model)
+        for path in (table for one in (folder.path, results.path, *results.in_parts()) for table in tables_in(one)):
             damage = list[DpfError]()
             _attempt(lambda path=path: require_intact(path), damage)  # type: ignore[misc]
             wrong += [DataError(f"{path.name}: {one.what}", found=one.found) for one in damage]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpf.errors import ModelError, listed
+from dpf.tables.storage import let_go, new_matrix, wells_in_blocks
 
 
 def in_model_order(
@@ -30,7 +31,13 @@ def in_model_order(
             hint=f"dpf predict --input TABLE --missing-genes impute fills them with {filling(header)}",
         )
     columns = [position[gene] for gene in header["genes"]]
-    return expression if columns == list(range(len(genes))) else np.ascontiguousarray(expression[:, columns])
+    if columns == list(range(len(genes))):
+        return expression
+    ordered = new_matrix(len(expression), len(columns))
+    for wells in wells_in_blocks(expression):
+        ordered[wells] = expression[wells][:, columns]
+        let_go(ordered)
+    return ordered
 
 
 def filling(header: dict[str, Any]) -> str:

@@ -90,7 +90,8 @@ def plate_codes(plates: Sequence[str | None] | None) -> tuple[NDArray[np.intp], 
     if plates is None or any(plate is None for plate in plates):
         return None
     names = sorted({str(plate) for plate in plates})
-    return np.array([names.index(str(plate)) for plate in plates], dtype=np.intp), names
+    code = {name: number for number, name in enumerate(names)}
+    return np.array([code[str(plate)] for plate in plates], dtype=np.intp), names
 
 
 def well_distances(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from dpf.errors import DataError, ProjectError, listed
 from dpf.files import sha256_file, sha256_text
 from dpf.project.directory import Project
 from dpf.tables.preparing.normalise import Normalisation, read_normalisation
-from dpf.tables.storage import expression_digest, read_about, read_expression, read_table
+from dpf.tables.storage import expression_digest, read_about, read_expression, read_names, read_table
 
 AUTO = "auto"
 #: Key of the normalisation's digest in the footer of the wells table; older projects have none.
@@ -34,8 +35,8 @@ class Inputs:
         The wells table.
     genes
         G gene names, the columns of `expression`.
-    expression
-        float32 array of shape (N, G).
+    read
+        Reads `expression`; what does without it does not wait for it.
     is_control
         bool array of shape (N,).
     expression_sha256, fingerprint
@@ -44,10 +45,15 @@ class Inputs:
 
     wells: pl.DataFrame
     genes: list[str]
-    expression: NDArray[np.float32]
+    read: Callable[[], NDArray[np.float32]]
     is_control: NDArray[np.bool_]
     expression_sha256: str
     fingerprint: str
+
+    @cached_property
+    def expression(self) -> NDArray[np.float32]:
+        """float32 array of shape (N, G); of a large screen in a temporary file (`dpf.tables.storage.new_matrix`)."""
+        return self.read()
 
     @property
     def well_ids(self) -> list[str]:
@@ -100,11 +106,11 @@ def read_inputs(project: Project) -> Inputs:
         A file is damaged or of a later format, or the two tables do not hold the same wells in the same order.
     """
     digest = expression_digest(project.expression)
-    expression = read_expression(project.expression)
+    well_ids, genes = read_names(project.expression)
     wells = read_table(project.wells, "wells")
     ids = wells.get_column("well_id").to_list()
-    if ids != expression.well_ids:
-        different = sorted(set(ids) ^ set(expression.well_ids)) or ["the same wells in another order"]
+    if ids != well_ids:
+        different = sorted(set(ids) ^ set(well_ids)) or ["the same wells in another order"]
         raise DataError(
             "the two input tables do not hold the same wells in the same order",
             where=f"{project.wells} and {project.expression}",
@@ -113,8 +119,8 @@ def read_inputs(project: Project) -> Inputs:
         )
     return Inputs(
         wells,
-        expression.genes,
-        expression.values,
+        genes,
+        lambda: read_expression(project.expression).values,
         wells.get_column("is_control").to_numpy(),
         *input_digests(project, digest),
     )
