@@ -96,8 +96,12 @@ def gene_moments(expression: NDArray[np.float32], wells: NDArray[np.bool_]) -> t
             let_go(expression)
         return total / number
 
+    def squares(rows: NDArray[np.float32]) -> Floats:
+        deviations = rows - mean
+        return np.square(deviations, out=deviations)
+
     mean = mean_of(lambda rows: rows)
-    return mean, np.sqrt(mean_of(lambda rows: np.square(rows - mean)))
+    return mean, np.sqrt(mean_of(squares))
 
 
 @dataclass(frozen=True)

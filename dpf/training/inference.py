@@ -66,16 +66,23 @@ def predict_wells(
     network = network.to(compute.device).eval()
     genes = expression.shape[1]
     size = compute.wells_at_once(genes)
-    passes: list[Prediction] = []
     with torch.inference_mode(), memory_errors(compute, genes):
+        whole = empty_prediction(network, len(expression), compute.device)
         for start in range(0, len(expression), size):
             rows = _on_device(torch.from_numpy(expression[start : start + size]), compute.device)
-            passes.append(network.predict(rows, compute.dtype, compute.attention))
+            _fill_in(whole, start, network.predict(rows, compute.dtype, compute.attention))
             let_go(expression)
             if progress:
                 progress(len(rows))
         # At the end: fetching each pass would have a GPU wait for us, and us for it, once a pass.
-        return concatenate(passes).cpu()
+        return whole.cpu()
+
+
+def _fill_in(whole: Prediction, start: int, wells: Prediction) -> None:
+    """Put some wells' predictions in their place: kept one by one, they would leave holes in the memory around them."""
+    for there, here in zip(whole, wells, strict=True):
+        if there is not None and here is not None:
+            there[start : start + len(here)] = here
 
 
 def _on_device(rows: Tensor, device: torch.device) -> Tensor:
@@ -102,21 +109,9 @@ def predict_initial_regression(
         return None
     network = network.to(compute.device).eval()
     with torch.inference_mode(), memory_errors(compute, expression.shape[1]):
-        found = []
-        for part in torch.from_numpy(expression).split(_WELLS_OF_REGRESSION):
-            found.append(network.predict_start(part.to(compute.device)).cpu())
+        whole = empty_prediction(network, len(expression), torch.device("cpu"))
+        for start in range(0, len(expression), _WELLS_OF_REGRESSION):
+            rows = torch.from_numpy(expression[start : start + _WELLS_OF_REGRESSION]).to(compute.device)
+            _fill_in(whole, start, network.predict_start(rows).cpu())
             let_go(expression)
-        return concatenate(found)
-
-
-def concatenate(passes: list[Prediction]) -> Prediction:
-    """The predictions of several passes, one after another."""
-
-    def join(parts: list[Tensor | None]) -> Tensor | None:
-        there = [part for part in parts if part is not None]
-        return torch.cat(there) if there else None
-
-    latent, scores, logit, activation = (join(list(parts)) for parts in zip(*passes, strict=True))
-    assert latent is not None
-    assert scores is not None
-    return Prediction(latent, scores, logit, activation)
+        return whole

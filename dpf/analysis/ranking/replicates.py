@@ -149,7 +149,7 @@ def _controls_p(controls: Floats, observed: Floats, sets: Subsets) -> Floats:
 
 
 def _ranks(unit: Floats) -> NDArray[np.float32]:
-    """(P, P) whole numbers: row q, column j holds how many others are at least as similar to q as j is (j counts: ranks from 1)."""
+    """(P, P) whole numbers: row q, column j holds how many others are at least as similar to q as j is (j counts)."""
     from scipy.stats import rankdata  # imported here: it costs more than the rest of this module
 
     ranks = np.empty((len(unit), len(unit)), np.float32)
