@@ -84,6 +84,15 @@ def select_columns(values: NDArray[np.float32], columns: NDArray[np.bool_]) -> N
     return selected
 
 
+def take_columns(values: NDArray[np.float32], columns: Sequence[int] | NDArray[np.intp]) -> NDArray[np.float32]:
+    """``values[:, columns]`` of an array of shape (N, G), as a new matrix (`dpf.tables.storage.new_matrix`)."""
+    taken = new_matrix(len(values), len(columns))
+    for wells in wells_in_blocks(values):
+        taken[wells] = values[wells][:, columns]
+        let_go(taken)
+    return taken
+
+
 def gene_moments(expression: NDArray[np.float32], wells: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Mean and population standard deviation of G genes over some of N wells, float64; `wells` has shape (N,)."""
     parts = [part for part in wells_in_blocks(expression) if wells[part].any()]

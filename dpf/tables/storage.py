@@ -8,12 +8,12 @@ first is compared wherever a table is read; of the expression, which is read in 
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from dpf import __version__
 from dpf.config.settings import FORMAT, refuse_later
-from dpf.errors import DataError, DeviceError, ProjectError, listed
-from dpf.files import atomic_path, canonical_json
+from dpf.errors import DataError, DeviceError, DpfError, ProjectError, first_line, listed, translated
+from dpf.files import atomic_path, canonical_json, parse_object, require_regular
 from dpf.tables.schemas.registry import SCHEMAS, always_there, misfits, undeclared
 
 _KEY = b"dpf"
@@ -131,10 +131,13 @@ class UndeclaredError(Exception):
     """A table that is about to be written is not as its schema declares it: a bug in dpf, not in the data."""
 
 
-def write_table(path: Path, frame: pl.DataFrame, kind: str, about: Mapping[str, Any] | None = None) -> None:
+def write_table(
+    path: Path, frame: pl.DataFrame | Iterable[pl.DataFrame], kind: str, about: Mapping[str, Any] | None = None
+) -> None:
     """Write a table, atomically, with its kind, its format and `about` (provenance) in the footer.
 
-    The same frame and `about` give the same bytes: no time of writing is stored.
+    A large one can come in parts, which are made as they are written. The same frame and `about` give the same bytes:
+    no time of writing is stored.
 
     Raises
     ------
@@ -144,14 +147,17 @@ def write_table(path: Path, frame: pl.DataFrame, kind: str, about: Mapping[str, 
     schema = SCHEMAS.get(kind)
     if schema is None:
         raise UndeclaredError(f"{path.name}: no schema declares tables of kind {kind!r}")
-    wrong = misfits(schema, frame, always_there(schema))
-    wrong += [f"column {name} is not declared" for name in undeclared(schema, frame)]
-    if wrong:
-        raise UndeclaredError(f"{path.name} is not as the schema of {kind!r} declares it: {'; '.join(wrong)}")
-    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    with atomic_path(path) as part:
-        table = table.replace_schema_metadata(_footer(kind, about))
-        pq.write_table(table, part, compression="zstd")
+    with atomic_path(path) as part, ExitStack() as opened:
+        writer = None
+        for one in [frame] if isinstance(frame, pl.DataFrame) else frame:
+            wrong = misfits(schema, one, always_there(schema))
+            wrong += [f"column {name} is not declared" for name in undeclared(schema, one)]
+            if wrong:
+                raise UndeclaredError(f"{path.name} is not as the schema of {kind!r} declares it: {'; '.join(wrong)}")
+            table = one.to_arrow(compat_level=pl.CompatLevel.oldest()).replace_schema_metadata(_footer(kind, about))
+            writer = writer or opened.enter_context(pq.ParquetWriter(part, table.schema, compression="zstd"))
+            writer.write_table(table)
+        opened.close()
         _sign(part)
 
 
@@ -248,11 +254,19 @@ def _damaged(path: Path, hint: str) -> DataError:
     return DataError("a table is damaged", where=path, found="its content is not what was written", hint=hint)
 
 
+def _unreadable(path: Path, error: BaseException) -> DataError:
+    return DataError(
+        "a table cannot be read: it is truncated or is not a Parquet file",
+        where=path,
+        found=first_line(error),
+        hint="restore it from a copy, or make it again with the command that wrote it",
+    )
+
+
 def _open(path: Path, whole: bool = False) -> pq.ParquetFile:
     """The file with its footer checked; with `whole`, all of it is read and checked."""
     try:
-        if path.exists() and not path.is_file():  # to open a FIFO would wait for ever
-            raise OSError("it is a directory" if path.is_dir() else "it is no regular file")
+        require_regular(path)
         at, footer = _raw_footer(path) or (0, bytearray())
         stored = None
         if place := _place(footer):
@@ -269,13 +283,10 @@ def _open(path: Path, whole: bool = False) -> pq.ParquetFile:
         raise ProjectError("a file of the project is missing", where=path) from None
     except PermissionError as error:
         raise ProjectError("a file of the project may not be read", where=path, hint="ask its owner") from error
-    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
-        raise DataError(
-            "a table cannot be read: it is truncated or is not a Parquet file",
-            where=path,
-            found=str(error).splitlines()[0],
-            hint="restore it from a copy, or make it again with the command that wrote it",
-        ) from error
+    except (DpfError, MemoryError):  # Arrow's lack of memory is of both kinds
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _about(file: pq.ParquetFile, path: Path, kind: str) -> dict[str, Any]:
@@ -283,7 +294,7 @@ def _about(file: pq.ParquetFile, path: Path, kind: str) -> dict[str, Any]:
     if raw is None:
         raise ProjectError("the table was not written by dpf", where=path, expected=f"a dpf table of kind {kind!r}")
     try:
-        about: dict[str, Any] = json.loads(raw)
+        about = parse_object(raw)
         refuse_later(about, "table", path, ProjectError)
     except (ValueError, TypeError, KeyError):
         raise DataError("the table's footer is not one that dpf writes", where=path, found=raw[:80]) from None
@@ -316,10 +327,10 @@ def read_table(path: Path, kind: str, columns: Sequence[str] | None = None, need
     """
     file = _open(path, whole=True)
     _about(file, path, kind)
-    try:
-        frame = pl.from_arrow(file.read(columns=None if columns is None else list(columns)))
-    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
-        raise DataError("a table is damaged", where=path, found=str(error).splitlines()[0]) from error
+    with translated(lambda error: _unreadable(path, error)):
+        table = file.read(columns=None if columns is None else list(columns))
+        table.validate(full=True)
+        frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     schema = SCHEMAS[kind]
     always = always_there(schema, stored=True) if columns is None else columns
@@ -340,19 +351,28 @@ def write_expression(
     genes: Sequence[str],
     values: NDArray[np.float32],
     about: Mapping[str, Any] | None = None,
+    kind: Literal["expression", "counts"] = "expression",
 ) -> None:
-    """Write the wide matrix: `well_id`, then one float32 column a gene.
+    """Write the wide matrix: `well_id`, then one float32 column a gene; counts in whole numbers (int32) if they are.
 
     Row groups of at most 4,096 wells and 2²⁵ cells (128 MiB), so that writing needs the matrix and one group beside
     it, not twice the matrix. No dictionaries and no statistics: on tens of thousands of float columns they only slow
     reading.
     """
-    schema = pa.schema([("well_id", pa.string()), *((gene, pa.float32()) for gene in genes)])
-    schema = schema.with_metadata(_footer("expression", about))
+    cell = pa.int32() if kind == "counts" and _are_whole(values) else pa.float32()
+    schema = pa.schema([("well_id", pa.string()), *((gene, cell) for gene in genes)])
+    schema = schema.with_metadata(_footer(kind, about))
     options = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}
     with atomic_path(path) as part:
         _write_matrix(part, schema, options, well_ids, values)
         _sign(part)
+
+
+def _are_whole(values: NDArray[np.float32]) -> bool:
+    """Whether every value is a whole number that int32 holds."""
+    step = max(1, _CELLS_A_GROUP // max(1, values.shape[1]))
+    blocks = (values[start : start + step] for start in range(0, len(values), step))
+    return all(bool((np.trunc(block) == block).all()) and block.max(initial=0) < 2**31 for block in blocks)
 
 
 def _write_matrix(
@@ -365,6 +385,7 @@ def _write_matrix(
             block = np.asarray(values[rows].T, dtype=np.float32)
             if block.strides[1] != block.itemsize:  # in column order already, if it came from a table of genes × wells
                 block = np.ascontiguousarray(block)
+            block = block.astype(schema.field(1).type.to_pandas_dtype(), copy=False)
             arrays = [pa.array(well_ids[rows], pa.string()), *(pa.array(column) for column in block)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=step)
             let_go(values)
@@ -379,32 +400,38 @@ def read_names(path: Path) -> tuple[list[str], list[str]]:
     file = _open(path)
     _about(file, path, "expression")
     genes = _gene_columns(file.schema_arrow, path)
-    try:
+    with translated(lambda error: _unreadable(path, error)):
         return file.read(columns=["well_id"]).column(0).to_pylist(), genes
-    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
-        raise DataError("the expression table is damaged", where=path, found=str(error).splitlines()[0]) from error
 
 
-def read_expression(path: Path, check: bool = True) -> Expression:
-    """Read the matrix that `write_expression` wrote.
+def read_expression(path: Path, check: bool = True, genes: Sequence[str] | None = None) -> Expression:
+    """Read the expression that `write_expression` wrote: all of it, or these `genes`, in this order.
 
     With `check`, values that are not finite are an error: someone has changed the file, and a NaN would reach the
     weights (errors otherwise as for `read_about`).
     """
-    well_ids, genes = read_names(path)
+    well_ids, there = read_names(path)
+    if genes is not None and (absent := sorted(set(genes) - set(there))):
+        raise DataError(
+            "genes are missing from the expression table",
+            where=path,
+            found=listed(absent),
+            expected="every gene of the genes table",
+            hint="run dpf init again; the tables belong together",
+        )
+    genes = there if genes is None else list(genes)
     values, finite = new_matrix(len(well_ids), len(genes)), True
-    step = _wells_a_group(len(genes))
-    try:
+    step = _wells_a_group(len(there))
+    with translated(lambda error: _unreadable(path, error)):
         # Group by group, so that a large matrix needs one group beside it; by polars, because on tens of thousands of
         # columns it is twice as fast as pyarrow.
         for start in range(0, len(well_ids), step):
-            table = pl.scan_parquet(path, use_statistics=False).slice(start, step).drop("well_id").collect()
-            rows = slice(start, start + table.height)
-            values[rows] = table.to_numpy()
-            finite = finite and bool(np.isfinite(values[rows]).all())
+            rows = pl.scan_parquet(path, use_statistics=False).slice(start, step)
+            table = (rows.drop("well_id") if genes == there else rows.select(genes)).collect()
+            some = slice(start, start + table.height)
+            values[some] = table.to_numpy()
+            finite = finite and bool(np.isfinite(values[some]).all())
             let_go(values)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError("the expression table is damaged", where=path, found=str(error).splitlines()[0]) from error
     if check and not finite:
         _refuse_not_finite(path, well_ids, genes, values)
     return Expression(well_ids, genes, values)

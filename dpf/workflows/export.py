@@ -115,7 +115,7 @@ def _table(table: pl.DataFrame | pl.LazyFrame) -> Write:
 def _all_tables(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame | pl.LazyFrame]:
     folder = project.trained_model(model)
     return {
-        "wells": read_inputs(project).wells,
+        "wells": read_inputs(project, every_well=True).wells,
         "expression": pl.scan_parquet(project.expression),
         "genes": read_table(project.genes, "genes"),
         "splits": read_table(folder.splits, "splits"),
@@ -224,7 +224,7 @@ def _h5ad(project: Project, tables: dict[str, pl.DataFrame], model: str, progres
         raise UsageError(
             "anndata is not installed", hint="pipx inject drugseq-perturbformer anndata (or pip install '.[h5ad]')"
         ) from None
-    inputs = read_inputs(project)
+    inputs = read_inputs(project, every_gene=True)
     predictions = tables["predictions"]
     latents = _latents(predictions)
     known = {*latents, "latent_member", *inputs.wells.columns}

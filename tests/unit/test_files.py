@@ -14,7 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpf.errors import ProjectError
-from dpf.files import atomic_path, canonical_json, sha256_file, sha256_text, write_bytes, write_text
+from dpf.files import (
+    atomic_path,
+    canonical_json,
+    parse_object,
+    read_object,
+    require_regular,
+    sha256_file,
+    sha256_text,
+    write_bytes,
+    write_text,
+)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -167,3 +177,27 @@ def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_p
             assert outer.exists()
             outer.write_text("d")
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "d.txt", alive.name, *(p.name for p in others)}
+
+
+@given(st.dictionaries(st.text(), json_values, max_size=4))
+def test_a_json_object_is_read_back(content):
+    assert parse_object(canonical_json(content)) == content
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '"a"', "3", "[" * 5000 + "]" * 5000, '{"a": ' + "9" * 5000 + "}", b"\xff\xfe{}"]
+)
+def test_whatever_is_no_json_object_is_one_kind_of_error(text):
+    with pytest.raises(ValueError):  # noqa: PT011 (json's own words, or these)
+        parse_object(text)
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    require_regular(tmp_path / "absent")  # whoever opens it says so
+    for name, make in (("folder", Path.mkdir), ("pipe", os.mkfifo)):
+        make(tmp_path / name)
+        with pytest.raises(OSError, match="it is"):
+            read_object(tmp_path / name)
+    (tmp_path / "device").symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="no regular file"):
+        read_object(tmp_path / "device")

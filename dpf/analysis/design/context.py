@@ -11,10 +11,6 @@ from dpf.analysis.design.item import Verdict
 from dpf.analysis.design.plates import COMPONENTS
 from dpf.analysis.design.wells import MISSING, Codes, DesignInput, Positions, compound_units, locate
 from dpf.analysis.latent.pca import principal_components
-from dpf.tables.storage import fits_in_memory
-
-#: Cells of the expression (128 MiB) that the components of a large screen are fitted to.
-_FITTED_CELLS = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -61,21 +57,10 @@ def context(design: DesignInput, rng: np.random.Generator, permutations: int) ->
     """Compute what the parts share; `rng` starts the principal components' iteration."""
     components, share = None, 0.0
     if design.expression is not None:
-        fit = _some_wells(design.expression, rng)
-        found = principal_components(design.expression, COMPONENTS, fit, rng)
+        found = principal_components(design.expression, COMPONENTS, rng=rng)
         if found.explained.size:  # else no gene varies: no position can explain anything of it
             components, share = found.places, float(found.explained.sum())
     return Context(design, locate(design), compound_units(design), components, share, permutations)
-
-
-def _some_wells(expression: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.bool_] | None:
-    """The wells of a large screen that its components are fitted to, shape (N,); None where it is all of them."""
-    wells, genes = expression.shape
-    if fits_in_memory(wells, genes):
-        return None
-    some = np.zeros(wells, dtype=bool)
-    some[rng.spawn(1)[0].choice(wells, min(wells, max(1, _FITTED_CELLS // genes)), replace=False)] = True
-    return some
 
 
 @dataclass(frozen=True)

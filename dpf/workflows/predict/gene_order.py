@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpf.errors import ModelError, listed
-from dpf.tables.storage import let_go, new_matrix, wells_in_blocks
+from dpf.tables.matrix import take_columns
 
 
 def in_model_order(
@@ -33,11 +33,7 @@ def in_model_order(
     columns = [position[gene] for gene in header["genes"]]
     if columns == list(range(len(genes))):
         return expression
-    ordered = new_matrix(len(expression), len(columns))
-    for wells in wells_in_blocks(expression):
-        ordered[wells] = expression[wells][:, columns]
-        let_go(ordered)
-    return ordered
+    return take_columns(expression, columns)
 
 
 def filling(header: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dpf.errors import DataError, UsageError, listed
+from dpf.errors import DataError, UsageError, listed, repeated
 from dpf.project.directory import Project
 from dpf.tables.importing import read_expression
 from dpf.tables.preparing.counts import scale_of
@@ -75,8 +75,8 @@ def read_new_wells(
     for note in matrix.notes:
         (progress.warn if note.severity == "warning" else progress.log)(note.text)
     ids = matrix.row_names or [f"row{number + 1}" for number in range(len(matrix.values))]
-    if len(set(ids)) < len(ids):
-        raise DataError("well ids are repeated", where=path, found=listed(sorted({w for w in ids if ids.count(w) > 1})))
+    if twice := repeated(ids):
+        raise DataError("well ids are repeated", where=path, found=listed(twice))
     bad = [(rows.start + row, column) for rows in wells_in_blocks(matrix.values)
            for row, column in np.argwhere(~np.isfinite(matrix.values[rows]))]  # fmt: skip
     if bad:
