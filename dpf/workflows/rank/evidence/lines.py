@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from dpf.analysis.ranking.p_values import benjamini_hochberg
 from dpf.analysis.ranking.power import DesignPower, power_of
 from dpf.errors import listed
 from dpf.splits.parts import Part
+from dpf.tables.matrix import take_columns
 from dpf.workflows.project.inputs import Inputs, Measured
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.evidence.blocks import every_blocks
@@ -23,6 +25,7 @@ from dpf.workflows.rank.wells import RankedWells, position_levels
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Number = TypeVar("Number", np.float32, np.float64)
 
 #: Principal components that distances in expression are measured in.
 COMPONENTS = 20
@@ -133,12 +136,12 @@ def _adjusted(values: Floats, inputs: Inputs, rows: CompoundRows, choices: RankC
 
 def components(inputs: Inputs, rng: np.random.Generator) -> Floats:
     """(N, 20) places of the wells, each block about its own mean; fewer columns where they hold all the variance."""
-    return principal_components(_centred(inputs.expression, inputs), COMPONENTS, rng=rng).places
+    values = take_columns(inputs.expression, np.arange(len(inputs.genes)))
+    return principal_components(_centred(values, inputs), COMPONENTS, rng=rng).places
 
 
-def _centred(values: NDArray[np.floating], inputs: Inputs) -> NDArray[np.floating]:
-    """The values (N, K) about the mean of each block's wells."""
-    values = values.copy()
+def _centred(values: NDArray[Number], inputs: Inputs) -> NDArray[Number]:
+    """The values (N, K) about the mean of each block's wells; they are overwritten."""
     every = every_blocks(inputs)
     codes = every[0].codes if every else np.zeros(len(values), dtype=np.int64)
     for block in np.unique(codes):

@@ -35,7 +35,8 @@ def screen(
         }
     )
     is_control = frame["is_control"].to_numpy()
-    return Inputs(frame, [f"G{i}" for i in range(genes)], values.astype(np.float32), is_control, "", "")
+    single = values.astype(np.float32)
+    return Inputs(frame, [f"G{i}" for i in range(genes)], lambda: single, is_control, "", "")
 
 
 def results_of(inputs: Inputs, choices: RankChoices | None = None, seed: int = 0):
@@ -100,7 +101,7 @@ def test_without_p_values_and_without_variance() -> None:
 
 def with_columns(inputs: Inputs, **columns) -> Inputs:
     wells = inputs.wells.drop("batch").with_columns(**{name: pl.Series(values) for name, values in columns.items()})
-    return Inputs(wells, inputs.genes, inputs.expression, inputs.is_control, "", "")
+    return Inputs(wells, inputs.genes, lambda: inputs.expression, inputs.is_control, "", "")
 
 
 def test_blocks_are_what_columns_make_together_and_each_once() -> None:
