@@ -7,14 +7,15 @@ import hashlib
 import json
 import os
 import re
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from dpf.errors import ProjectError
+from dpf.errors import DataError, DpfError, ProjectError
 
 _BLOCK = 1 << 20
 #: What `atomic_path` writes to: the target's name, eight characters at random, and the target's ending once more.
@@ -109,6 +110,57 @@ def _write_error(target: Path, error: OSError) -> ProjectError:
     return ProjectError(
         "cannot write a file", where=target, found=found, hint=advice.get(error.errno or 0, "see the message above")
     )
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+@contextmanager
+def regular_file(path: Path) -> Iterator[Path]:
+    """Yield `path`, or a copy of what a pipe holds (``/dev/stdin``, ``<(zcat x.csv.gz)``): that is read once only.
+
+    Raises
+    ------
+    DataError
+        It is a device or a socket, or as `copied`.
+    """
+    kind = path.stat().st_mode if path.exists() else stat.S_IFREG  # whoever opens it says that it is missing
+    if stat.S_ISREG(kind) or stat.S_ISDIR(kind):
+        yield path
+    elif stat.S_ISFIFO(kind):
+        with path.open("rb") as stream, copied(stream, path, path.name) as copy:
+            yield copy
+    else:
+        raise DataError("a device is no file", where=path, expected="a file, or a pipe")
+
+
+@contextmanager
+def copied(stream: _Readable, path: Path, name: str, longest: int = 1 << 40) -> Iterator[Path]:
+    """Yield a temporary file `name` with what `stream` holds, which is that of `path`: errors name `path`.
+
+    Raises
+    ------
+    DataError
+        There are more than `longest` bytes, or there is no room for them.
+    """
+    with tempfile.TemporaryDirectory(prefix="dpf-", ignore_cleanup_errors=True) as folder:
+        copy, size = Path(folder, name), 0
+        with copy.open("wb", buffering=0) as target:
+            while block := stream.read(_BLOCK):
+                size += len(block)
+                if size > longest:
+                    raise DataError("a file unpacks to too much", where=path, expected=f"at most {longest:,} bytes")
+                try:
+                    target.write(block)
+                except OSError as error:
+                    hint = "set TMPDIR to a folder with more room"
+                    raise DataError("no room for a copy", where=path, found=error.strerror, hint=hint) from error
+        try:
+            yield copy
+        except DpfError as error:
+            error.where = error.where and error.where.replace(str(copy), str(path))
+            raise
 
 
 def write_bytes(target: Path, data: bytes) -> None:

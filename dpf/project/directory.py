@@ -305,6 +305,7 @@ def require_new(path: Path) -> None:
     """
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         what = "a project already is there" if settings_path(path).exists() else "that folder is not empty"
+        what = "there is a file of that name" if path.is_file() else what
         raise ProjectError(what, where=path, hint="name a new folder; dpf init never overwrites")
 
 

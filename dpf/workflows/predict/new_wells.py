@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dpf.errors import DataError, UsageError, listed, repeated
 from dpf.project.directory import Project
 from dpf.tables.importing import read_expression
+from dpf.tables.options import Orientation
 from dpf.tables.preparing.counts import already_normalised, scale_of
 from dpf.tables.preparing.normalise import Normalisation, normalise
 from dpf.tables.storage import wells_in_blocks
@@ -58,20 +59,22 @@ def read_new_wells(
     progress: Progress,
     source_format: str | None = None,
     layer: str | None = None,
+    orientation: Orientation | None = None,
 ) -> NewWells:
     """Read a table of new wells in any format that `dpf init` reads; the model's genes decide which axis holds genes.
 
     Parameters
     ----------
-    source_format, layer
-        The format of the table and the layer of an h5ad file; None recognises the one and takes ``X`` of the other.
+    source_format, layer, orientation
+        The format of the table, the layer of an h5ad file, and which side holds the wells; None recognises the first,
+        takes ``X``, and goes by the names.
 
     Raises
     ------
     DataError
         The file cannot be read, well ids are repeated, or a value is missing or not finite.
     """
-    matrix = read_expression(path, set(find_model(project, model).header["genes"]), None, source_format, layer)
+    matrix = read_expression(path, set(find_model(project, model).header["genes"]), orientation, source_format, layer)
     for note in matrix.notes:
         (progress.warn if note.severity == "warning" else progress.log)(note.text)
     ids = matrix.row_names or [f"row{number + 1}" for number in range(len(matrix.values))]

@@ -67,8 +67,6 @@ def init_project(
         require_new(path)
         return create_demo(path, simulate(_demo_design(demo, source.wells)), tuple(overrides))
     _refuse(replace(demo, seed=DemoOptions.seed).given(), "a screen from files", "--from")
-    names = [name.strip() for text in roles.scores for name in text.split(",")]
-    roles = replace(roles, scores=tuple(filter(None, names)))
     wells = [Path(table) for table in source.wells]
     require_new(path)
     return import_project(
