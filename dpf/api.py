@@ -232,7 +232,12 @@ class Project:
 
         opened = self._opened(*options.overrides(compute, settings))
         return train_project(
-            opened, options.model, resume=options.resume, tensorboard=options.tensorboard, progress=_Warnings()
+            opened,
+            options.model,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            tensorboard=options.tensorboard,
+            progress=_Warnings(),
         )
 
     @_takes(EvaluateOptions, RunOptions)

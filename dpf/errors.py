@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -87,6 +88,11 @@ class DeviceError(DpfError):
 
     exit_code = 6
     kind = "device"
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that appear more than once, in alphabetical order."""
+    return sorted(name for name, times in Counter(names).items() if times > 1)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 from dpf.config.settings import FORMAT, GONE, PRESETS, Settings, current_names, sections, setting_names
 from dpf.config.values import converted, shown
-from dpf.errors import ProjectError
+from dpf.errors import ProjectError, repeated
 from dpf.files import require_regular
 
 
@@ -109,8 +109,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     if model.start != "none" and model.latent < learned:
         yield f"model.latent = {model.latent} is less than the {learned} targets, each of which model.start gives one"
     columns = [*targets.scores, *(name for name in (targets.label, targets.activation) if name not in ("", "auto"))]
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    if twice:
+    if twice := repeated(columns):
         yield f"targets: {', '.join(twice)} named more than once"
 
 
@@ -135,13 +134,13 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
             hint="correct that line; `dpf info PROJECT --settings` of another project shows what a line looks like",
         ) from error  # fmt: skip
     found = document.get("format")
-    if found != FORMAT:
+    if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= FORMAT:
         later = isinstance(found, int) and found > FORMAT
         raise ProjectError(
             "the project has a later format than this dpf reads" if later else "the project's format is not known",
             where=f"{path}: format",
             found=shown(found),
-            expected=f"format = {FORMAT}",
+            expected=f"format = {FORMAT}, or an earlier one",
             hint="update dpf: pipx upgrade drugseq-perturbformer" if later else f"write `format = {FORMAT}` on top",
         )
     return parse_settings(document, path, overrides)

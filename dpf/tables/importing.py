@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from dpf.errors import DataError, UsageError, listed
+from dpf.errors import DataError, UsageError, listed, repeated
 from dpf.tables.formats.classic import ClassicScreen, read_classic, recognises_classic, refuse_wells_table
 from dpf.tables.formats.columnar import table_from_frame
 from dpf.tables.formats.reading import CLASSIC, read_matrix, read_table, refuse_absent
@@ -194,8 +194,7 @@ def _stem(path: Path) -> str:
 def _from_classic(classic: ClassicScreen, roles: Roles) -> Screen:
     table, matrix = classic.table, classic.matrix
     ids = table.texts("well_id")
-    twice = sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
-    if twice:
+    if twice := repeated(ids):
         raise DataError(
             "a well id is there more than once", where=table.name, found=listed(twice), expected="one a well"
         )

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -58,10 +59,13 @@ class UndeclaredError(Exception):
     """A table that is about to be written is not as its schema declares it: a bug in dpf, not in the data."""
 
 
-def write_table(path: Path, frame: pl.DataFrame, kind: str, about: Mapping[str, Any] | None = None) -> None:
+def write_table(
+    path: Path, frame: pl.DataFrame | Iterable[pl.DataFrame], kind: str, about: Mapping[str, Any] | None = None
+) -> None:
     """Write a table, atomically, with its kind, its format and `about` (provenance) in the footer.
 
-    The same frame and `about` give the same bytes: no time of writing is stored.
+    A large one can come in parts, which are made as they are written. The same frame and `about` give the same bytes:
+    no time of writing is stored.
 
     Raises
     ------
@@ -71,14 +75,17 @@ def write_table(path: Path, frame: pl.DataFrame, kind: str, about: Mapping[str, 
     schema = SCHEMAS.get(kind)
     if schema is None:
         raise UndeclaredError(f"{path.name}: no schema declares tables of kind {kind!r}")
-    wrong = misfits(schema, frame, always_there(schema))
-    wrong += [f"column {name} is not declared" for name in undeclared(schema, frame)]
-    if wrong:
-        raise UndeclaredError(f"{path.name} is not as the schema of {kind!r} declares it: {'; '.join(wrong)}")
-    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    with atomic_path(path) as part:
-        table = table.replace_schema_metadata(_footer(kind, about))
-        pq.write_table(table, part, compression="zstd")
+    with atomic_path(path) as part, ExitStack() as opened:
+        writer = None
+        for one in [frame] if isinstance(frame, pl.DataFrame) else frame:
+            wrong = misfits(schema, one, always_there(schema))
+            wrong += [f"column {name} is not declared" for name in undeclared(schema, one)]
+            if wrong:
+                raise UndeclaredError(f"{path.name} is not as the schema of {kind!r} declares it: {'; '.join(wrong)}")
+            table = one.to_arrow(compat_level=pl.CompatLevel.oldest()).replace_schema_metadata(_footer(kind, about))
+            writer = writer or opened.enter_context(pq.ParquetWriter(part, table.schema, compression="zstd"))
+            writer.write_table(table)
+        opened.close()
         _sign(part)
 
 
@@ -278,19 +285,28 @@ def write_expression(
     genes: Sequence[str],
     values: NDArray[np.float32],
     about: Mapping[str, Any] | None = None,
+    kind: Literal["expression", "counts"] = "expression",
 ) -> None:
-    """Write the wide matrix: `well_id`, then one float32 column a gene.
+    """Write the wide matrix: `well_id`, then one float32 column a gene; counts in whole numbers (int32) if they are.
 
     Row groups of at most 4,096 wells and 2²⁵ cells (128 MiB), so that writing needs the matrix and one group beside
     it, not twice the matrix. No dictionaries and no statistics: on tens of thousands of float columns they only slow
     reading.
     """
-    schema = pa.schema([("well_id", pa.string()), *((gene, pa.float32()) for gene in genes)])
-    schema = schema.with_metadata(_footer("expression", about))
+    cell = pa.int32() if kind == "counts" and _are_whole(values) else pa.float32()
+    schema = pa.schema([("well_id", pa.string()), *((gene, cell) for gene in genes)])
+    schema = schema.with_metadata(_footer(kind, about))
     options = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}
     with atomic_path(path) as part:
         _write_matrix(part, schema, options, well_ids, values)
         _sign(part)
+
+
+def _are_whole(values: NDArray[np.float32]) -> bool:
+    """Whether every value is a whole number that int32 holds."""
+    step = max(1, _CELLS_A_GROUP // max(1, values.shape[1]))
+    blocks = (values[start : start + step] for start in range(0, len(values), step))
+    return all(bool((np.trunc(block) == block).all()) and block.max(initial=0) < 2**31 for block in blocks)
 
 
 def _write_matrix(
@@ -303,19 +319,29 @@ def _write_matrix(
             block = np.asarray(values[rows].T, dtype=np.float32)
             if block.strides[1] != block.itemsize:  # in column order already, if it came from a table of genes × wells
                 block = np.ascontiguousarray(block)
+            block = block.astype(schema.field(1).type.to_pandas_dtype(), copy=False)
             arrays = [pa.array(well_ids[rows], pa.string()), *(pa.array(column) for column in block)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=step)
 
 
-def read_expression(path: Path, check: bool = True) -> Expression:
-    """Read the matrix that `write_expression` wrote.
+def read_expression(path: Path, check: bool = True, genes: Sequence[str] | None = None) -> Expression:
+    """Read the expression that `write_expression` wrote: all of it, or these `genes`, in this order.
 
     With `check`, values that are not finite are an error: someone has changed the file, and a NaN would reach the
     weights (errors otherwise as for `read_about`).
     """
     file = _open(path)
     _about(file, path, "expression")
-    genes = _gene_columns(file.schema_arrow, path)
+    there = _gene_columns(file.schema_arrow, path)
+    if genes is not None and (absent := sorted(set(genes) - set(there))):
+        raise DataError(
+            "genes are missing from the expression table",
+            where=path,
+            found=listed(absent),
+            expected="every gene of the genes table",
+            hint="run dpf init again; the tables belong together",
+        )
+    genes = there if genes is None else list(genes)
     wells = file.metadata.num_rows
     values = np.empty((wells, len(genes)), np.float32)
     well_ids: list[str] = []
@@ -323,7 +349,8 @@ def read_expression(path: Path, check: bool = True) -> Expression:
         # Group by group, so that a large matrix needs one group beside it; by polars, because on tens of thousands of
         # columns it is twice as fast as pyarrow.
         for start in range(0, wells, _WELLS_A_GROUP):
-            table = pl.scan_parquet(path, use_statistics=False).slice(start, _WELLS_A_GROUP).collect()
+            rows = pl.scan_parquet(path, use_statistics=False).slice(start, _WELLS_A_GROUP)
+            table = (rows if len(genes) == len(there) else rows.select("well_id", *genes)).collect()
             well_ids += table.drop_in_place("well_id").to_list()
             values[start : start + table.height] = table.to_numpy()
     if check and not np.isfinite(values).all():

@@ -55,7 +55,8 @@ def explain_project(
     name, function = find_target(options.target, trained.layout, trained.members[0].settings.latent)
     inputs = read_inputs(project)
     expression = in_model_order(inputs.expression, file.header, inputs.genes, project.expression)
-    compute = resolve_compute(replace(project.settings.compute, precision="fp32"))  # whatever the model trained in
+    settings = replace(project.settings.compute, precision="fp32")  # whatever the model trained in
+    compute = resolve_compute(settings, log=progress.log)
     members = len(trained.members)
     progress.plan(
         f"Gradient x Input of {name}: {members} x {len(expression):,} wells x {len(trained.genes):,} genes on "

@@ -14,7 +14,7 @@ import polars as pl
 
 from dpf.errors import DpfError
 from dpf.files import read_object, require_regular
-from dpf.project.directory import ModelFolder, Project, tables_in
+from dpf.project.directory import ModelFolder, Project, ResultsFolder, tables_in
 from dpf.project.lock import is_held
 from dpf.project.model_header import read_model_header
 from dpf.tables.screen import Note, Screen, Summary, Targets, summarise
@@ -233,17 +233,24 @@ def _diverged(path: Path, now: Now) -> DivergedInfo:
 
 
 def _result_files(project: Project) -> Iterator[Path]:
-    """Cards and calibrations of models, then what is in `results/`, then the baselines, which are of no model."""
+    """Cards and calibrations of models, then what is in `results/`, then what is of no model."""
     models = [project.model(name) for name in project.model_names()]
     found = [path for model in models for path in (model.card, model.calibration)]
     for folder in sorted((project.path / "results").glob("*/")):
         found += [folder / "card.md", *tables_in(folder)]
-    yield from filter(Path.exists, [*found, *tables_in(project.baselines.path)])
+    without = [folder.path for folder in _without_models(project)]
+    yield from filter(Path.exists, [*found, *(path for folder in without for path in tables_in(folder))])
+
+
+def _without_models(project: Project) -> tuple[ResultsFolder, ...]:
+    """Results that are of the inputs and of no model."""
+    return project.baselines, project.without_model
 
 
 def _result(path: Path, now: Now, files: dict[str, ModelFile]) -> ResultInfo:
     require_regular(path)
-    of = None if path.parent == now.project.baselines.path else files.get(path.parent.name)
+    unmodelled = [folder.path for folder in _without_models(now.project)]
+    of = None if path.parent in unmodelled else files.get(path.parent.name)
     return ResultInfo(str(path.relative_to(now.project.path)), _stale(path, replace(now, model=of)))
 
 

@@ -181,6 +181,7 @@ class TrainOptions(Options):
         "Go on with an interrupted run, given the command it was started with. With --member: wherever the member "
         "stands, also at its beginning or its end.",
     )
+    overwrite: bool = option(False, "Replace a finished model of that name, once the training has finished.")
     tensorboard: bool = option(False, "Write TensorBoard events to models/NAME/tensorboard (extra: tensorboard).")
 
     def __post_init__(self) -> None:

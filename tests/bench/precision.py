@@ -57,7 +57,7 @@ def train(project: Path, epochs: int, seed: int, settings: list[str]) -> dict[st
     """Validation R² and AUROC at the best epoch, and the seconds it took."""
     overrides = [*TRAINING, f"train.epochs={epochs}", f"train.seed={seed}", *settings]
     started = time.perf_counter()
-    (metrics,) = train_project(open_project(project, overrides), "bench").metrics["members"]
+    (metrics,) = train_project(open_project(project, overrides), "bench", overwrite=True).metrics["members"]
     found = {name.removeprefix("validation_"): float(value) for name, value in metrics.items()
              if name.startswith(("validation_r2", "validation_auroc"))}  # fmt: skip
     return found | {"seconds": time.perf_counter() - started}

@@ -129,7 +129,7 @@ def test_predict_uses_the_calibration_from_then_on(evaluated, folded, copy, ok):
     new = ok("predict", project, "--input", project / "new.parquet", "--output", project / "out.parquet").rows
     assert {"Tscore_lower", "Tscore_upper", "activation_lower"} <= set(new.columns)
     # Other weights: the calibration is not theirs.
-    ok("train", project, "--folds", 2, "--epochs", 1)
+    ok("train", project, "--folds", 2, "--epochs", 1, "--overwrite")
     ran = ok("predict", project)
     assert "Tscore_lower" not in ran.rows.columns
     assert "trained again since it was calibrated" in ran.err

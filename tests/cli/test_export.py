@@ -132,7 +132,7 @@ def test_what_is_missing_or_stale_is_computed_first(trained, copy, ok):
     project = copy(trained)
     ok("export", project)
     first = pl.read_csv(project / "export/predictions.csv")
-    ok("train", project, "--seed", 4)
+    ok("train", project, "--seed", 4, "--overwrite")
     ok("export", project)
     assert not pl.read_csv(project / "export/predictions.csv").equals(first)
     assert "STALE" not in ok("info", project).out

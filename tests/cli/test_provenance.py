@@ -128,7 +128,7 @@ def test_what_is_called_fresh_comes_out_the_same_under_other_settings(everything
         ),
         (lambda project, ok: ok("evaluate", project, "--level", 0.5), {"predictions": CALIBRATED}),
         (lambda project, ok: (project / "models/default/calibration.json").unlink(), {"predictions": CALIBRATED}),
-        (lambda project, ok: ok("train", project, "--seed", 2), dict.fromkeys(EXPORTED, RETRAINED)),
+        (lambda project, ok: ok("train", project, "--seed", 2, "--overwrite"), dict.fromkeys(EXPORTED, RETRAINED)),
     ],
 )
 def test_export_makes_again_what_info_calls_stale_and_nothing_else(everything, copy, ok, dpf, change, expected):
@@ -233,7 +233,7 @@ def test_predictions_of_new_wells_are_of_the_model_and_its_calibration(bare, cop
     assert "predictions_plate_3" not in stale(project, dpf)  # their distances are to the model's own controls
     ok("evaluate", project)
     assert stale(project, dpf)["predictions_plate_3"] == CALIBRATED
-    ok("train", project, "--seed", 2)
+    ok("train", project, "--seed", 2, "--overwrite")
     assert stale(project, dpf)["predictions_plate_3"] == RETRAINED
 
 

@@ -68,7 +68,7 @@ def test_a_new_training_makes_results_stale_and_rank_computes_again(trained, cop
     project = copy(trained)
     old = ok("rank", project).rows
     assert "STALE" not in ok("info", project).out
-    ok("train", project, "--seed", 2)
+    ok("train", project, "--seed", 2, "--overwrite")
     stale = dpf("info", project, "--format", "json").envelope["data"]["results"]
     assert {row["path"] for row in stale} >= {OUTPUTS, "results/default/ranking.parquet"}
     assert all(row["stale"] == "the model has been trained again since" for row in stale)
@@ -314,11 +314,13 @@ def test_a_card_goes_with_the_model_it_is_of(folded, copy, ok, dpf):
     card, calibration = (project / f"models/default/{name}" for name in ("card.md", "calibration.json"))
     named = ["models/default/card.md", "models/default/calibration.json"]
     assert beside_the_model(project, dpf) == dict.fromkeys(named)
-    ran = ok("train", project, "--folds", 3)  # the same weights byte for byte: card and calibration still hold
+    ran = ok(
+        "train", project, "--folds", 3, "--overwrite"
+    )  # the same weights byte for byte: card and calibration still hold
     assert "removed" not in ran.err
     assert card.is_file()
     kept = card.read_bytes()
-    ran = ok("train", project, "--seed", 2)
+    ran = ok("train", project, "--seed", 2, "--overwrite")
     assert "removed card.md of the model that this one replaces; dpf evaluate writes a new one" in ran.err
     assert not card.exists()
     assert beside_the_model(project, dpf) == {named[1]: "the model has been trained again since"}
@@ -329,7 +331,7 @@ def test_a_card_goes_with_the_model_it_is_of(folded, copy, ok, dpf):
     calibration.write_text("{")
     ran = dpf("info", project)
     assert (ran.code, "PROBLEM  the model's calibration cannot be read" in ran.out) == (0, True)
-    assert "removed card.md" in ok("train", project, "--seed", 3).err
+    assert "removed card.md" in ok("train", project, "--seed", 3, "--overwrite").err
 
 
 def test_a_card_of_other_inputs_is_stale(folded, copy, ok, dpf):

@@ -72,8 +72,37 @@ def test_the_same_training_gives_the_same_bytes(trained, copy, demo, ok):
     ok("train", again)
     for name in ("model.safetensors", "last.safetensors", "splits.parquet"):
         assert (again / "models/default" / name).read_bytes() == (trained / "models/default" / name).read_bytes()
-    ok("train", again, "--seed", 1)
+    ok("train", again, "--seed", 1, "--overwrite")
     assert (again / MODEL).read_bytes() != (trained / MODEL).read_bytes()
+
+
+def test_a_finished_model_is_replaced_only_on_request(trained, copy, dpf, ok):
+    project = copy(trained)
+    before = {path: path.read_bytes() for path in (project / "models").rglob("*.*")}
+    for words in ([], ["--epochs", 1], ["--member", 0], ["--member", 0, "--resume", "--epochs", 1]):
+        ran = dpf("train", project, *words)
+        assert (ran.code, ran.out) == (2, "")
+        assert f"where: {project / MODEL}" in ran.err
+        assert "train under another name: --model NAME; or replace this one: --overwrite" in ran.err
+    assert {path: path.read_bytes() for path in (project / "models").rglob("*.*")} == before
+    assert dpf("train", project, "--resume", "--overwrite").code == 5  # nothing to resume: what is there is kept
+    assert "nothing to resume" in ok("train", project, "--member", 0, "--resume").err
+    ok("train", project, "--model", "other", "--epochs", 1)
+    ok("train", project, "--epochs", 1, "--overwrite")
+    assert (project / MODEL).read_bytes() == (project / "models/other/model.safetensors").read_bytes()
+
+
+def test_a_member_that_begins_a_replacement_asks_and_the_others_do_not(trained, copy, dpf, ok):
+    project = copy(trained)
+    before = (project / MODEL).read_bytes()
+    words = ["train", project, "--folds", 2, "--epochs", 1]
+    assert dpf(*words, "--member", 0).code == 2
+    ok(*words, "--member", 0, "--overwrite")
+    assert (project / MODEL).read_bytes() == before
+    ok(*words, "--member", 1)
+    assert read_model_header(project / MODEL)["settings"]["train"]["folds"] == 2
+    assert not (project / "models/default/members").exists()
+    assert dpf(*words, "--member", 1).code == 2
 
 
 def test_another_process_writes_the_same_bytes(trained, copy, demo, process, monkeypatch):
@@ -93,7 +122,7 @@ def test_determinism_is_on_and_can_be_left_to_the_device(demo, copy, ok, trained
     project = copy(demo)
     ok("train", project, "--epochs", 1)
     assert torch.are_deterministic_algorithms_enabled()
-    ok("train", project, "--no-deterministic")
+    ok("train", project, "--no-deterministic", "--overwrite")
     assert not torch.are_deterministic_algorithms_enabled()
     for name in ("model.safetensors", "last.safetensors"):  # on a CPU the weights are the same bits either way
         one, other = (load_file(path / "models/default" / name) for path in (project, trained))
@@ -166,7 +195,10 @@ def test_an_interrupted_run_is_told_of_and_discarded_only_on_request(trained, co
     assert ran.code == 5
     assert "the interrupted run is damaged" in ran.err
     assert "start anew" in ran.err
-    assert "an interrupted run of this model is discarded" in ok("train", project, "--epochs", 1).err
+    ran = dpf("train", project)
+    assert ran.code == 2
+    assert "or go on with the run that was interrupted: --resume" in ran.err
+    assert "an interrupted run of this model is discarded" in ok("train", project, "--epochs", 1, "--overwrite").err
     assert not (project / "models/default/resume.safetensors").exists()
 
 
@@ -175,7 +207,7 @@ def test_the_history_of_a_run_is_its_own_until_it_has_finished(trained, copy, dp
     project = copy(trained)
     folder = project / "models/default"
     before = {name: (folder / name).read_bytes() for name in files(folder)}
-    assert dpf("train", project, "--epochs", 5, "--learning-rate", "1e30").code == 4
+    assert dpf("train", project, "--epochs", 5, "--learning-rate", "1e30", "--overwrite").code == 4
     after = files(folder)
     for name, content in before.items():
         assert name == ".lock" or (folder / name).read_bytes() == content
@@ -188,7 +220,7 @@ def test_the_history_of_a_run_is_its_own_until_it_has_finished(trained, copy, dp
     monkeypatch.setattr(
         run_log, "write_table", lambda path, table, *rest: (seen.append(table), real(path, table, *rest))
     )
-    ok("train", project, "--epochs", 2)
+    ok("train", project, "--epochs", 2, "--overwrite")
     assert [table["epoch"].to_list() for table in seen] == [[1], [1, 2]]
     assert files(folder) == sorted(before)
     assert pl.read_parquet(folder / "history.parquet").equals(seen[-1])

@@ -73,11 +73,10 @@ def control_spread(
         levels, place = np.unique(codes[wells], return_inverse=True)
         if levels.size < 2 or not control.any() or control.all():
             continue
-        member = np.eye(levels.size)[place]
         strata = np.zeros(wells.size, dtype=np.intp) if factor == "plate" else plate[wells]
-        observed = float(_distances(control[None], member)[0])
+        observed = float(_distances(control[None], place)[0])
         blocks = permuted_in_blocks(np.arange(wells.size), strata, permutations, rng)
-        null = np.concatenate([_distances(control[order], member) for order in blocks])
+        null = np.concatenate([_distances(control[order], place) for order in blocks])
         used = np.bincount(place[control], minlength=levels.size) > 0
         spreads.append(
             ControlSpread(
@@ -93,10 +92,12 @@ def control_spread(
     return spreads
 
 
-def _distances(control: NDArray[np.bool_], member: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Total variation distance for each of P labellings (P, n), over the levels of `member` (n, levels)."""
-    counts = control.astype(np.float64) @ member
-    rest = member.sum(axis=0) - counts
+def _distances(control: NDArray[np.bool_], level: Codes) -> NDArray[np.float64]:
+    """Total variation distance for each of P labellings (P, n), over the levels (n,) of the wells."""
+    size = np.bincount(level)
+    row, well = np.nonzero(control)
+    counts = np.bincount(row * size.size + level[well], minlength=len(control) * size.size).reshape(len(control), -1)
+    rest = size - counts
     difference = counts / counts.sum(axis=1, keepdims=True) - rest / rest.sum(axis=1, keepdims=True)
     return np.asarray(np.abs(difference).sum(axis=1) / 2)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
 from dpf.analysis.design.variance_explained import PERMUTATIONS, often_together, permutation_p, permuted_in_blocks
 from dpf.analysis.design.wells import MISSING, Codes, Positions
-from dpf.analysis.latent.position_adjustment import one_hot
 from dpf.splits.grouping import deal
 
 Floats = NDArray[np.float64]
@@ -55,104 +53,126 @@ class PositionPrediction:
     n_wells: int
 
 
-def ridge_out_of_fold(X: Floats, Y: Floats, fold: Codes) -> Floats:
-    r"""Predictions of each well by a ridge that was fitted on the other folds.
+def ridge_out_of_fold(plate: Codes, within: Sequence[Codes], y: Floats, fold: Codes) -> Floats:
+    r"""Predictions of each well by a ridge on one-hot plate and other factors that was fitted on the other folds.
 
-    .. math:: \hat y = \bar y + (x - \bar x) (X_c^T X_c + \alpha I)^{-1} X_c^T y_c
+    .. math:: \min_{b,w} \sum_i (y_i - b - x_i w)^2 + \alpha |w|^2
 
-    with the means of the training folds (the intercept is not penalised, as in `sklearn.linear_model.Ridge`).
+    with an intercept b that is not penalised, as in `sklearn.linear_model.Ridge`. No x is ever made: all that the
+    normal equations need are counts and sums of wells by level. The plates' weights are eliminated first (no well is
+    on two, so their block is diagonal); what is left has the size of one plate. The effort is linear in wells.
 
     Parameters
     ----------
-    X
-        Shape (n, p).
-    Y
-        Shape (n, k): k targets at once.
+    plate
+        Shape (n,): numbers from 0.
+    within
+        Other factors, such as row and column; shape (n,) and numbers from 0 each.
+    y
+        Shape (B, n): B rearrangements of a target.
     fold
-        Shape (n,).
+        Shape (B, n), or (1, n) where the folds stay where they are.
 
     Returns
     -------
-    ndarray of shape (n, k)
+    ndarray of shape (B, n)
     """
-    predicted = np.empty_like(Y)
-    for held_out in np.unique(fold):
-        test = fold == held_out
-        x_mean, y_mean = X[~test].mean(axis=0), Y[~test].mean(axis=0)
-        centred = X[~test] - x_mean
-        gram = centred.T @ centred + ALPHA * np.eye(X.shape[1])
-        predicted[test] = y_mean + (X[test] - x_mean) @ np.linalg.solve(gram, centred.T @ (Y[~test] - y_mean))
-    return predicted
+    levels = [int(codes.max()) + 1 for codes in within]
+    starts = 1 + np.cumsum([0, *levels])  # the intercept comes first
+    plates, width, folds = int(plate.max()) + 1, int(starts[-1]), int(fold.max()) + 1
+    shift = y.mean(axis=1, keepdims=True)
+    centred = y - shift
+    in_plate, in_rest = _by_fold(plate, plates, fold, folds), np.empty((len(fold), folds, width, width))
+    between = np.empty((len(fold), folds, plates, width))
+    plate_sum, sums = _by_fold(plate, plates, fold, folds, centred), np.empty((len(y), folds, width))
+    in_rest[:, :, 0, 0], between[:, :, :, 0] = in_plate.sum(axis=2), in_plate
+    sums[:, :, 0] = plate_sum.sum(axis=2)
+    in_rest[:, :, 1:, 1:] = 0.0
+    for one, (codes, size) in enumerate(zip(within, levels, strict=True)):
+        at = slice(starts[one], starts[one] + size)
+        counts = _by_fold(plate * size + codes, plates * size, fold, folds).reshape(len(fold), folds, plates, size)
+        between[..., at] = counts
+        in_rest[:, :, 0, at] = in_rest[:, :, at, 0] = counts.sum(axis=2)
+        in_rest[:, :, np.arange(at.start, at.stop), np.arange(at.start, at.stop)] = counts.sum(axis=2)
+        sums[:, :, at] = _by_fold(codes, size, fold, folds, centred)
+        for other in range(one):
+            pairs = _by_fold(codes * levels[other] + within[other], size * levels[other], fold, folds)
+            block = pairs.reshape(len(fold), folds, size, levels[other])
+            there = slice(starts[other], starts[other] + levels[other])
+            in_rest[:, :, at, there], in_rest[:, :, there, at] = block, block.swapaxes(2, 3)
+    # What is left of the totals without a fold is what the wells of that fold are predicted from.
+    in_plate, in_rest, between, plate_sum, sums = (
+        part.sum(axis=1, keepdims=True) - part for part in (in_plate, in_rest, between, plate_sum, sums)
+    )
+    penalised = in_plate + ALPHA
+    scaled = between / penalised[..., None]
+    left = in_rest + ALPHA * np.diag(np.r_[0.0, np.ones(width - 1)]) - scaled.swapaxes(2, 3) @ between
+    right = sums - (scaled.swapaxes(2, 3) @ plate_sum[..., None])[..., 0]
+    rest = np.linalg.solve(left, right[..., None])
+    of_plate = (plate_sum - (between @ rest)[..., 0]) / penalised
+    predicted = shift + _taken(of_plate, plate, fold) + _taken(rest[..., :1, 0], np.zeros_like(plate), fold)
+    for codes, first in zip(within, starts[:-1], strict=True):
+        predicted += _taken(rest[..., 0], codes + first, fold)
+    return np.asarray(predicted)
 
 
-def ridge_out_of_fold_moved(X: Floats, y: Floats, fold: Codes, orders: NDArray[np.intp]) -> Floats:
-    """`ridge_out_of_fold` after every rearrangement, the wells taking their target *and their fold* along.
-
-    Column b is ``ridge_out_of_fold(X, y[order], fold[order])[:, 0]`` of the b-th order, without a loop over them.
-
-    Parameters
-    ----------
-    X, y, fold
-        Shapes (n, p), (n,), (n,).
-    orders
-        Shape (B, n): which well stands in each place.
-
-    Returns
-    -------
-    ndarray of shape (n, B), a row a place
-    """
-    place = np.argsort(orders, axis=1)  # (B, n): where each well stands
-    gram, total = X.T @ X, X.sum(axis=0)
-    predicted = np.empty(orders.shape)
-    for held_out in np.unique(fold):
-        test = np.flatnonzero(fold == held_out)
-        left_out, n = X[place[:, test]], len(fold) - len(test)  # (B, t, p)
-        y_mean = float(np.delete(y, test).mean())
-        x_mean = (total - left_out.sum(axis=1)) / n  # (B, p)
-        centred = gram - left_out.transpose(0, 2, 1) @ left_out - n * x_mean[:, :, None] * x_mean[:, None]
-        # As y has its mean taken off, that of X does not matter to their products.
-        rest = np.where(fold == held_out, 0.0, y - y_mean)
-        right = rest[orders] @ X  # (B, p)
-        slope = np.linalg.solve(centred + ALPHA * np.eye(X.shape[1]), right[:, :, None])
-        values = y_mean + ((left_out - x_mean[:, None]) @ slope)[:, :, 0]  # (B, t)
-        np.put_along_axis(predicted, place[:, test], values, axis=1)
-    return np.ascontiguousarray(predicted.T)
+def _by_fold(codes: Codes, size: int, fold: Codes, folds: int, values: Floats | None = None) -> Floats:
+    """How many wells each level has in each fold, (F, folds, size); with values (B, n) their sums, (B, folds, size)."""
+    rows = len(fold) if values is None else len(values)
+    places = (np.arange(rows)[:, None] * folds + fold) * size + codes
+    weights = None if values is None else values.ravel()
+    counts = np.bincount(places.ravel(), weights, minlength=rows * folds * size)
+    return np.asarray(counts.reshape(rows, folds, size), dtype=np.float64)
 
 
-def r2_of_columns(y: Floats, predicted: Floats) -> Floats:
-    """`metrics.r2` of each column of (n, k) at once: a thousand rearrangements in one call."""
-    return np.asarray(1 - ((y - predicted) ** 2).sum(axis=0) / ((y - y.mean(axis=0)) ** 2).sum(axis=0))
+def _taken(weights: Floats, codes: Codes, fold: Codes) -> Floats:
+    """The weight of each well's level in its fold: (B, folds, levels) to (B, n)."""
+    rows, folds, size = weights.shape
+    return np.asarray(np.take(weights.ravel(), (np.arange(rows)[:, None] * folds + fold) * size + codes))
 
 
-def auroc_of_columns(label: Floats, scores: Floats) -> Floats:
-    """`metrics.auroc` of each column of (n, k) at once."""
-    positive = label == 1
-    n_positive, n_negative = positive.sum(axis=0), (~positive).sum(axis=0)
-    rank_sum = np.where(positive, rankdata(scores, axis=0), 0.0).sum(axis=0)
-    return np.asarray((rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+def r2_of_rows(y: Floats, predicted: Floats) -> Floats:
+    """`metrics.r2` of each row of (B, n) at once: many rearrangements in one call."""
+    return np.asarray(1 - ((y - predicted) ** 2).sum(axis=1) / ((y - y.mean(axis=1, keepdims=True)) ** 2).sum(axis=1))
 
 
 def r2_within(y: Floats, predicted: Floats, plate: Codes) -> Floats:
-    """`r2_of_columns` after the mean of each plate is taken off both."""
-    return r2_of_columns(_less_mean(y, plate), _less_mean(predicted, plate))
+    """`r2_of_rows` after the mean of each plate is taken off both."""
+    return r2_of_rows(_less_mean(y, plate), _less_mean(predicted, plate))
 
 
 def _less_mean(values: Floats, plate: Codes) -> Floats:
-    of_plate = np.eye(plate.max() + 1)[plate]  # (n, P)
-    means = (of_plate.T @ values) / of_plate.sum(axis=0)[:, None]
-    return np.asarray(values - of_plate @ means)
+    whole, plates = np.zeros((1, plate.size), dtype=np.intp), int(plate.max()) + 1
+    means = _by_fold(plate, plates, whole, 1, values) / np.bincount(plate)
+    return np.asarray(values - _taken(means, plate, whole))
+
+
+def auroc_of_rows(label: Floats, scores: Floats) -> Floats:
+    """`metrics.auroc` of each row of (B, n) at once."""
+    return auroc_within(label, scores, np.zeros(label.shape[1], dtype=np.intp))
 
 
 def auroc_within(label: Floats, scores: Floats, plate: Codes) -> Floats:
-    """`auroc_of_columns` over the pairs of wells of one plate, all plates together; NaN where there is no such pair."""
-    won, pairs = np.zeros(label.shape[1]), np.zeros(label.shape[1])
-    for one in range(plate.max() + 1):
-        y, f = label[plate == one], scores[plate == one]
-        n = y.sum(axis=0) * (1 - y).sum(axis=0)
-        found = n > 0
-        won[found] += auroc_of_columns(y[:, found], f[:, found]) * n[found]
-        pairs += n
-    return np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
+    """The AUROC of each row over the pairs of wells of one plate, all plates together; NaN where there is no pair."""
+    plates, whole = int(plate.max()) + 1, np.zeros((1, plate.size), dtype=np.intp)
+    ranks = np.stack([_ranks_within(values, plate) for values in scores])
+    size, positive = np.bincount(plate), _by_fold(plate, plates, whole, 1, label)[:, 0]
+    won = (label * ranks).sum(axis=1) - (positive * (positive + 1) / 2).sum(axis=1)
+    pairs = (positive * (size - positive)).sum(axis=1)
+    return np.asarray(np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0))
+
+
+def _ranks_within(values: Floats, plate: Codes) -> Floats:
+    """The rank of each of n values among those of its plate, from 1; equal ones share the mean of theirs."""
+    order = np.argsort(values)
+    order = order[np.argsort(plate[order].astype(np.min_scalar_type(plate.max())), kind="stable")]
+    apart = np.flatnonzero((np.diff(values[order]) != 0) | (np.diff(plate[order]) != 0)) + 1
+    starts = np.r_[0, apart]
+    ends = np.r_[apart, values.size]
+    before = np.cumsum(np.bincount(plate)) - np.bincount(plate)
+    ranks = np.empty(values.size)
+    ranks[order] = np.repeat((starts + 1 + ends) / 2, ends - starts) - before[plate[order]]
+    return ranks
 
 
 def predict_from_position(
@@ -193,28 +213,32 @@ def predict_from_position(
     if wells.size < 10 or folds < 2 or np.ptp(y) == 0 or (is_label and min(y.sum(), (1 - y).sum()) < 2):
         return None
     fold = deal(group, _strata(y, group, is_label), folds, rng)
-    X = one_hot([positions.codes[factor][wells] for factor in ("plate", "row", "column")])
-    metric, metric_within = (auroc_of_columns, auroc_within) if is_label else (r2_of_columns, r2_within)
-    plates, plate = np.unique(positions.codes["plate"][wells], return_inverse=True)
-    predicted = ridge_out_of_fold(X, y[:, None], fold)
-    score, within = float(metric(y[:, None], predicted)[0]), float(metric_within(y[:, None], predicted, plate)[0])
+    plate, row, column = (
+        np.unique(positions.codes[factor][wells], return_inverse=True)[1] for factor in ("plate", "row", "column")
+    )
+    metric, metric_within = (auroc_of_rows, auroc_within) if is_label else (r2_of_rows, r2_within)
+    predicted = ridge_out_of_fold(plate, (row, column), y[None], fold[None])
+    score, within = float(metric(y[None], predicted)[0]), float(metric_within(y[None], predicted, plate)[0])
     together = often_together(group, positions.well[wells])
     units = group if together else np.arange(wells.size)
+    several = int(plate.max()) > 0
+    # Numbers a well and rearrangement: the counts of each fold by plate and row or column.
+    width = sum(int(codes.max()) + 1 for codes in (plate, row, column)) if is_label else 1
 
     def chance(strata: Codes, of: Callable[[Floats, Floats], Floats]) -> Floats:
-        if is_label:
-            blocks = permuted_in_blocks(units, strata, permutations, rng, width=X.shape[1])
-            return np.concatenate([of(y[order].T, ridge_out_of_fold_moved(X, y, fold, order)) for order in blocks])
-        moved = (y[order].T for order in permuted_in_blocks(units, strata, permutations, rng))
-        return np.concatenate([of(Y, ridge_out_of_fold(X, Y, fold)) for Y in moved])
+        found = []
+        for order in permuted_in_blocks(units, strata, permutations, rng, width=width):
+            moved, folds_moved = y[order], fold[order] if is_label else fold[None]
+            found.append(of(moved, ridge_out_of_fold(plate, (row, column), moved, folds_moved)))
+        return np.concatenate(found)
 
     p_value = within_p = permutation_p(score, chance(np.zeros(wells.size, dtype=np.intp), metric))
     alone = float("nan")
-    if len(plates) > 1:
-        alone = float(metric(y[:, None], ridge_out_of_fold(np.eye(len(plates))[plate], y[:, None], fold))[0])
+    if several:
+        alone = float(metric(y[None], ridge_out_of_fold(plate, (), y[None], fold[None]))[0])
         # Wells stay on their plates: what differs between these also sets how much there is to predict within them.
         within_p = permutation_p(within, chance(plate, lambda Y, values: metric_within(Y, values, plate)))
-    logistic = _logistic_auroc(X, y, fold) if is_label else float("nan")
+    logistic = _logistic_auroc((plate, row, column), y, fold) if is_label else float("nan")
     return PositionPrediction(score, p_value, alone, within, within_p, logistic, wells.size)
 
 
@@ -227,14 +251,21 @@ def _strata(y: Floats, group: Codes, is_label: bool) -> Codes:
     return (mean >= 0.5).astype(np.intp)[place]
 
 
-def _logistic_auroc(X: Floats, y: Floats, fold: Codes) -> float:
+def _logistic_auroc(factors: Sequence[Codes], y: Floats, fold: Codes) -> float:
+    from scipy.sparse import csr_array
+
+    starts = np.cumsum([0, *(int(codes.max()) + 1 for codes in factors)])
+    columns = np.stack([codes + start for codes, start in zip(factors, starts[:-1], strict=True)], axis=1)
+    X = csr_array(
+        (np.ones(columns.size), columns.ravel(), np.arange(len(y) + 1) * len(factors)), shape=(len(y), starts[-1])
+    )
     scores = np.empty(y.size)
     for held_out in np.unique(fold):
         test = fold == held_out
         if np.ptp(y[~test]) == 0:
             return float("nan")
         scores[test] = LogisticRegression(C=1 / ALPHA, max_iter=1000).fit(X[~test], y[~test]).decision_function(X[test])
-    return float(auroc_of_columns(y[:, None], scores[:, None])[0])
+    return float(auroc_of_rows(y[None], scores[None])[0])
 
 
 def groups_with_controls_as_one(units: Codes, is_control: NDArray[np.bool_]) -> Codes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -79,7 +80,7 @@ def eta_squared(values: NDArray[np.float64], codes: Codes) -> float:
         return float("nan")
     if np.ptp(table, axis=0).max() == 0:
         return float("nan")
-    return min(1.0, float(_between(table[None], levels)[0] / (table**2).sum()))
+    return min(1.0, float(_between(table, levels, np.arange(len(table))[None])[0] / (table**2).sum()))
 
 
 def position_shares(
@@ -155,17 +156,7 @@ def permuted(units: Codes, strata: Codes, n: int, rng: np.random.Generator) -> N
     Two units are alike when they have as many wells in each stratum. A unit like no other stays where it is.
     With one well a unit, this permutes the wells within the strata.
     """
-    order = np.lexsort((strata, units))
-    starts = np.flatnonzero(np.r_[True, np.diff(units[order]) != 0])
-    alike: dict[bytes, list[NDArray[np.intp]]] = {}
-    for wells in np.split(order, starts[1:]):
-        alike.setdefault(strata[wells].tobytes(), []).append(wells)
-    result = np.broadcast_to(np.arange(units.size), (n, units.size)).copy()
-    for members in alike.values():
-        wells = np.array(members)  # (units, wells a unit)
-        shuffled = rng.permuted(np.broadcast_to(np.arange(len(wells)), (n, len(wells))), axis=1)
-        result[:, wells.ravel()] = wells[shuffled].reshape(n, -1)
-    return result
+    return _Units(units, strata).rearranged(n, rng)
 
 
 def permuted_in_blocks(
@@ -173,8 +164,34 @@ def permuted_in_blocks(
 ) -> Iterator[NDArray[np.intp]]:
     """`permuted`, a part of the `n` at a time, so that `width` numbers a well and rearrangement stay in memory."""
     step = max(1, _BLOCK // max(1, units.size * width))
+    wells = _Units(units, strata)
     for start in range(0, n, step):
-        yield permuted(units, strata, min(step, n - start), rng)
+        yield wells.rearranged(min(step, n - start), rng)
+
+
+class _Units:
+    """The wells of N in units that may change places: kind by kind, and within a kind unit by unit."""
+
+    def __init__(self, units: Codes, strata: Codes) -> None:
+        order = np.lexsort((strata, units))
+        starts = np.flatnonzero(np.r_[True, np.diff(units[order]) != 0])
+        kinds: dict[bytes, list[NDArray[np.intp]]] = {}
+        for own in np.split(order, starts[1:]):
+            kinds.setdefault(strata[own].tobytes(), []).append(own)
+        alike = [own for kind in kinds.values() for own in kind]
+        sizes = np.array([own.size for own in alike])
+        self._wells = np.concatenate(alike)  # as the units follow each other
+        self._kinds = np.cumsum([0, *map(len, kinds.values())])
+        self._first = np.cumsum(sizes) - sizes  # of each unit, in `_wells`
+        place = np.argsort(self._wells)
+        self._unit = np.repeat(np.arange(sizes.size), sizes)[place]  # of each well
+        self._within = place - self._first[self._unit]
+
+    def rearranged(self, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
+        moved = np.broadcast_to(np.arange(self._first.size), (n, self._first.size)).copy()
+        for start, end in pairwise(self._kinds.tolist()):
+            rng.permuted(moved[:, start:end], axis=1, out=moved[:, start:end])
+        return np.asarray(self._wells[self._first[moved[:, self._unit]] + self._within])
 
 
 def often_together(units: Codes, codes: Codes) -> bool:
@@ -216,7 +233,7 @@ def _null_shares(
     centred, levels = _complete(table, codes)
     total = (centred**2).sum()
     blocks = permuted_in_blocks(units, strata, n, rng, width=centred.shape[1])
-    return np.asarray(np.concatenate([_between(centred[order], levels) for order in blocks]) / total)
+    return np.asarray(np.concatenate([_between(centred, levels, orders) for orders in blocks]) / total)
 
 
 def _complete(values: NDArray[np.float64], codes: Codes) -> tuple[NDArray[np.float64], Codes]:
@@ -229,11 +246,16 @@ def _complete(values: NDArray[np.float64], codes: Codes) -> tuple[NDArray[np.flo
     return (table - table.mean(axis=0) if table.size else table), levels
 
 
-def _between(centred: NDArray[np.float64], levels: Codes) -> NDArray[np.float64]:
-    """Sum of squares between the levels for P arrangements of centred values: (P, n, K) to (P,)."""
-    member = np.zeros((int(levels.max()) + 1, levels.size))
-    member[levels, np.arange(levels.size)] = 1.0
-    scaled = member / np.sqrt(member.sum(axis=1, keepdims=True))
-    if centred.shape[2] == 1:
-        return np.asarray(((centred[:, :, 0] @ scaled.T) ** 2).sum(axis=1))
-    return np.asarray(((scaled @ centred) ** 2).sum(axis=(1, 2)))
+def _between(centred: NDArray[np.float64], levels: Codes, orders: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Sum of squares between the levels of centred values (n, K) for P arrangements (P, n): shape (P,).
+
+    The sums by level are a sparse product: the effort does not grow with the number of levels.
+    """
+    from scipy.sparse import csr_array
+
+    size = np.bincount(levels)
+    ends = np.cumsum(np.tile(size, len(orders)))
+    placed = orders[:, np.argsort(levels, kind="stable")].ravel()
+    shape = (len(ends), len(centred))
+    sums = csr_array((np.ones(placed.size), placed, np.r_[0, ends]), shape=shape) @ centred  # (P levels, K)
+    return np.asarray(((sums**2).sum(axis=1).reshape(len(orders), -1) / size).sum(axis=1))

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dpf.analysis.ranking.p_values import benjamini_hochberg
 from dpf.errors import DataError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -27,13 +32,13 @@ class MeasuredSets:
     names
         S names.
     member
-        (S, G) bool.
+        (S, G) float64, sparse or not: 1 where a gene is of a set, else 0.
     unknown
         How many distinct genes of all sets were not measured.
     """
 
     names: tuple[str, ...]
-    member: NDArray[np.bool_]
+    member: csr_array | Floats
     unknown: int
 
     @property
@@ -72,12 +77,15 @@ def measure_sets(sets: Mapping[str, Collection[str]], genes: Sequence[str]) -> M
     DataError
         No sets, or no gene of any of them was measured (another naming scheme).
     """
+    from scipy.sparse import csr_array
+
     index = {gene: column for column, gene in enumerate(genes)}
-    member = np.zeros((len(sets), len(genes)), dtype=bool)
-    for row, named in enumerate(sets.values()):
-        member[row, [index[gene] for gene in named if gene in index]] = True
+    found = [sorted({index[gene] for gene in named if gene in index}) for named in sets.values()]
+    columns = np.fromiter(chain.from_iterable(found), dtype=np.int64)
+    ends = np.cumsum([0, *map(len, found)])
+    member = csr_array((np.ones(len(columns)), columns, ends), shape=(len(sets), len(genes)))
     everything = {gene for named in sets.values() for gene in named}
-    if not member.any():
+    if not len(columns):
         raise DataError(
             "no gene of the gene sets was measured",
             where=f"{len(sets):,} gene sets",
@@ -104,16 +112,20 @@ def over_representation(lists: ArrayLike, sets: MeasuredSets) -> Enrichment:
     from scipy.stats import hypergeom  # imported here: it costs more than the rest of this module
 
     chosen = np.asarray(lists, dtype=bool)
-    total = chosen.shape[1]
-    overlap = chosen.astype(np.float64) @ sets.member.T.astype(np.float64)
-    drawn, size = chosen.sum(axis=1)[:, None], sets.size[None, :]
-    tested = (drawn > 0) & (size >= MIN_SIZE) & (size < total)
-    expected = np.where(tested, drawn * size / total, np.nan)
-    p = np.where(tested, hypergeom.sf(overlap - 1, total, np.where(tested, size, 1), np.maximum(drawn, 1)), np.nan)
-    return Enrichment(overlap / expected, p, benjamini_hochberg(p), np.rint(overlap).astype(np.int64))
+    total, size = chosen.shape[1], sets.size
+    score, p = np.full((2, len(chosen), len(size)), np.nan)
+    overlaps = np.zeros(score.shape, dtype=np.int64)
+    testable = (size >= MIN_SIZE) & (size < total)
+    for row, own in enumerate(chosen):
+        overlaps[row] = overlap = sets.member @ own
+        if drawn := int(own.sum()):
+            few, found = size[testable], overlap[testable]
+            score[row, testable] = found / (drawn * few / total)
+            p[row, testable] = hypergeom.sf(found - 1, total, few, drawn)
+    return Enrichment(score, p, benjamini_hochberg(p), overlaps)
 
 
-def univariate_linear_model(statistics: ArrayLike, weights: ArrayLike) -> Enrichment:
+def univariate_linear_model(statistics: ArrayLike, weights: ArrayLike | csr_array) -> Enrichment:
     """T of the slope of the gene statistics on a set's weights, over all measured genes, df = G − 2 (decoupler's ULM).
 
     t = r·√(df/(1 − r²)), r the correlation over genes. Genes are taken as independent, which they are not: p-values
@@ -124,20 +136,29 @@ def univariate_linear_model(statistics: ArrayLike, weights: ArrayLike) -> Enrich
     statistics
         (C, G), e.g. moderated t.
     weights
-        (S, G): 0 outside the set; `MeasuredSets.member` for unweighted sets.
+        (S, G), sparse or not: 0 outside the set; `MeasuredSets.member` for unweighted sets.
     """
+    from scipy.sparse import csr_array
+
     from dpf.analysis.signatures.moderated_t import two_sided_p
 
-    y, w = np.asarray(statistics, dtype=np.float64), np.asarray(weights, dtype=np.float64)
-    freedom = y.shape[1] - 2
-    a, b = y - y.mean(axis=1, keepdims=True), w - w.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1)[None, :]
-    tested = (length > 0) & ((w != 0).sum(axis=1) >= MIN_SIZE)[None, :]
-    r = np.clip(np.divide(a @ b.T, length, out=np.full(length.shape, np.nan), where=tested), -1, 1)
-    # A perfect correlation has an infinite t; np.divide gives it without a warning.
-    root = np.sqrt(1 - r**2)
-    t = np.divide(r * np.sqrt(freedom), root, out=np.copysign(np.full(r.shape, np.inf), r), where=~(root == 0))
-    p = two_sided_p(t, freedom)
+    rows, w = np.asarray(statistics), csr_array(weights, dtype=np.float64)
+    genes = rows.shape[1]
+    freedom = genes - 2
+    # The statistics have their mean taken off, so that of the weights does not matter to their products.
+    spread = np.sqrt(np.maximum((w**2).sum(axis=1) - w.sum(axis=1) ** 2 / genes, 0.0))
+    large_enough = (w != 0).sum(axis=1) >= MIN_SIZE
+    t, p = np.empty((2, len(rows), w.shape[0]))
+    for row, values in enumerate(rows):
+        y = values.astype(np.float64)
+        a = y - y.mean()
+        length = np.linalg.norm(a) * spread
+        r = np.full(length.shape, np.nan)
+        r = np.clip(np.divide(w @ a, length, out=r, where=(length > 0) & large_enough), -1, 1)
+        # A perfect correlation has an infinite t; np.divide gives it without a warning.
+        root, infinite = np.sqrt(1 - r**2), np.copysign(np.inf, r)
+        t[row] = np.divide(r * np.sqrt(freedom), root, out=infinite, where=~(root == 0))
+        p[row] = two_sided_p(t[row], freedom)
     return Enrichment(t, p, benjamini_hochberg(p))
 
 

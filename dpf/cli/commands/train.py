@@ -51,7 +51,7 @@ def command(
         )
         result = train_project(
             opened, options.model, member=member, assemble=options.assemble, resume=options.resume,
-            tensorboard=options.tensorboard, progress=run.progress, team=team,
+            overwrite=options.overwrite, tensorboard=options.tensorboard, progress=run.progress, team=team,
         )  # fmt: skip
     if not team.is_rank_0:
         return

@@ -9,6 +9,7 @@ as PyTorch's own bf16 kernel does. With float32 inputs everything is float32.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ class NativeAttention:
     ----------
     dtype
         bf16 or float32; a kernel for bf16 takes float32 too.
+    log
+        Called with a line where it has to be compiled first.
 
     Raises
     ------
@@ -40,8 +43,8 @@ class NativeAttention:
         It cannot run here.
     """
 
-    def __init__(self, dtype: torch.dtype) -> None:
-        library = load_library(bf16=dtype == torch.bfloat16)
+    def __init__(self, dtype: torch.dtype, log: Callable[[str], None] = lambda _: None) -> None:
+        library = load_library(bf16=dtype == torch.bfloat16, log=log)
         pointer = ctypes.c_void_p
         self._forward = library.dpf_attention_forward
         self._forward.argtypes = [*_SIZES, *_FLAGS, *[pointer] * 5]

@@ -1,17 +1,24 @@
 """The native kernel as a shared library: what it needs, and its compilation on first use.
 
 The package ships the kernel as C++ source. The system's compiler turns it into a library in the user's cache folder,
-named after everything it is made from, so that it is compiled once, and anew when any of that changes.
+named after everything it is made from, so that it is compiled once, and anew when any of that changes. A library runs
+with all rights of its user: only one that this user's dpf wrote is loaded, whole, from a folder that no one else can
+write to.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import platform
 import shutil
+import signal
+import stat
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from dpf.errors import DpfError
@@ -22,6 +29,11 @@ _SOURCE, _HEADER = "attention.cpp", "attention_panel.h"
 _COMPILERS = ("c++", "g++", "clang++")
 _NEEDED = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 _BF16 = "avx512_bf16"
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+#: Bytes of a SHA-256.
+_DIGEST = 32
+#: A compiler that takes longer, of some seconds as a rule, hangs.
+_SECONDS = 300.0
 
 
 class CannotBuildError(Exception):
@@ -38,13 +50,15 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(line.partition(":")[2].split())
 
 
-def load_library(*, bf16: bool) -> ctypes.CDLL:
+def load_library(*, bf16: bool, log: Callable[[str], None] = lambda _: None) -> ctypes.CDLL:
     """The kernel's library, compiled if this user has not got it yet.
 
     Parameters
     ----------
     bf16
         Whether it must take bf16 besides float32.
+    log
+        Called with a line before it is compiled, which takes some seconds.
 
     Raises
     ------
@@ -62,13 +76,40 @@ def load_library(*, bf16: bool) -> ctypes.CDLL:
     compiler = _compiler()
     texts = [(_FOLDER / name).read_text(encoding="utf-8") for name in (_SOURCE, _HEADER)]
     key = sha256_text("\n".join([*texts, *compiler, *options]))
-    path = _cache() / f"attention-{key[:16]}.so"
-    if not path.is_file():
+    path = _private_folder() / f"attention-{key[:16]}.so"
+    library = _loaded(path)
+    if library is None:
+        log(f"compiling the native attention kernel with {compiler[0]} into {path}, once for this machine")
         _compile([*compiler[:1], *options, str(_FOLDER / _SOURCE)], path)
+        library = _loaded(path)
+    if library is None:
+        raise CannotBuildError(f"{path} has not the content that was compiled into it")
+    return library
+
+
+def _loaded(path: Path) -> ctypes.CDLL | None:
+    """The library in a file; None where it is not the one that this user's dpf wrote there.
+
+    The file ends with the SHA-256 of what is before it, which a loader does not look at.
+    """
     try:
-        return ctypes.CDLL(str(path))
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & _WRITABLE_BY_OTHERS:
+            return None
+        content = file.read()
+    if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
+        return None
+    try:
+        library = ctypes.CDLL(str(path))
     except OSError as error:
         raise CannotBuildError(f"{path} does not load: {error}") from error
+    if not all(hasattr(library, name) for name in ("dpf_attention_forward", "dpf_attention_backward")):
+        raise CannotBuildError(f"{path} has not the functions of the kernel")
+    return library
 
 
 def _compiler() -> tuple[str, str]:
@@ -78,21 +119,61 @@ def _compiler() -> tuple[str, str]:
     path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
         raise CannotBuildError(f"there is no C++ compiler ({'CXX is ' if asked else 'looked for '}{', '.join(names)})")
-    return path, subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    return path, _run([path, "--version"]).stdout
 
 
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "dpf"
+def _private_folder() -> Path:
+    """The folder for libraries in the user's cache, made if need be: nobody else may write to it.
+
+    `XDG_CACHE_HOME` counts where it is absolute, as its specification has it.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        folder = (base if base.is_absolute() else Path.home() / ".cache") / "dpf"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        about = folder.stat()
+        if about.st_uid != os.geteuid():
+            raise CannotBuildError(f"{folder} is another user's: set XDG_CACHE_HOME to a folder of your own")
+        if about.st_mode & _WRITABLE_BY_OTHERS:
+            folder.chmod(0o700)
+    except (OSError, RuntimeError) as error:  # a file in its place, no permission; no home
+        raise CannotBuildError(f"there is no folder for it: {error}") from error
+    return folder
 
 
 def _compile(command: list[str], path: Path) -> None:
     """Compile onto `path`; of several processes that do so at once the last one wins, with the same library."""
     try:
         with atomic_path(path) as part:
-            done = subprocess.run([*command, "-o", str(part)], capture_output=True, text=True, check=False)  # noqa: S603
+            done = _run([*command, "-o", str(part)])
             if done.returncode:
                 lines = [line for line in done.stderr.splitlines() if "error" in line]
                 raise CannotBuildError(f"{command[0]} cannot compile it: {(lines or ['no message'])[0].strip()}")
+            with part.open("ab") as file:
+                file.write(hashlib.sha256(part.read_bytes()).digest())
+        with suppress(OSError):  # then it is not loaded
+            path.chmod(0o600)  # whatever the umask
     except DpfError as error:  # the cache folder cannot be written
         raise CannotBuildError(f"{error.what} ({error.where}: {error.found})") from error
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a compiler to its end, or stop it, and what it has started, when its time is up."""
+    try:
+        process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            errors="replace", start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise CannotBuildError(f"{command[0]} cannot be run: {error.strerror}") from error
+    with process:
+        try:
+            out, err = process.communicate(timeout=_SECONDS)
+        except BaseException as error:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise CannotBuildError(f"{command[0]} has not ended within {_SECONDS:g} s") from None
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from dpf.errors import DataError, UsageError, listed
+from dpf.errors import DataError, UsageError, listed, repeated
 from dpf.tables.matrix import Matrix
 from dpf.tables.screen import Note, SourceFile
 from dpf.tables.text.expression import read_text_matrix
@@ -110,8 +110,7 @@ def _single(table: Table, heading: str) -> pl.Series:
 
 def _distinct(columns: list[pl.Series], folder: Path) -> list[pl.Series]:
     names = [column.name for column in columns]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    if twice := repeated(names):
         raise DataError(
             "a score has the name of another column",
             where=folder / SCORES,

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import ipc
 
-from dpf.errors import DataError, UsageError, first_line, listed, translated
+from dpf.errors import DataError, UsageError, first_line, listed, repeated, translated
 from dpf.files import parse_object, sha256_file
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
@@ -108,8 +108,7 @@ def read_columnar_matrix(path: Path) -> Matrix:
     """
     file = _open(path)
     names = file.names
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice:
+    if twice := repeated(names):
         raise DataError("a column appears twice", where=path, found=listed(twice), expected="unique column names")
     with translated(lambda error: _damaged(path, error)):
         leading = _leading(file.schema, names)

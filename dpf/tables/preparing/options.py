@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dpf.errors import DataError, listed
+from dpf.errors import DataError, listed, repeated
 from dpf.files import sha256_file
 from dpf.tables.genes.filters import read_gene_list
 from dpf.tables.genes.set_scores import GeneSet, Signature, pair_signatures, read_gmt
@@ -47,8 +47,7 @@ def read_preparation(asked: PrepareOptions) -> Preparation:
         found, odd = read_gmt(path)
         sets += found
         notes += odd
-    names = [one.name for one in sets]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := repeated(one.name for one in sets):
         raise DataError("a gene set stands in two files", where=listed(asked.signature), found=listed(twice))
     wanted, name, files = None, Preparation.gene_list_name, [*asked.signature]
     if asked.genes_file is not None:

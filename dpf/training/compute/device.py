@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -91,10 +91,13 @@ class Compute:
         return ", ".join(words)
 
 
-def resolve_compute(settings: ComputeSettings, ranks: Ranks = ALONE) -> Compute:
+def resolve_compute(
+    settings: ComputeSettings, ranks: Ranks = ALONE, log: Callable[[str], None] = lambda _: None
+) -> Compute:
     """Turn settings into a device and a precision; set threads, matrix-product precision and determinism.
 
-    Of several processes on one machine each takes a GPU of its own, or its share of the CPU's cores.
+    Of several processes on one machine each takes a GPU of its own, or its share of the CPU's cores. `log` gets a line
+    where a kernel has to be compiled first.
 
     Raises
     ------
@@ -110,14 +113,16 @@ def resolve_compute(settings: ComputeSettings, ranks: Ranks = ALONE) -> Compute:
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     set_determinism(settings.deterministic, device)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    attention, note = _attention(settings, device, dtype)
+    attention, note = _attention(settings, device, dtype, log)
     default = _TOKENS_GPU if device.type != "cpu" else _TOKENS_CPU
     return Compute(
         device, precision, dtype, settings.tokens_at_once or default, attention, note, compiled=settings.compile
     )
 
 
-def _attention(settings: ComputeSettings, device: torch.device, dtype: torch.dtype) -> tuple[Attention, str]:
+def _attention(
+    settings: ComputeSettings, device: torch.device, dtype: torch.dtype, log: Callable[[str], None]
+) -> tuple[Attention, str]:
     """The attention asked for, and why not the native one where that was left to us."""
     name = settings.attention_kernel
     if settings.compile:
@@ -133,7 +138,7 @@ def _attention(settings: ComputeSettings, device: torch.device, dtype: torch.dty
     try:
         if device.type != "cpu":
             raise CannotBuildError(f"it is for CPUs, not {device.type}")
-        return NativeAttention(dtype), ""
+        return NativeAttention(dtype, log), ""
     except CannotBuildError as error:
         if name == "auto":
             return torch_attention, f"no native kernel: {error}"

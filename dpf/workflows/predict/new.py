@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dpf.analysis.latent.distances import latent_distances
-from dpf.errors import DataError, DpfError, ModelError, UsageError, listed
+from dpf.errors import DataError, DpfError, ModelError, UsageError, listed, repeated
 from dpf.project.directory import Project
 from dpf.project.new_files import require_free
 from dpf.tables.storage import read_about, write_table
@@ -137,8 +137,7 @@ def _made_from(path: Path) -> str | None:
 def _aligned(header: dict[str, Any], wells: NewWells, impute: bool) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Expression in the model's gene order, and which of the model's genes are missing (those columns are 0)."""
     column = {gene: index for index, gene in enumerate(wells.genes)}
-    if len(column) < len(wells.genes):
-        twice = sorted({gene for gene in wells.genes if wells.genes.count(gene) > 1})
+    if twice := repeated(wells.genes):
         raise DataError("gene names are repeated", where=wells.where, found=listed(twice))
     missing = np.array([gene not in column for gene in header["genes"]])
     names = [gene for gene, absent in zip(header["genes"], missing, strict=True) if absent]

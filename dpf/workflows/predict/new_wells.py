@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dpf.errors import DataError, UsageError, listed
+from dpf.errors import DataError, UsageError, listed, repeated
 from dpf.project.directory import Project
 from dpf.tables.importing import read_expression
 from dpf.tables.preparing.counts import scale_of
@@ -63,8 +63,8 @@ def read_new_wells(
     for note in matrix.notes:
         (progress.warn if note.severity == "warning" else progress.log)(note.text)
     ids = matrix.row_names or [f"row{number + 1}" for number in range(len(matrix.values))]
-    if len(set(ids)) < len(ids):
-        raise DataError("well ids are repeated", where=path, found=listed(sorted({w for w in ids if ids.count(w) > 1})))
+    if twice := repeated(ids):
+        raise DataError("well ids are repeated", where=path, found=listed(twice))
     bad = np.argwhere(~np.isfinite(matrix.values))
     if len(bad):
         shown = [f"{ids[row]} / {matrix.column_names[column]}" for row, column in bad[:10]]

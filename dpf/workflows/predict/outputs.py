@@ -173,7 +173,7 @@ def run_members(
     from dpf.training.compute.device import resolve_compute
     from dpf.training.inference import predict_initial_regression, predict_wells
 
-    compute = resolve_compute(project.settings.compute)
+    compute = resolve_compute(project.settings.compute, log=progress.log)
     progress.plan(
         f"{len(trained.members)} x {len(well_ids):,} wells x {len(trained.genes):,} genes on {compute.describe()}"
     )

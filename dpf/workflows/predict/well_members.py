@@ -89,8 +89,8 @@ def plate_codes(plates: Sequence[str | None] | None) -> tuple[NDArray[np.intp], 
     """Plates as whole numbers, and their names; None where the plates are not all known."""
     if plates is None or any(plate is None for plate in plates):
         return None
-    names = sorted({str(plate) for plate in plates})
-    return np.array([names.index(str(plate)) for plate in plates], dtype=np.intp), names
+    names, codes = np.unique([str(plate) for plate in plates], return_inverse=True)
+    return codes, names.tolist()
 
 
 def well_distances(

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dpf.config.settings import Settings, TargetSettings
 from dpf.config.toml import preset_overrides, with_overrides
@@ -19,10 +22,10 @@ from dpf.tables.options import PrepareOptions, Roles
 from dpf.tables.preparing.normalise import Normalisation, write_normalisation
 from dpf.tables.preparing.options import Preparation, read_preparation
 from dpf.tables.preparing.prepare import prepare
-from dpf.tables.screen import Screen, Summary, summarise
+from dpf.tables.screen import Screen, Summary, summarise, takes_part
 from dpf.tables.storage import write_expression, write_table
 from dpf.workflows.options import DemoOptions, SourceOptions
-from dpf.workflows.project.inputs import NORMALISED_BY, read_measured
+from dpf.workflows.project.inputs import NORMALISED_BY, has_targets, read_measured
 
 
 @dataclass(frozen=True)
@@ -129,8 +132,20 @@ def import_project(
     require_new(path)
     roles = replace(roles, targets_follow=roles.targets_follow or bool(preparation.signatures))
     # Nothing else uses the screen as read, so it may be overwritten: a large one then takes its memory once.
-    screen, normalisation = prepare(read_screen(sources, wells, roles, source_format), preparation, in_place=True)
-    return create_project(path, screen, overrides, normalisation)
+    screen = read_screen(sources, wells, roles, source_format)
+    if preparation.keep_flagged:
+        overrides = ("quality.keep_flagged=true", *overrides)
+    counts = Project(path, Settings()).counts
+    with _removed_on_failure(path, counts):
+        screen, normalisation = prepare(screen, preparation, in_place=True, keep_counts=partial(_keep_counts, counts))
+        return _create(path, screen, overrides, normalisation)
+
+
+def _keep_counts(path: Path, screen: Screen) -> None:
+    """Keep the counts that came in, of the genes that any well has a count of."""
+    some = np.asarray(screen.expression.any(axis=0))
+    wells, names = screen.wells.get_column("well_id").to_list(), screen.genes.filter(some).get_column("gene").to_list()
+    write_expression(path, wells, names, screen.expression[:, some], kind="counts")
 
 
 def create_project(
@@ -158,10 +173,16 @@ def create_project(
         A target that an override names cannot be learnt.
     """
     require_new(path)
+    return _create(path, screen, overrides, normalisation)
+
+
+def _create(path: Path, screen: Screen, overrides: tuple[str, ...], normalisation: Normalisation | None) -> InitResult:
     targets = screen.targets
     chosen = TargetSettings(targets.scores, targets.label or "", targets.activation or "auto")
     settings = with_overrides(Settings(targets=chosen), (*preset_overrides("recommended"), *overrides))
-    read_measured(screen.wells, settings.targets, f"{settings_path(path)}: [targets]")
+    if has_targets(settings.targets):
+        used = screen.wells.filter(takes_part(screen.wells, settings.quality.keep_flagged))
+        read_measured(used, settings.targets, f"{settings_path(path)}: [targets]")
     project = Project(path, settings)
     about = {"sources": [asdict(source) for source in screen.sources], "notes": [asdict(n) for n in screen.notes]}
     wells = screen.wells

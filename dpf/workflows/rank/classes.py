@@ -64,7 +64,7 @@ def _tested(table: pl.DataFrame, names: list[str], member: NDArray[np.bool_]) ->
     verdict = table.get_column("verdict")
     if verdict.count():
         hit = verdict.is_in(HITS).fill_null(value=False).to_numpy()
-        enriched = over_representation(hit[None, :], MeasuredSets(tuple(names), member, 0))
+        enriched = over_representation(hit[None, :], MeasuredSets(tuple(names), member.astype(np.float64), 0))
         found |= {"hits": (member & hit).sum(axis=1), "hits_fold": enriched.score[0]}
         found |= {"hits_p": enriched.p[0], "hits_q": enriched.q[0]}
     return found

@@ -19,7 +19,7 @@ from dpf.project.model_header import DamagedModelError, read_model_header
 from dpf.tables.storage import read_table
 from dpf.training.parallel.differences import differences
 from dpf.training.resume import RunState, discard_run, load_run, save_run
-from dpf.workflows.train.interrupted import discard_interrupted
+from dpf.workflows.train.interrupted import discard_interrupted, require_replaceable
 from dpf.workflows.train.run import TrainingRun, TrainResult, validation_metrics, write_model
 from dpf.workflows.train.tuning import join_searches
 
@@ -45,7 +45,7 @@ def require_whole(model: ModelFolder) -> None:
         )
 
 
-def prepare_folder(run: TrainingRun, member: ModelFolder, *, resume: bool, held: ExitStack) -> None:
+def prepare_folder(run: TrainingRun, member: ModelFolder, *, resume: bool, overwrite: bool, held: ExitStack) -> None:
     """Before a member is trained alone: take its lock, and discard, with a warning, what it does not go on from.
 
     Raises
@@ -54,6 +54,8 @@ def prepare_folder(run: TrainingRun, member: ModelFolder, *, resume: bool, held:
         It could not become part of one model with what is there, of which nothing is discarded then.
     ProjectError
         Another process trains it.
+    UsageError
+        It would be the first member of a model that replaces a finished one, without `overwrite`.
     """
     require_alike(run, [] if resume else [member])
     if resume and run.folder.interrupted:
@@ -62,6 +64,8 @@ def prepare_folder(run: TrainingRun, member: ModelFolder, *, resume: bool, held:
             where=run.folder.path,
             hint="go on with it: --resume without --member; or begin anew, a member at a time, without --resume",
         )
+    if not run.folder.begun_members():  # whoever has begun one has been asked
+        require_replaceable(run.folder, overwrite)
     held.enter_context(writing(member.path))
     discard_interrupted(run.folder, run.progress)
     if member.finished.is_file() and not resume:

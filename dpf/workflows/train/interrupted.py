@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from dpf.errors import UsageError
 from dpf.project.directory import ModelFolder
 from dpf.training.resume import SavedRun, discard_run, load_run
 from dpf.workflows.progress import Progress
 from dpf.workflows.train.run import TrainingRun
 from dpf.workflows.train.tuning import interrupted_search
+
+
+def require_replaceable(model: ModelFolder, overwrite: bool) -> None:
+    """Refuse to begin a training that would replace a finished model, unless that is asked for.
+
+    Raises
+    ------
+    UsageError
+        The model is finished.
+    """
+    if model.best.is_file() and not overwrite:
+        hint = "train under another name: --model NAME; or replace this one: --overwrite"
+        raise UsageError(
+            "a finished model is there, which no training replaces unasked",
+            where=model.best,
+            hint=hint + ("; or go on with the run that was interrupted: --resume" if model.interrupted else ""),
+        )
 
 
 def saved_run(run: TrainingRun, *, resume: bool) -> SavedRun | None:

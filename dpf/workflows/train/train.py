@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from dpf.workflows.train.assemble import (
     require_whole,
 )
 from dpf.workflows.train.history import history_row
-from dpf.workflows.train.interrupted import saved_run
+from dpf.workflows.train.interrupted import require_replaceable, saved_run
 from dpf.workflows.train.log import RunLog
 from dpf.workflows.train.members import begin_member, prepare_member
 from dpf.workflows.train.run import TrainingRun, TrainResult, keep_best, validation_metrics, write_model
@@ -79,15 +80,16 @@ def train_project(
     member: int | None = None,
     assemble: bool = False,
     resume: bool = False,
+    overwrite: bool = False,
     tensorboard: bool = False,
     progress: Progress | None = None,
     team: Team | None = None,
 ) -> TrainResult:
     """Train every member of a model, or `member` alone (numbered from 0), and write it into the project.
 
-    The model's files are replaced only when the whole training has finished. An interrupted run goes on with
-    `resume=True` and ends, on the same device in the same precision, with the same weights bit for bit. With
-    `tensorboard` the numbers of every epoch are written as TensorBoard events too.
+    A finished model is replaced only with `overwrite=True`, and only when the whole training has finished. An
+    interrupted run goes on with `resume=True` and ends, on the same device in the same precision, with the same weights
+    bit for bit. With `tensorboard` the numbers of every epoch are written as TensorBoard events too.
 
     A member that is trained alone has a folder and a lock of its own, so that several processes can each train one; its
     weights are those that it has in a run of all members. The process that finishes the last one assembles the model;
@@ -107,8 +109,8 @@ def train_project(
     if team is None:
         with joined() as team:
             return train_project(
-                project, model, member=member, assemble=assemble, resume=resume, tensorboard=tensorboard,
-                progress=progress, team=team,
+                project, model, member=member, assemble=assemble, resume=resume, overwrite=overwrite,
+                tensorboard=tensorboard, progress=progress, team=team,
             )  # fmt: skip
     progress = progress if progress and team.is_rank_0 else Silent()
     settings = project.settings
@@ -122,7 +124,7 @@ def train_project(
             expected=f"0 to {len(parts) - 1}" if len(parts) > 1 else "0, as long as there is one member (--folds 1)",
             hint="members are numbered from 0; how many there are, --folds, --repeats or the split file says",
         )
-    compute = resolve_compute(settings.compute, team.ranks)
+    compute = resolve_compute(settings.compute, team.ranks, progress.log)
     layout = TargetLayout(measured.score_names, measured.label_name, measured.activation_name)
     folder = project.model(model)
     identity = run_identity(
@@ -141,13 +143,15 @@ def train_project(
     warn_before_training(inputs, parts, settings.train, progress)
     team.connect(compute.device)
     team.agree("settings and inputs", identity)
-    return _train_whole(run, resume) if member is None else _train_alone(run, member, resume)
+    train = _train_whole if member is None else partial(_train_alone, number=member)
+    return train(run, resume=resume, overwrite=overwrite)
 
 
-def _train_whole(run: TrainingRun, resume: bool) -> TrainResult:
+def _train_whole(run: TrainingRun, *, resume: bool, overwrite: bool) -> TrainResult:
     with writing(run.folder.path) if run.team.is_rank_0 else nullcontext():
         if run.team.is_rank_0:
             require_whole(run.folder)
+            require_replaceable(run.folder, overwrite or resume)
         state = _train_members(run, resume)
         run.team.disconnect()
         if run.team.is_rank_0:
@@ -155,7 +159,7 @@ def _train_whole(run: TrainingRun, resume: bool) -> TrainResult:
         return TrainResult(run.folder, validation_metrics(run, state))
 
 
-def _train_alone(run: TrainingRun, number: int, resume: bool) -> TrainResult:
+def _train_alone(run: TrainingRun, *, number: int, resume: bool, overwrite: bool) -> TrainResult:
     team, complete, state = run.team, False, None
     own = replace(run, folder=run.folder.member(number), members=[number])
     with ExitStack() as held:
@@ -163,7 +167,7 @@ def _train_alone(run: TrainingRun, number: int, resume: bool) -> TrainResult:
             with writing(run.folder.path, _PATIENCE_TO_BEGIN):
                 complete = resume and is_assembled(run)
                 if not complete:
-                    prepare_folder(run, own.folder, resume=resume, held=held)
+                    prepare_folder(run, own.folder, resume=resume, overwrite=overwrite, held=held)
         complete = team.from_rank_0(complete)
         if not complete and not team.from_rank_0(own.folder.finished.is_file()):
             state = _train_members(own, team.from_rank_0(resume and own.folder.interrupted))

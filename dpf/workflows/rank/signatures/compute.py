@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +24,7 @@ Floats32 = NDArray[np.float32]
 _Compare = Callable[[NDArray[np.intp]], ModeratedT | None]
 
 _MATRICES = ("effect", "t", "p", "q", "mean_expression")
+_ROWS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,19 @@ class Signatures:
     estimable: NDArray[np.bool_]
     statements: tuple[str, ...]
 
-    def table(self) -> pl.DataFrame:
-        """Long: one row a compound and gene, compounds in the order of the rows."""
-        count, size = self.t.shape
-        names = pl.Series(self.names).gather(np.repeat(np.arange(count), size))
-        genes = pl.Series(self.genes).gather(np.tile(np.arange(size), count))
-        return pl.DataFrame(
-            {"compound": names, "gene": genes, **{name: getattr(self, name).ravel() for name in _MATRICES}}
-        ).fill_nan(None)
+    def parts(self) -> Iterator[pl.DataFrame]:
+        """The long table, one row a compound and gene, compounds in the order of the rows, about a million at a time.
+
+        At least one part, with which the table has its columns.
+        """
+        names, genes = pl.Series(self.names, dtype=pl.String), pl.Series(self.genes)
+        step = max(1, _ROWS_AT_ONCE // len(genes))
+        for start in range(0, max(len(names), 1), step):
+            rows = slice(start, start + step)
+            row, gene = (index.ravel() for index in np.indices(self.t[rows].shape))
+            values = {name: getattr(self, name)[rows].ravel() for name in _MATRICES}
+            table = pl.DataFrame({"compound": names[rows].gather(row), "gene": genes.gather(gene), **values})
+            yield table.fill_nan(None)
 
     def known(self) -> Signatures:
         """Those that are estimable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ from dpf.workflows.rank.signatures.compute import Signatures
 MOST_ALIKE = 200
 #: Fewest for a heatmap.
 _FEWEST_ALIKE = 3
+#: Rows of the table of enrichment that are made and written at a time.
+_ROWS_AT_ONCE = 1 << 20
 
 
 def write_signatures(
@@ -50,7 +53,7 @@ def write_signatures(
     activation
         (C,) the mean position on the activation axis, or None.
     """
-    write_table(results.table("signatures"), found.table(), "signatures", choices.footer(now, "signatures"))
+    write_table(results.table("signatures"), found.parts(), "signatures", choices.footer(now, "signatures"))
     place = np.cumsum(found.estimable) - 1
     order = place[order[found.estimable[order]]]
     activation = None if activation is None else activation[found.estimable]
@@ -65,9 +68,9 @@ def write_signatures(
     genes = now.project.genes
     resolve = _GeneNames(read_table(genes, "genes"))
     if choices.gene_sets is not None:
-        table, notes = enrichment_table(found, choices.gene_sets, resolve, choices.fdr)
+        parts, notes = enrichment_table(found, choices.gene_sets, resolve, choices.fdr)
         about = choices.footer(now, "enrichment", genes, choices.gene_sets)
-        write_table(results.table("enrichment"), table, "enrichment", about)
+        write_table(results.table("enrichment"), parts, "enrichment", about)
         files, lines = [*files, results.table("enrichment")], lines + notes
     if choices.query is not None:
         table, notes = connectivity_table(found, choices.query, resolve)
@@ -96,8 +99,10 @@ class _GeneNames:
         return [gene for name in names for gene in self._of.get(name, [name])]
 
 
-def enrichment_table(found: Signatures, path: Path, resolve: _GeneNames, fdr: float) -> tuple[pl.DataFrame, list[str]]:
-    """Long: one row a compound, set and test.
+def enrichment_table(
+    found: Signatures, path: Path, resolve: _GeneNames, fdr: float
+) -> tuple[Iterator[pl.DataFrame], list[str]]:
+    """Long: one row a compound, set and test, smallest p first; in parts, as there may be tens of millions.
 
     `test` is ``up`` or ``down`` (over-representation among the genes at q ≤ fdr, one-sided, with the measured genes as
     background; `score` the fold over expectation) or ``ulm`` (t of the slope of the gene statistics on membership,
@@ -109,26 +114,31 @@ def enrichment_table(found: Signatures, path: Path, resolve: _GeneNames, fdr: fl
         The GMT cannot be read, or none of its genes was measured.
     """
     sets = measure_sets({one.name: resolve(one.genes) for one in read_gmt(path)[0]}, found.genes)
-    compounds, width = len(found.names), len(sets.names)
     lists = over_representation(np.concatenate(found.called(fdr)), sets)
-    slopes = univariate_linear_model(found.t, sets.member.astype(np.float64))
+    slopes = univariate_linear_model(found.t, sets.member)
     assert lists.overlap is not None
-    compound = np.tile(np.repeat(np.arange(compounds), width), 3)
-    which = np.tile(np.arange(width), 3 * compounds)
-    overlap = np.concatenate([lists.overlap.ravel(), np.tile(sets.size, compounds)])
-    table = pl.DataFrame(
-        {
-            "compound": pl.Series(found.names).gather(compound),
-            "gene_set": pl.Series(sets.names).gather(which),
-            "test": np.repeat(["up", "down", "ulm"], compounds * width),
-            "measured": sets.size[which],
-            "overlap": overlap,
-            "score": np.concatenate([lists.score.ravel(), slopes.score.ravel()]),
-            "p": np.concatenate([lists.p.ravel(), slopes.p.ravel()]),
-            "q": np.concatenate([lists.q.ravel(), slopes.q.ravel()]),
-        }
-    ).fill_nan(None)
-    return table.sort("p", nulls_last=True, maintain_order=True), _set_notes(path, sets)
+    values = {
+        name: np.concatenate([getattr(lists, name), getattr(slopes, name)]).ravel() for name in ("score", "p", "q")
+    }
+    values["overlap"] = np.concatenate([lists.overlap, np.broadcast_to(sets.size, slopes.p.shape)]).ravel()
+    del lists, slopes
+    order = np.argsort(values["p"], kind="stable")  # what was not tested, NaN, comes last
+    names, set_names, test_names = (pl.Series(one) for one in (found.names, sets.names, ("up", "down", "ulm")))
+
+    def part(rows: NDArray[np.intp]) -> pl.DataFrame:
+        test, compound, which = np.unravel_index(rows, (3, len(names), len(set_names)))
+        return pl.DataFrame(
+            {
+                "compound": names.gather(compound),
+                "gene_set": set_names.gather(which),
+                "test": test_names.gather(test),
+                "measured": sets.size[which],
+                **{name: values[name][rows] for name in ("overlap", "score", "p", "q")},
+            }
+        ).fill_nan(None)
+
+    starts = range(0, max(len(order), 1), _ROWS_AT_ONCE)
+    return (part(order[start : start + _ROWS_AT_ONCE]) for start in starts), _set_notes(path, sets)
 
 
 def _set_notes(path: Path, sets: MeasuredSets) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.stats import kstest
@@ -10,14 +12,13 @@ from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from dpf.analysis.design.position_prediction import (
-    auroc_of_columns,
+    auroc_of_rows,
     auroc_within,
     groups_with_controls_as_one,
     predict_from_position,
-    r2_of_columns,
+    r2_of_rows,
     r2_within,
     ridge_out_of_fold,
-    ridge_out_of_fold_moved,
 )
 from dpf.analysis.design.wells import DesignInput, compound_units, locate
 from dpf.analysis.evaluation import metrics
@@ -39,20 +40,62 @@ def groups_of(screen: DesignInput) -> np.ndarray:
     return groups_with_controls_as_one(compound_units(screen), screen.is_control)
 
 
+def one_hot_ridge(X: np.ndarray, Y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """The ridge written out on the one-hot matrix X (n, p), for Y (n, k)."""
+    predicted = np.empty_like(Y)
+    for held_out in np.unique(fold):
+        test = fold == held_out
+        x_mean, y_mean = X[~test].mean(axis=0), Y[~test].mean(axis=0)
+        centred = X[~test] - x_mean
+        gram = centred.T @ centred + np.eye(X.shape[1])
+        predicted[test] = y_mean + (X[test] - x_mean) @ np.linalg.solve(gram, centred.T @ (Y[~test] - y_mean))
+    return predicted
+
+
+def draw(plates: int, wells: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Plates of uneven size, rows, columns and folds at random; the one-hot matrix of all three factors."""
+    rng = np.random.default_rng(seed)
+    plate = np.r_[np.arange(plates), np.minimum(rng.geometric(0.2, wells - plates) - 1, plates - 1)]
+    within = rng.integers(0, [8, 12], size=(wells, 2)).T
+    X = np.concatenate([np.eye(codes.max() + 1)[codes] for codes in (plate, *within)], axis=1)
+    return plate, within, rng.integers(0, 4, size=wells), X
+
+
 def test_ridge_agrees_with_scikit_learn() -> None:
-    rng = np.random.default_rng(0)
-    X, Y, fold = rng.integers(0, 2, size=(60, 9)).astype(float), rng.normal(size=(60, 3)), rng.integers(0, 4, size=60)
-    expected = cross_val_predict(Ridge(alpha=1.0), X, Y, cv=PredefinedSplit(fold))
-    np.testing.assert_allclose(ridge_out_of_fold(X, Y, fold), expected, rtol=1e-9, atol=1e-12)
+    plate, within, fold, X = draw(5, 200, 0)
+    Y = np.random.default_rng(0).normal(size=(3, 200)) + 7.0
+    expected = cross_val_predict(Ridge(alpha=1.0, solver="cholesky"), X, Y.T, cv=PredefinedSplit(fold))
+    np.testing.assert_allclose(ridge_out_of_fold(plate, within, Y, fold[None]), expected.T, rtol=1e-9, atol=1e-12)
 
 
-def test_moved_wells_take_their_folds_along() -> None:
-    rng = np.random.default_rng(0)
-    X, y, fold = rng.integers(0, 2, size=(60, 9)).astype(float), rng.normal(size=60), rng.integers(0, 4, size=60)
-    orders = np.array([rng.permutation(60) for _ in range(7)])
-    expected = [ridge_out_of_fold(X, y[order, None], fold[order])[:, 0] for order in orders]
-    found = ridge_out_of_fold_moved(X, y, fold, orders)
-    np.testing.assert_allclose(found, np.transpose(expected), rtol=1e-9, atol=1e-12)
+@pytest.mark.parametrize(("plates", "wells"), [(1, 40), (2, 30), (7, 400), (60, 90)])
+def test_ridge_is_the_one_written_out_with_a_one_hot_matrix(plates: int, wells: int) -> None:
+    plate, within, fold, X = draw(plates, wells, plates)
+    rng = np.random.default_rng(1)
+    Y = rng.normal(size=(4, wells)) + 0.3 * plate
+    found = ridge_out_of_fold(plate, within, Y, fold[None])
+    np.testing.assert_allclose(found, one_hot_ridge(X, Y.T, fold).T, rtol=1e-12, atol=1e-12)
+    alone = ridge_out_of_fold(plate, (), Y, fold[None])
+    np.testing.assert_allclose(alone, one_hot_ridge(np.eye(plates)[plate], Y.T, fold).T, rtol=1e-12, atol=1e-12)
+    orders = np.array([rng.permutation(wells) for _ in range(7)])
+    y = Y[0]
+    expected = [one_hot_ridge(X, y[order, None], fold[order])[:, 0] for order in orders]
+    moved = ridge_out_of_fold(plate, within, y[orders], fold[orders])
+    np.testing.assert_allclose(moved, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_effort_does_not_grow_with_plates_times_wells() -> None:
+    """50,000 wells on 521 plates: a one-hot matrix of them would be 26 million numbers a rearrangement."""
+    wells = np.arange(50_000)
+    plate, row, column = wells // 96, wells % 96 // 12, wells % 12
+    rng = np.random.default_rng(2)
+    y, fold = rng.normal(size=(2, wells.size)), rng.integers(0, 5, size=(2, wells.size))
+    tracemalloc.start()
+    found = ridge_out_of_fold(plate, (row, column), y + column, fold)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert r2_of_rows(y + column, found) == pytest.approx([0.92, 0.92], abs=0.02)
+    assert peak < 60 * y.nbytes
 
 
 def test_metrics_agree_with_scikit_learn() -> None:
@@ -60,8 +103,8 @@ def test_metrics_agree_with_scikit_learn() -> None:
     y, f = rng.normal(size=(50, 4)), rng.normal(size=(50, 4)).round(1)
     label = (y > 0.2).astype(float)
     for k in range(4):
-        assert r2_of_columns(y, f)[k] == pytest.approx(r2_score(y[:, k], f[:, k]))
-        assert auroc_of_columns(label, f)[k] == pytest.approx(roc_auc_score(label[:, k], f[:, k]))
+        assert r2_of_rows(y.T, f.T)[k] == pytest.approx(r2_score(y[:, k], f[:, k]))
+        assert auroc_of_rows(label.T, f.T)[k] == pytest.approx(roc_auc_score(label[:, k], f[:, k]))
 
 
 def test_a_gradient_is_predicted_and_noise_is_not() -> None:
@@ -119,9 +162,9 @@ def test_within_plates_is_what_the_metrics_say_within_a_stratum() -> None:
     label = (y > 1).astype(float)
     for k in range(3):
         less = [v - np.array([v[plate == p].mean() for p in plate]) for v in (y[:, k], f[:, k])]
-        assert r2_within(y, f, plate)[k] == pytest.approx(r2_score(*less))
-        assert auroc_within(label, f, plate)[k] == pytest.approx(metrics.auroc(label[:, k], f[:, k], plate))
-    assert np.isnan(auroc_within((plate == 1).astype(float)[:, None], f[:, :1], plate)[0])
+        assert r2_within(y.T, f.T, plate)[k] == pytest.approx(r2_score(*less))
+        assert auroc_within(label.T, f.T, plate)[k] == pytest.approx(metrics.auroc(label[:, k], f[:, k], plate))
+    assert np.isnan(auroc_within((plate == 1).astype(float)[None], f[:, 0][None], plate)[0])
 
 
 def test_what_differs_between_plates_is_told_from_what_does_within() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import f_oneway, kstest
 
 from dpf.analysis.design.variance_explained import (
+    _between,
     above_chance,
     edge_difference,
     eta_squared,
@@ -58,6 +59,17 @@ def test_eta_squared_does_not_depend_on_units_order_or_names(seed: int, shift: f
     share = eta_squared(values, codes)
     assert 0 <= share <= 1
     assert eta_squared(shift + scale * values[order], renamed[order]) == pytest.approx(share, abs=1e-9)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_shares_of_rearrangements_are_those_of_a_product_with_a_one_hot_matrix(columns: int) -> None:
+    rng = np.random.default_rng(5)
+    levels = np.r_[np.arange(6), rng.integers(0, 6, size=74)]
+    centred = rng.normal(size=(80, columns))
+    orders = np.array([rng.permutation(80) for _ in range(9)])
+    scaled = np.eye(6)[levels] / np.sqrt(np.bincount(levels))
+    expected = [((scaled.T @ centred[order]) ** 2).sum() for order in orders]
+    np.testing.assert_allclose(_between(centred, levels, orders), expected, rtol=1e-12)
 
 
 def test_wells_without_value_or_level_do_not_count() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import fisher_exact, kstest, linregress
+from scipy.stats import fisher_exact, hypergeom, kstest, linregress
 
 from dpf.analysis.ranking.p_values import benjamini_hochberg
 from dpf.analysis.signatures.enrichment import (
@@ -42,7 +44,7 @@ def rng() -> np.random.Generator:
 
 def test_sets_are_matched_by_name_and_the_unknown_counted():
     sets = measure_sets({"a": ["G1", "G2", "G2", "X"], "b": ["X", "Y"]}, ["G1", "G2", "G3"])
-    assert sets.member.tolist() == [[True, True, False], [False, False, False]]
+    assert sets.member.toarray().tolist() == [[1, 1, 0], [0, 0, 0]]
     assert sets.size.tolist() == [2, 0]
     assert sets.unknown == 2
 
@@ -59,7 +61,7 @@ def test_over_representation_is_fishers_one_sided_test(rng):
     found = over_representation(lists, sets)
     for c in range(4):
         for s in range(2):
-            member = sets.member[s]
+            member = sets.member.toarray()[s] == 1
             table = [
                 [(lists[c] & member).sum(), (lists[c] & ~member).sum()],
                 [(~lists[c] & member).sum(), (~lists[c] & ~member).sum()],
@@ -99,6 +101,40 @@ def test_ulm_is_the_slope_of_a_regression(rng):
             line = linregress(w[s], y[c])
             assert found.score[c, s] == pytest.approx(line.slope / line.stderr)
             assert found.p[c, s] == pytest.approx(line.pvalue)
+
+
+def test_sets_take_the_memory_of_their_genes(rng):
+    """A dense table of 3,000 sets and 20,000 genes alone would have 480 MB."""
+    genes = [f"g{i}" for i in range(20_000)]
+    chosen = {f"s{i}": [genes[g] for g in rng.integers(0, 20_000, 50)] for i in range(3_000)}
+    tracemalloc.start()
+    sets = measure_sets(chosen, genes)
+    over_representation(rng.random((4, 20_000)) < 0.01, sets)
+    univariate_linear_model(rng.normal(size=(4, 20_000)), sets.member)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60e6
+
+
+def test_both_tests_are_their_formulas_on_dense_tables(rng):
+    genes = [f"g{i}" for i in range(300)]
+    sets = measure_sets({f"s{i}": genes[7 * i : 7 * i + i] for i in range(20)} | {"all": genes}, genes)
+    member, y = sets.member.toarray(), rng.normal(size=(6, 300)).astype(np.float32)
+    lists = (y > 1) & (np.arange(6) > 0)[:, None]
+    found = over_representation(lists, sets)
+    overlap, drawn, size = lists @ member.T, lists.sum(axis=1)[:, None], member.sum(axis=1)[None]
+    tested = (drawn > 0) & (size >= 3) & (size < 300)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fold = np.where(tested, overlap / (drawn * size / 300), np.nan)
+    p = np.where(tested, hypergeom.sf(overlap - 1, 300, np.where(tested, size, 1), np.maximum(drawn, 1)), np.nan)
+    np.testing.assert_allclose(found.score, fold, rtol=1e-12)
+    np.testing.assert_allclose(found.p, p, rtol=1e-12)
+    np.testing.assert_array_equal(found.overlap, overlap)
+    a, b = (x - x.mean(axis=1, keepdims=True) for x in (y.astype(np.float64), member))
+    length = np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1)
+    r = np.divide(a @ b.T, length, out=np.full(length.shape, np.nan), where=(length > 0) & (size >= 3))
+    slopes = univariate_linear_model(y, sets.member)
+    np.testing.assert_allclose(slopes.score, r * np.sqrt(298 / (1 - r**2)), rtol=1e-12, atol=1e-12)
 
 
 def test_ulm_under_the_null_is_uniform(rng):

@@ -8,9 +8,14 @@ times the error that PyTorch's own bf16 kernel makes on the same inputs.
 from __future__ import annotations
 
 import math
+import os
+import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -293,6 +298,126 @@ def test_it_is_compiled_once_into_the_users_cache(tmp_path, monkeypatch):
     assert library.stat().st_mtime_ns == before
 
 
+_LOADS = """
+import sys
+from pathlib import Path
+from dpf.model.native import build
+build._FOLDER = Path(sys.argv[1])
+library = build.load_library(bf16=False, log=lambda text: print(text, file=sys.stderr))
+print(library.dpf_attention_forward())
+"""
+
+
+class Cached(NamedTuple):
+    """The library of a small C++ source with the kernel's functions, in a cache of its own."""
+
+    sources: Path
+    path: Path
+
+    def load(self):
+        """What the library answers to a process that has never loaded it, and the line that it was compiled with."""
+        done = subprocess.run([sys.executable, "-c", _LOADS, str(self.sources)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout), done.stderr
+
+
+def functions(answer):
+    """A C++ source."""
+    names = ("dpf_attention_forward", "dpf_attention_backward")
+    return "".join(f'extern "C" int {name}() {{ return {answer}; }}\n' for name in names)
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    native(torch.float32)
+    (tmp_path / "attention.cpp").write_text(functions(7))
+    (tmp_path / "attention_panel.h").write_text("")
+    monkeypatch.setattr(native_build, "_FOLDER", tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    answer, line = Cached(tmp_path, tmp_path).load()
+    (path,) = (tmp_path / "cache/dpf").iterdir()
+    assert answer == 7
+    assert re.match(rf"compiling the native attention kernel with \S+ into {path}, once for this machine", line)
+    return Cached(tmp_path, path)
+
+
+def test_the_first_compilation_is_announced_and_the_library_nobody_elses(cached):
+    assert cached.load() == (7, "")
+    assert cached.path.stat().st_mode & 0o777 == 0o600
+    assert cached.path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def planted(path):
+    """A library that loads, and does something else."""
+    code = 'extern "C" { int dpf_attention_forward() { return 13; } int dpf_attention_backward() { return 13; } }\n'
+    source = path.parent.parent / "planted.cpp"
+    source.write_text(code)
+    subprocess.run(["c++", "-shared", "-fPIC", str(source), "-o", str(path)], check=True)
+
+
+SPOILT = {
+    "another in its place": planted,
+    "cut to a page": lambda path: os.truncate(path, 4096),
+    "empty": lambda path: os.truncate(path, 0),
+    "a flipped bit": lambda path: path.write_bytes(path.read_bytes()[:999] + b"\xff" + path.read_bytes()[1000:]),
+    "others may write": lambda path: path.chmod(0o622),
+    "a link": lambda path: path.symlink_to(path.rename(path.parent.parent / "elsewhere.so")),
+    "a FIFO": lambda path: (path.unlink(), os.mkfifo(path)),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_whatever_is_not_the_library_that_was_written_is_compiled_anew(cached, spoil):
+    spoil(cached.path)
+    answer, line = cached.load()
+    assert answer == 7
+    assert line.startswith("compiling")
+    assert cached.load() == (7, "")
+
+
+def test_a_library_or_a_folder_of_another_user_is_not_used(cached, monkeypatch):
+    folder = cached.path.parent
+    folder.chmod(0o777)
+    assert cached.load() == (7, "")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(native_build.os, "geteuid", lambda: folder.stat().st_uid + 1)
+    with pytest.raises(CannotBuildError, match="is another user's: set XDG_CACHE_HOME"):
+        load_library(bf16=False)
+    monkeypatch.setattr(native_build, "_private_folder", lambda: folder)
+    with pytest.raises(CannotBuildError, match="has not the content that was compiled into it"):
+        load_library(bf16=False)
+
+
+def test_a_library_without_the_functions_is_no_kernel(cached):
+    (cached.sources / "attention.cpp").write_text("int something() { return 1; }\n")
+    with pytest.raises(CannotBuildError, match="has not the functions of the kernel"):
+        load_library(bf16=False)
+
+
+def test_a_cache_folder_that_is_relative_is_ignored(cached, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    load_library(bf16=False)
+    assert list((tmp_path / "home/.cache/dpf").iterdir())
+    assert not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize("hangs", ["sleep 60", "case $1 in --version) echo 1;; *) sleep 60;; esac"])
+def test_a_compiler_that_hangs_is_stopped_with_what_it_started(tmp_path, monkeypatch, hangs):
+    native(torch.float32)
+    script = tmp_path / "slow"
+    script.write_text(f"#!/bin/sh\n{hangs}\n")
+    script.chmod(0o700)
+    monkeypatch.setenv("CXX", str(script))
+    monkeypatch.setattr(native_build, "_SECONDS", 0.3)
+    began = time.monotonic()
+    assert refused(precision="fp32") == f"{script} has not ended within 0.3 s"
+    assert time.monotonic() - began < 20
+    script.write_text("no program")
+    assert refused(precision="fp32") == f"{script} cannot be run: Exec format error"
+
+
 def refused(**compute):
     with pytest.raises(DeviceError, match="the native attention kernel cannot run here") as caught:
         resolve_compute(ComputeSettings(device="cpu", attention_kernel="native", threads=1, **compute))
@@ -312,7 +437,7 @@ def test_what_is_missing_is_said(monkeypatch, tmp_path):
     assert not list((tmp_path / "dpf").iterdir())
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert "cannot write a file" in refused(precision="fp32")
+    assert "there is no folder for it" in refused(precision="fp32")
     monkeypatch.setattr(native_build.sys, "platform", "win32")
     assert refused(precision="fp32") == "it is for Linux on x86-64 only"
 
