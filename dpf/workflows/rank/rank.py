@@ -11,6 +11,7 @@ import polars as pl
 
 from dpf.analysis.ranking.standardise import members_differ
 from dpf.errors import UsageError, listed
+from dpf.files import together
 from dpf.project.directory import Project, ResultsFolder
 from dpf.tables.genes.set_scores import read_gmt
 from dpf.tables.schemas.ranking import RANKING_BY_DOSE
@@ -108,14 +109,15 @@ def rank_project(
     table = _sorted(ranked.table, choices.sort)
     results, now = project.results(file.name), current(project, file, inputs)
     design = design_of(now, progress)
-    extra, figures, lines = _write_more(now, results, inputs, ranked, choices, progress)
-    statements = tuple(ranked.statements + lines)
     name = "ranking_by_dose" if choices.by_dose else "ranking"
     power = None if ranked.tests.power is None else ranked.tests.power.statement(choices.fdr)
     verdict = None if design is None or design.stale else design.verdict
-    found = {"power": power, "statements": statements, "design": verdict}
-    write_table(results.table(name), table, name, choices.footer(now, name) | found)
-    drawn = draw_ranking(results.figure(name), ranked.table, rows, wells, inputs, choices.fdr, progress)
+    with together(progress.warn):
+        extra, figures, lines = _write_more(now, results, inputs, ranked, choices, progress)
+        statements = tuple(ranked.statements + lines)
+        found = {"power": power, "statements": statements, "design": verdict}
+        write_table(results.table(name), table, name, choices.footer(now, name) | found)
+        drawn = draw_ranking(results.figure(name), ranked.table, rows, wells, inputs, choices.fdr, progress)
     warn_no_axis(outputs, progress)
     return RankResult(table, power, statements, results.table(name), tuple(extra), (*drawn, *figures), design)
 
