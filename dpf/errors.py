@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 def count(number: int, noun: str) -> str:
@@ -92,6 +93,27 @@ class DeviceError(DpfError):
 def repeated(names: Iterable[str]) -> list[str]:
     """The names that appear more than once, in alphabetical order."""
     return sorted(name for name, times in Counter(names).items() if times > 1)
+
+
+@contextmanager
+def translated(error: Callable[[BaseException], DpfError]) -> Iterator[None]:
+    """Whatever a library raises over the bytes of a file, as the `error` that says which file.
+
+    Which exceptions damaged bytes lead a library to, nobody lists; the panics of Rust's are not even of `Exception`.
+    Errors of dpf's own, lack of memory and interruptions pass.
+    """
+    try:
+        yield
+    except (DpfError, MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as cause:
+        raise error(cause) from cause
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line, with its type where that is all it says."""
+    text = str(error).strip().partition("\n")[0]
+    return text if " " in text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def listed(names: Sequence[object], limit: int = 10) -> str:

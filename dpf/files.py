@@ -207,6 +207,29 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """A JSON object. Whatever else the text is, a ValueError says: no JSON, a list, nested 5,000 deep."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON object was expected, not {type(value).__name__}")
+    return value
+
+
+def require_regular(path: Path) -> None:
+    """Raise OSError where there is something else than a file: to open a FIFO waits for ever, a device has no end."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is a directory" if path.is_dir() else "it is no regular file")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file (OSError, ValueError: there is none)."""
+    require_regular(path)
+    return parse_object(path.read_bytes())
+
+
 def sha256_text(text: str) -> str:
     """The SHA-256 of a text in UTF-8, as 64 hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import typer
 
+from dpf.cli.memory import no_memory
 from dpf.cli.streams import harmless
 from dpf.errors import DpfError, ProjectError
 
@@ -134,7 +135,7 @@ def session(command: str, output: OutputFormat | None = None, *, debug: bool = F
     """
     current = Session(command, output, debug=debug)
     try:
-        with _signals_interrupt(), _encodable():
+        with _signals_interrupt(), _encodable(), _refusals():
             yield current
     except DpfError as error:
         if debug:
@@ -182,6 +183,28 @@ def _signals_interrupt() -> Iterator[None]:
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What the system refuses, and no workflow has put in words of its own: memory, a name too long, a full disk."""
+    try:
+        yield
+    except MemoryError as error:
+        raise no_memory(error) from error
+    except RuntimeError as error:
+        if "allocate memory" not in str(error) and type(error).__name__ != "OutOfMemoryError":  # PyTorch's two ways
+            raise
+        raise no_memory(error) from error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ProjectError(
+            "the system refuses a file or folder",
+            where=error.filename,
+            found=error.strerror or error,
+            hint="look at the name, the rights and the room on that disk; what was there before is untouched",
+        ) from error
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 from dpf.errors import DpfError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def refuse_later(about: Mapping[str, Any], what: str, where: object, error: type[DpfError]) -> None:
@@ -194,6 +194,15 @@ class LatentSettings:
 
 
 @dataclass(frozen=True)
+class QualitySettings:
+    """Which wells take part."""
+
+    keep_flagged: bool = setting(
+        False, "use the wells that dpf init set aside (column set_aside of inputs/wells.parquet), if they hold cells"
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of a project, as in `dpf.toml`."""
 
@@ -202,6 +211,7 @@ class Settings:
     train: TrainSettings = field(default_factory=TrainSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     latent: LatentSettings = field(default_factory=LatentSettings)
+    quality: QualitySettings = field(default_factory=QualitySettings)
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Plain dictionaries and lists, ready for JSON."""

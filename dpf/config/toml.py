@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 from dpf.config.settings import FORMAT, GONE, PRESETS, Settings, current_names, sections, setting_names
 from dpf.config.values import converted, shown
 from dpf.errors import ProjectError, repeated
+from dpf.files import require_regular
 
 
 def parse_settings(document: Mapping[str, Any], where: object, overrides: Sequence[str] = ()) -> Settings:
@@ -60,7 +61,7 @@ def _override(content: dict[str, Any], text: str) -> list[str]:
         return [f"--set {text}: expected section.name=value, such as train.epochs=10"]
     try:
         value = tomllib.loads(f"value = {raw.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = raw.strip()  # a bare word, such as --set compute.device=cpu
     target = content.setdefault(section, {})
     if isinstance(target, dict):
@@ -121,21 +122,25 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
         The file is missing or not TOML, its format is a later one, or settings are wrong.
     """
     try:
+        require_regular(path)
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ProjectError("no dpf project here", where=path, hint="make one: dpf init PROJECT --demo") from None
     except OSError as error:
-        raise ProjectError("the settings file cannot be read", where=path, found=error.strerror) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProjectError("the settings file is not valid TOML", where=path, found=error) from error
+        raise ProjectError("the settings file cannot be read", where=path, found=error.strerror or error) from error
+    except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and lists nested as deep
+        raise ProjectError(
+            "the settings file is not valid TOML", where=path, found=error,
+            hint="correct that line; `dpf info PROJECT --settings` of another project shows what a line looks like",
+        ) from error  # fmt: skip
     found = document.get("format")
-    if found != FORMAT:
+    if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= FORMAT:
         later = isinstance(found, int) and found > FORMAT
         raise ProjectError(
             "the project has a later format than this dpf reads" if later else "the project's format is not known",
             where=f"{path}: format",
             found=shown(found),
-            expected=f"format = {FORMAT}",
+            expected=f"format = {FORMAT}, or an earlier one",
             hint="update dpf: pipx upgrade drugseq-perturbformer" if later else f"write `format = {FORMAT}` on top",
         )
     return parse_settings(document, path, overrides)

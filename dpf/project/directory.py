@@ -164,6 +164,11 @@ class Project:
         return self.path / "inputs" / "expression.parquet"
 
     @property
+    def counts(self) -> Path:
+        """The counts that it was made from, in the same order; where counts came in."""
+        return self.path / "inputs" / "counts.parquet"
+
+    @property
     def wells(self) -> Path:
         """One row a well: the canonical columns, the targets, the user's own columns."""
         return self.path / "inputs" / "wells.parquet"
@@ -198,6 +203,11 @@ class Project:
     def check(self) -> ResultsFolder:
         """What `dpf check` found. It is of the inputs and of no model, so it stands beside `results/`, not in it."""
         return ResultsFolder(self.path / "check")
+
+    @property
+    def without_model(self) -> ResultsFolder:
+        """What `dpf rank` found where there was no model: of the inputs too."""
+        return ResultsFolder(self.path / "ranking")
 
     @property
     def baselines(self) -> ResultsFolder:

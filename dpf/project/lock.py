@@ -59,6 +59,22 @@ def writing(folder: Path, patience: float = _PATIENCE) -> Iterator[None]:
         os.close(descriptor)
 
 
+def require_there(folder: Path) -> None:
+    """Refuse to go on where the folder that is being written to has been removed, which would begin it anew.
+
+    Raises
+    ------
+    ProjectError
+        It, or the lock in it, is not there any more.
+    """
+    if not _path(folder).exists():
+        raise ProjectError(
+            "the folder that this command writes to has been removed meanwhile",
+            where=folder,
+            hint="nothing was written there again; run the command anew in a project that stays",
+        )
+
+
 def is_held(folder: Path) -> bool | None:
     """Whether a process is writing in the folder; None where that cannot be found out."""
     try:

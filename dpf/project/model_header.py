@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from dpf.config.settings import refuse_later
 from dpf.errors import ModelError
+from dpf.files import parse_object, require_regular
 
 #: The one metadata key. Several keys would be written in hash order, and the file would differ from run to run.
 KEY = "dpf"
@@ -38,7 +38,7 @@ def read_model_header(path: Path) -> dict[str, Any]:
             hint="name a model of the project, or the path of a model.safetensors that dpf wrote",
         )
     try:
-        about: dict[str, Any] = json.loads(metadata[KEY])
+        about = parse_object(metadata[KEY])
         refuse_later(about, "model", path, ModelError)
     except (ValueError, TypeError, KeyError):
         raise _damaged(path, f"its description under {KEY!r} is not one that dpf writes") from None
@@ -47,6 +47,7 @@ def read_model_header(path: Path) -> dict[str, Any]:
 
 def _metadata(path: Path) -> dict[str, str]:
     try:
+        require_regular(path)
         with safe_open(path, framework="numpy") as file:
             metadata: dict[str, str] | None = file.metadata()
     except FileNotFoundError:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from dpf.errors import ProjectError, UsageError, listed
-from dpf.files import canonical_json, sha256_file, write_text
+from dpf.files import canonical_json, read_object, sha256_file, write_text
 from dpf.project.directory import Project, settings_path
 
 _KEPT = ("inputs", "models", "results", "check", "baselines")
@@ -82,7 +81,7 @@ class Exports:
         self._root = project.path.resolve()
         self._path = project.path / "exports.json"
         try:
-            files = json.loads(self._path.read_text(encoding="utf-8"))["files"]
+            files = read_object(self._path)["files"]
             self._digests = {str(name): str(sha256) for name, sha256 in files.items()}
         except (OSError, ValueError, LookupError, TypeError, AttributeError):  # then no file is known to be a copy
             self._digests = {}

@@ -74,22 +74,41 @@ class PrepareOptions(Options):
         panel=_PREPARE,
     )
     min_counts: int | None = option(
-        None, "Leave out wells with fewer counts; they are named.", minimum=1, panel=_PREPARE
+        None,
+        "Set wells with fewer counts aside. (Default: a quarter of the plate's median, if that is far below it.)",
+        minimum=0,
+        panel=_PREPARE,
+    )
+    min_genes: int | None = option(
+        None,
+        "Set wells with fewer detected genes aside. (Default: half of the plate's median, if that is far below it.)",
+        minimum=0,
+        panel=_PREPARE,
+    )
+    keep_flagged: bool = option(
+        False,
+        "Use the wells that are set aside, but for those without cells (quality.keep_flagged in dpf.toml).",
+        panel=_PREPARE,
     )
     signature: tuple[Path, ...] = option(
         (),
         "Gene sets in GMT: the score of each (mean z of its genes; NAME_UP less NAME_DN) is learnt like any other, and "
-        "its genes leave the expression. Repeatable.",
+        "the model does not read its genes. Repeatable.",
         panel=_PREPARE,
     )
-    keep_signature_genes: bool = option(False, "Keep the genes of --signature in the expression.", panel=_PREPARE)
+    keep_signature_genes: bool = option(False, "The model reads the genes of --signature, too.", panel=_PREPARE)
     min_wells: int | None = option(
-        None, "Keep genes with a count in at least so many wells.", minimum=1, panel=_PREPARE
+        None, "The model reads genes with a count in at least so many wells.", minimum=1, panel=_PREPARE
     )
-    genes_file: Path | None = option(None, "Keep the genes of this list: a symbol or id a line.", panel=_PREPARE)
+    genes_file: Path | None = option(
+        None, "The model reads the genes of this list: a symbol or id a line.", panel=_PREPARE
+    )
     top_variable: int | None = option(
-        None, "Keep so many genes that vary most for their level.", minimum=1, panel=_PREPARE
+        None, "The model reads so many genes that vary most for their level.", minimum=1, panel=_PREPARE
     )
     top_perturbed: int | None = option(
-        None, "Then keep so many genes that compounds move most against the controls.", minimum=1, panel=_PREPARE
+        None,
+        "The model then reads so many genes that compounds move most against the controls.",
+        minimum=1,
+        panel=_PREPARE,
     )

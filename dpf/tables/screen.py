@@ -59,6 +59,10 @@ class Summary:
         The canonical columns that are known.
     notes
         What was odd.
+    model_genes
+        Genes that the model reads.
+    set_aside
+        Wells that take no part and are in none of these numbers, by reason.
     """
 
     wells: int
@@ -70,10 +74,16 @@ class Summary:
     targets: tuple[TargetSummary, ...]
     columns: tuple[str, ...]
     notes: tuple[Note, ...]
+    model_genes: int = 0
+    set_aside: dict[str, int] = field(default_factory=dict)
 
 
 def summarise(screen: Screen, canonical: tuple[str, ...] = ("plate", "row", "column", "concentration")) -> Summary:
     """The numbers of a screen; see `Summary`. `canonical` are the optional columns worth telling of."""
+    aside: list[str] = []
+    if "set_aside" in screen.wells.columns:
+        aside = screen.wells.get_column("set_aside").drop_nulls().to_list()
+    screen = replace(screen, wells=screen.wells.filter(takes_part(screen.wells)))
     wells = screen.wells
     is_control = wells.get_column("is_control")
     treated = Counter(wells.get_column("compound").filter(~is_control).to_list())
@@ -91,7 +101,28 @@ def summarise(screen: Screen, canonical: tuple[str, ...] = ("plate", "row", "col
         targets=tuple(_target(screen, name) for name in screen.targets.columns),
         columns=tuple(name for name in canonical if name in wells.columns),
         notes=screen.notes,
+        model_genes=int(screen.genes.get_column("in_model").sum())
+        if "in_model" in screen.genes.columns
+        else screen.genes.height,
+        set_aside=dict(Counter(reason_of(reason) for reason in aside).most_common()),
     )
+
+
+#: Why a well takes no part that holds no cells, by its name.
+NO_CELLS = "no cells"
+
+
+def takes_part(wells: pl.DataFrame, keep_flagged: bool = False) -> pl.Series:
+    """Which wells take part: those that nothing sets aside; with `keep_flagged`, all that hold cells."""
+    if "set_aside" not in wells.columns:
+        return pl.repeat(True, wells.height, dtype=pl.Boolean, eager=True)
+    reasons = wells.get_column("set_aside")
+    return reasons.is_null() | (reasons != NO_CELLS) if keep_flagged else reasons.is_null()
+
+
+def reason_of(text: str) -> str:
+    """The reason why a well is set aside without its numbers, which are in brackets."""
+    return text.partition(" (")[0]
 
 
 def _target(screen: Screen, name: str) -> TargetSummary:

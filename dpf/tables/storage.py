@@ -8,13 +8,12 @@ first is compared wherever a table is read; of the expression, which is read in 
 from __future__ import annotations
 
 import hashlib
-import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -24,8 +23,8 @@ from numpy.typing import NDArray
 
 from dpf import __version__
 from dpf.config.settings import FORMAT, refuse_later
-from dpf.errors import DataError, ProjectError, listed
-from dpf.files import atomic_path, canonical_json
+from dpf.errors import DataError, DpfError, ProjectError, first_line, listed, translated
+from dpf.files import atomic_path, canonical_json, parse_object, require_regular
 from dpf.tables.schemas.registry import SCHEMAS, always_there, misfits, undeclared
 
 _KEY = b"dpf"
@@ -181,11 +180,19 @@ def _damaged(path: Path, hint: str) -> DataError:
     return DataError("a table is damaged", where=path, found="its content is not what was written", hint=hint)
 
 
+def _unreadable(path: Path, error: BaseException) -> DataError:
+    return DataError(
+        "a table cannot be read: it is truncated or is not a Parquet file",
+        where=path,
+        found=first_line(error),
+        hint="restore it from a copy, or make it again with the command that wrote it",
+    )
+
+
 def _open(path: Path, whole: bool = False) -> pq.ParquetFile:
     """The file with its footer checked; with `whole`, all of it is read and checked."""
     try:
-        if path.exists() and not path.is_file():  # to open a FIFO would wait for ever
-            raise OSError("it is a directory" if path.is_dir() else "it is no regular file")
+        require_regular(path)
         at, footer = _raw_footer(path) or (0, bytearray())
         stored = None
         if place := _place(footer):
@@ -202,13 +209,10 @@ def _open(path: Path, whole: bool = False) -> pq.ParquetFile:
         raise ProjectError("a file of the project is missing", where=path) from None
     except PermissionError as error:
         raise ProjectError("a file of the project may not be read", where=path, hint="ask its owner") from error
-    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
-        raise DataError(
-            "a table cannot be read: it is truncated or is not a Parquet file",
-            where=path,
-            found=str(error).splitlines()[0],
-            hint="restore it from a copy, or make it again with the command that wrote it",
-        ) from error
+    except (DpfError, MemoryError):  # Arrow's lack of memory is of both kinds
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _about(file: pq.ParquetFile, path: Path, kind: str) -> dict[str, Any]:
@@ -216,7 +220,7 @@ def _about(file: pq.ParquetFile, path: Path, kind: str) -> dict[str, Any]:
     if raw is None:
         raise ProjectError("the table was not written by dpf", where=path, expected=f"a dpf table of kind {kind!r}")
     try:
-        about: dict[str, Any] = json.loads(raw)
+        about = parse_object(raw)
         refuse_later(about, "table", path, ProjectError)
     except (ValueError, TypeError, KeyError):
         raise DataError("the table's footer is not one that dpf writes", where=path, found=raw[:80]) from None
@@ -249,10 +253,10 @@ def read_table(path: Path, kind: str, columns: Sequence[str] | None = None, need
     """
     file = _open(path, whole=True)
     _about(file, path, kind)
-    try:
-        frame = pl.from_arrow(file.read(columns=None if columns is None else list(columns)))
-    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
-        raise DataError("a table is damaged", where=path, found=str(error).splitlines()[0]) from error
+    with translated(lambda error: _unreadable(path, error)):
+        table = file.read(columns=None if columns is None else list(columns))
+        table.validate(full=True)
+        frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     schema = SCHEMAS[kind]
     always = always_there(schema, stored=True) if columns is None else columns
@@ -273,19 +277,28 @@ def write_expression(
     genes: Sequence[str],
     values: NDArray[np.float32],
     about: Mapping[str, Any] | None = None,
+    kind: Literal["expression", "counts"] = "expression",
 ) -> None:
-    """Write the wide matrix: `well_id`, then one float32 column a gene.
+    """Write the wide matrix: `well_id`, then one float32 column a gene; counts in whole numbers (int32) if they are.
 
     Row groups of at most 4,096 wells and 2²⁵ cells (128 MiB), so that writing needs the matrix and one group beside
     it, not twice the matrix. No dictionaries and no statistics: on tens of thousands of float columns they only slow
     reading.
     """
-    schema = pa.schema([("well_id", pa.string()), *((gene, pa.float32()) for gene in genes)])
-    schema = schema.with_metadata(_footer("expression", about))
+    cell = pa.int32() if kind == "counts" and _are_whole(values) else pa.float32()
+    schema = pa.schema([("well_id", pa.string()), *((gene, cell) for gene in genes)])
+    schema = schema.with_metadata(_footer(kind, about))
     options = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}
     with atomic_path(path) as part:
         _write_matrix(part, schema, options, well_ids, values)
         _sign(part)
+
+
+def _are_whole(values: NDArray[np.float32]) -> bool:
+    """Whether every value is a whole number that int32 holds."""
+    step = max(1, _CELLS_A_GROUP // max(1, values.shape[1]))
+    blocks = (values[start : start + step] for start in range(0, len(values), step))
+    return all(bool((np.trunc(block) == block).all()) and block.max(initial=0) < 2**31 for block in blocks)
 
 
 def _write_matrix(
@@ -298,31 +311,40 @@ def _write_matrix(
             block = np.asarray(values[rows].T, dtype=np.float32)
             if block.strides[1] != block.itemsize:  # in column order already, if it came from a table of genes × wells
                 block = np.ascontiguousarray(block)
+            block = block.astype(schema.field(1).type.to_pandas_dtype(), copy=False)
             arrays = [pa.array(well_ids[rows], pa.string()), *(pa.array(column) for column in block)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=step)
 
 
-def read_expression(path: Path, check: bool = True) -> Expression:
-    """Read the matrix that `write_expression` wrote.
+def read_expression(path: Path, check: bool = True, genes: Sequence[str] | None = None) -> Expression:
+    """Read the expression that `write_expression` wrote: all of it, or these `genes`, in this order.
 
     With `check`, values that are not finite are an error: someone has changed the file, and a NaN would reach the
     weights (errors otherwise as for `read_about`).
     """
     file = _open(path)
     _about(file, path, "expression")
-    genes = _gene_columns(file.schema_arrow, path)
+    there = _gene_columns(file.schema_arrow, path)
+    if genes is not None and (absent := sorted(set(genes) - set(there))):
+        raise DataError(
+            "genes are missing from the expression table",
+            where=path,
+            found=listed(absent),
+            expected="every gene of the genes table",
+            hint="run dpf init again; the tables belong together",
+        )
+    genes = there if genes is None else list(genes)
     wells = file.metadata.num_rows
     values = np.empty((wells, len(genes)), np.float32)
     well_ids: list[str] = []
-    try:
+    with translated(lambda error: _unreadable(path, error)):
         # Group by group, so that a large matrix needs one group beside it; by polars, because on tens of thousands of
         # columns it is twice as fast as pyarrow.
         for start in range(0, wells, _WELLS_A_GROUP):
-            table = pl.scan_parquet(path, use_statistics=False).slice(start, _WELLS_A_GROUP).collect()
+            rows = pl.scan_parquet(path, use_statistics=False).slice(start, _WELLS_A_GROUP)
+            table = (rows if len(genes) == len(there) else rows.select("well_id", *genes)).collect()
             well_ids += table.drop_in_place("well_id").to_list()
             values[start : start + table.height] = table.to_numpy()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError("the expression table is damaged", where=path, found=str(error).splitlines()[0]) from error
     if check and not np.isfinite(values).all():
         _refuse_not_finite(path, well_ids, genes, values)
     return Expression(well_ids, genes, values)

@@ -113,7 +113,7 @@ def _table(table: pl.DataFrame) -> Write:
 
 def _all_tables(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame]:
     folder = project.trained_model(model)
-    inputs = read_inputs(project)
+    inputs = read_inputs(project, every_gene=True, every_well=True)
     expression = pl.DataFrame({"well_id": inputs.well_ids}).hstack(pl.DataFrame(inputs.expression, schema=inputs.genes))
     return {
         "wells": inputs.wells,
@@ -225,7 +225,7 @@ def _h5ad(project: Project, tables: dict[str, pl.DataFrame], model: str, progres
         raise UsageError(
             "anndata is not installed", hint="pipx inject drugseq-perturbformer anndata (or pip install '.[h5ad]')"
         ) from None
-    inputs = read_inputs(project)
+    inputs = read_inputs(project, every_gene=True)
     predictions = tables["predictions"]
     latents = _latents(predictions)
     known = {*latents, "latent_member", *inputs.wells.columns}

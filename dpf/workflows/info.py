@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from dpf.errors import DpfError
-from dpf.project.directory import ModelFolder, Project, tables_in
+from dpf.files import read_object, require_regular
+from dpf.project.directory import ModelFolder, Project, ResultsFolder, tables_in
 from dpf.project.lock import is_held
 from dpf.project.model_header import read_model_header
 from dpf.tables.screen import Note, Screen, Summary, Targets, summarise
@@ -207,9 +207,7 @@ def _made_of(path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _metrics(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise OSError("it is no regular file")
-    metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    metrics = read_object(path)
     if not all({"member", "best_epoch"} <= set(row) for row in metrics.get("members", [])):
         raise ValueError("it is not as dpf writes it")
     return metrics
@@ -246,18 +244,24 @@ def _diverged(path: Path, now: Now) -> DivergedInfo:
 
 
 def _result_files(project: Project) -> Iterator[Path]:
-    """Cards and calibrations of models, then what is in `results/`, then the baselines, which are of no model."""
+    """Cards and calibrations of models, then what is in `results/`, then what is of no model."""
     models = [project.model(name) for name in project.model_names()]
     found = [path for model in models for path in (model.card, model.calibration)]
     for folder in sorted((project.path / "results").glob("*/")):
         found += [folder / "card.md", *tables_in(folder)]
-    yield from filter(Path.exists, [*found, *tables_in(project.baselines.path)])
+    without = [folder.path for folder in _without_models(project)]
+    yield from filter(Path.exists, [*found, *(path for folder in without for path in tables_in(folder))])
+
+
+def _without_models(project: Project) -> tuple[ResultsFolder, ...]:
+    """Results that are of the inputs and of no model."""
+    return project.baselines, project.without_model
 
 
 def _result(path: Path, now: Now, files: dict[str, ModelFile]) -> ResultInfo:
-    if not path.is_file():
-        raise OSError("it is no regular file")
-    of = None if path.parent == now.project.baselines.path else files.get(path.parent.name)
+    require_regular(path)
+    unmodelled = [folder.path for folder in _without_models(now.project)]
+    of = None if path.parent in unmodelled else files.get(path.parent.name)
     return ResultInfo(str(path.relative_to(now.project.path)), _stale(path, replace(now, model=of)))
 
 

@@ -20,7 +20,7 @@ from dpf.analysis.ranking.p_values import benjamini_hochberg, compound_p_values
 from dpf.analysis.ranking.standardise import LEVEL
 from dpf.analysis.ranking.subsets import draw_subsets
 from dpf.workflows.rank.choices import RankChoices
-from dpf.workflows.rank.replicates import compare_replicates
+from dpf.workflows.rank.evidence.replicates import compare_replicates
 from tests.support.ranked_screens import Planted, make_screen, run_planted
 
 FDR = 0.05

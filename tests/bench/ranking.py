@@ -18,10 +18,10 @@ from dpf.training.probe import process_peak_gib
 from dpf.workflows.progress import Silent
 from dpf.workflows.project.inputs import Measured
 from dpf.workflows.rank.choices import RankChoices
-from dpf.workflows.rank.replicates import compare_replicates
+from dpf.workflows.rank.evidence.replicates import compare_replicates
+from dpf.workflows.rank.evidence.significance import run_tests
 from dpf.workflows.rank.rows import compound_rows
 from dpf.workflows.rank.signatures.compute import compute_signatures
-from dpf.workflows.rank.significance import run_tests
 from dpf.workflows.rank.table import ranking_table
 from dpf.workflows.rank.wells import rank_wells
 from tests.support.ranked_screens import Planted, make_screen

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import sys
 import time
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from dpf.cli.session import session
@@ -170,3 +173,76 @@ def test_a_left_over_environment_says_what_it_waits_for_and_ends_on_a_signal(dem
         out, err = running.communicate(timeout=30)
     assert running.returncode == 130
     assert (out, err) == ("", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "text"),
+    [
+        (MemoryError("Unable to allocate 74.5 GiB"), 6, "found: Unable to allocate 74.5 GiB"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            6,
+            "not enough memory",
+        ),
+        (pa.ArrowMemoryError("malloc of size 99 failed"), 6, "malloc of size 99 failed"),
+        (OSError(errno.ENOSPC, "No space left on device", "/a/b"), 3, "where: /a/b"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "/a/b"), 3, "File name too long"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a/b"), 3, "Permission denied"),
+        (RuntimeError("something else"), 1, "this is a bug in dpf"),
+    ],
+)
+def test_what_the_system_refuses_is_no_bug(folded, dpf, monkeypatch, raised, code, text):
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("dpf.workflows.rank.rank.rank_project", refuse)
+    ran = dpf("rank", folded, "--format", "json")
+    assert ran.code == code
+    assert text in ran.err
+    assert ("bug" in ran.err) == (code == 1)
+    assert ran.envelope["status"] == "error"
+
+
+def test_a_name_too_long_is_one_line(folded, dpf, tmp_path):
+    long = "x" * 400
+    for words in (
+        ["info", tmp_path / long],
+        ["init", tmp_path / long, "--demo"],
+        ["init", tmp_path / "p", "--from", tmp_path / long, "--scores", "a"],
+        ["predict", folded, "--model", f"{long}.safetensors"],
+        ["predict", folded, "--input", tmp_path / long],
+        ["rank", folded, "--gene-sets", tmp_path / long],
+        ["export", folded, "--output", tmp_path / long],
+    ):
+        ran = dpf(*words)
+        assert ran.code in (3, 4, 5), (words, ran.err)
+        assert "File name too long" in ran.err
+        assert "bug" not in ran.err
+
+
+@pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may read everything")
+def test_no_right_to_read_is_one_line(folded, copy, dpf):
+    project = copy(folded)
+    for part in ("dpf.toml", "inputs/wells.parquet", "inputs/expression.parquet", "models/default/model.safetensors"):
+        (project / part).chmod(0)
+        ran = dpf("predict", project)
+        assert ran.code in (3, 4, 5)
+        assert "Permission denied" in ran.err or "may not be read" in ran.err
+        (project / part).chmod(0o644)
+
+
+def test_a_project_that_is_deleted_in_mid_training_is_an_error_and_stays_away(demo, copy, start):
+    project = copy(demo)
+    with start("train", project, "--epochs", 100_000) as running:
+        for line in running.stderr:
+            if "epoch" in line and "train" in line and "plan" not in line:
+                break
+        shutil.rmtree(project, ignore_errors=True)
+        shutil.rmtree(project, ignore_errors=True)
+        try:
+            _, err = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert running.returncode == 3, err
+    assert "has been removed meanwhile" in err
+    assert not project.exists()

@@ -31,7 +31,7 @@ def test_two_files_become_a_project(screen, ok, tmp_path):
         assert line in ran.out
     assert "active (label): 10 of 28 wells are 1" in ran.out
     settings = tomllib.loads((project / "dpf.toml").read_text(encoding="utf-8"))
-    assert settings["format"] == 1
+    assert settings["format"] == 2
     assert settings["targets"] == {"scores": ["viability", "size"], "label": "active", "activation": "auto"}
     assert sorted(path.name for path in (project / "inputs").iterdir()) == [
         "expression.parquet", "genes.parquet", "wells.parquet",
@@ -223,10 +223,20 @@ def test_files_that_are_not_there(screen, refused, tmp_path):
     assert "gone.csv" in refused("--from", tmp_path / "gone.csv", "--wells", screen().wells, *SCORES)
 
 
-def test_targets_have_to_be_named(screen, refused):
-    error = refused(*screen().words)
-    assert "columns of numbers: viability, size, active" in error
-    assert "--scores" in error
+def test_a_screen_without_a_score_is_checked_and_ranked_without_a_model(screen, ok, dpf, tmp_path):
+    ran = ok("init", tmp_path / "p", *screen().words)
+    assert "dpf train needs --scores, --label, --activation" in ran.out
+    assert "columns of numbers: viability, size, active" in ran.out
+    assert ran.err.startswith("next     dpf rank")
+    ok("check", tmp_path / "p", "--permutations", 119)
+    table = pl.read_csv(ok("rank", tmp_path / "p", "--format", "csv").out.encode())
+    assert table.columns[:7] == ["compound", "rank", "verdict", "n", "expression_distance", "p", "q"]
+    assert table["rank"].to_list() == list(range(1, 11))
+    assert table["p"].is_sorted()
+    assert "ranking/ranking.parquet" in ok("info", tmp_path / "p").out
+    trained = dpf("train", tmp_path / "p")
+    assert trained.code == 3
+    assert "no target to learn" in trained.err
 
 
 @pytest.mark.parametrize(
@@ -310,9 +320,9 @@ def test_settings_are_checked_all_at_once(demo, copy, dpf):
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        ("format = 1", "format = 2", "later format than this dpf reads"),
-        ("format = 1", 'format = "one"', "format is not known"),
-        ("format = 1", "", "format is not known"),
+        ("format = 2", "format = 3", "later format than this dpf reads"),
+        ("format = 2", 'format = "one"', "format is not known"),
+        ("format = 2", "", "format is not known"),
         ("heads = 2", "heads = 3", "not a multiple"),
         ("[train]", "[train", "not valid TOML"),
         ('split = "compound"', 'split = "file"', "train.split_file go together"),

@@ -16,8 +16,8 @@ from dpf.workflows.predict.outputs import Outputs
 from dpf.workflows.project.inputs import Inputs
 from dpf.workflows.project.model_file import ModelFile
 from dpf.workflows.rank.choices import RankChoices
+from dpf.workflows.rank.evidence.significance import run_tests
 from dpf.workflows.rank.rows import compound_rows
-from dpf.workflows.rank.significance import run_tests
 from dpf.workflows.rank.wells import rank_wells
 
 SETTINGS = Settings(targets=TargetSettings(("size",), "label", ""))
@@ -125,7 +125,8 @@ def pretend_model(monkeypatch, outputs: Outputs, command: str = "rank") -> None:
     """A command finds these outputs in the place of a trained model's."""
     file = ModelFile(Path("model.safetensors"), "default", outputs.header, outputs.model_sha256)
     room = {"rank": "rank.rank", "latent": "predict.latent"}[command]
-    monkeypatch.setattr(f"dpf.workflows.{room}.find_model", lambda project, model: file)
+    find = {"rank": "model_if_any", "latent": "find_model"}[command]
+    monkeypatch.setattr(f"dpf.workflows.{room}.{find}", lambda project, model: file)
     monkeypatch.setattr(f"dpf.workflows.{room}.project_outputs", lambda *given: outputs)
 
 

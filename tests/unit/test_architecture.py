@@ -40,7 +40,7 @@ ORDERS = {
     "dpf/figures": "drawing < ranking, volcano, latent_map, plates, genes, heatmap, reliability, scoreboard, loss_curve"
     " < dose",
     "dpf/workflows": "options, progress < project < predict, check, train < explain, rank, evaluate < info, export",
-    "dpf/workflows/rank": "choices, rows, verdicts < wells, classes < significance, replicates, dose, figures,"
+    "dpf/workflows/rank": "choices, rows, verdicts < wells, classes < evidence, dose, figures,"
     " signatures < table < rank",
     "dpf/workflows/train": "history, targets, tensorboard, time_left < run, log < members < tuning < interrupted"
     " < assemble < train",

@@ -11,7 +11,9 @@ from dpf.errors import (
     ModelError,
     ProjectError,
     UsageError,
+    first_line,
     listed,
+    translated,
 )
 
 
@@ -43,3 +45,30 @@ def test_kinds_have_different_names():
 )
 def test_listed_shows_the_first_and_counts_the_rest(count, text):
     assert listed(range(count), limit=3) == text
+
+
+class Panic(BaseException):
+    """What Rust's panics are: no `Exception`."""
+
+
+@pytest.mark.parametrize("cause", [ValueError("a b"), Panic("index out of bounds"), RecursionError(), KeyError("x")])
+def test_whatever_a_library_raises_is_translated(cause):
+    with (
+        pytest.raises(DataError, match="damaged") as caught,
+        translated(lambda error: DataError("damaged", found=error)),
+    ):
+        raise cause
+    assert caught.value.__cause__ is cause
+
+
+@pytest.mark.parametrize("cause", [ModelError("x"), MemoryError(), KeyboardInterrupt(), SystemExit(3)])
+def test_what_says_enough_or_is_no_damage_passes(cause):
+    with pytest.raises(type(cause)) as caught, translated(lambda error: DataError("damaged", found=error)):
+        raise cause
+    assert caught.value is cause
+
+
+def test_the_first_line_names_the_kind_where_the_text_does_not_say_enough():
+    assert first_line(ValueError("too short\nat 3")) == "too short"
+    assert first_line(KeyError("data")) == "KeyError: 'data'"
+    assert first_line(RecursionError()) == "RecursionError"

@@ -14,7 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpf.errors import ProjectError
-from dpf.files import atomic_path, canonical_json, sha256_file, sha256_text, together, write_bytes, write_text
+from dpf.files import (
+    atomic_path,
+    canonical_json,
+    parse_object,
+    read_object,
+    require_regular,
+    sha256_file,
+    sha256_text,
+    together,
+    write_bytes,
+    write_text,
+)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -219,3 +230,27 @@ def test_a_full_disk_is_an_error_even_where_results_need_not_be_kept(tmp_path, m
     with pytest.raises(ProjectError, match="free some space"), together(lambda line: None):
         write_text(tmp_path / "one.txt", "new")
     assert not list(tmp_path.iterdir())
+
+
+@given(st.dictionaries(st.text(), json_values, max_size=4))
+def test_a_json_object_is_read_back(content):
+    assert parse_object(canonical_json(content)) == content
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '"a"', "3", "[" * 5000 + "]" * 5000, '{"a": ' + "9" * 5000 + "}", b"\xff\xfe{}"]
+)
+def test_whatever_is_no_json_object_is_one_kind_of_error(text):
+    with pytest.raises(ValueError):  # noqa: PT011 (json's own words, or these)
+        parse_object(text)
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    require_regular(tmp_path / "absent")  # whoever opens it says so
+    for name, make in (("folder", Path.mkdir), ("pipe", os.mkfifo)):
+        make(tmp_path / name)
+        with pytest.raises(OSError, match="it is"):
+            read_object(tmp_path / name)
+    (tmp_path / "device").symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="no regular file"):
+        read_object(tmp_path / "device")

@@ -17,8 +17,9 @@ _BLOCK = 4_000_000
 
 
 def energy_test(
-    latent: Floats, group: Codes, n_groups: int, is_control: Mask, strata: Codes | None, rng: np.random.Generator
-) -> ExchangeTest:
+    latent: Floats, group: Codes, n_groups: int, is_control: Mask, strata: Codes | None, rng: np.random.Generator,
+    *, of_single_wells: bool = False,
+) -> ExchangeTest:  # fmt: skip
     """E-distance of every compound from the controls of its strata, and its permutation p-value.
 
     E = 2δ − σ_x − σ_y in squared Euclidean distances: δ the mean between compound x and controls y, σ the mean within,
@@ -33,8 +34,8 @@ def energy_test(
     ----------
     latent
         (N, L). Rows are only compared within strata, so strata may hold latents of different members.
-    group, n_groups, is_control, strata, rng
-        As in `exchange_test`.
+    group, n_groups, is_control, strata, rng, of_single_wells
+        As in `exchange_test`. Of a single well σ_x is not known, and taken as 0.
     """
 
     def compare(case: Comparison) -> tuple[Floats, Floats]:
@@ -45,7 +46,7 @@ def energy_test(
         centre = latent[case.controls].mean(axis=0)
         return _compare(latent[case.controls] - centre, latent[case.own] - centre, case)
 
-    return exchange_test(compare, group, n_groups, is_control, strata, rng)
+    return exchange_test(compare, group, n_groups, is_control, strata, rng, of_single_wells=of_single_wells)
 
 
 def _compare(controls: Floats, own: Floats, case: Comparison) -> tuple[Floats, Floats]:
@@ -93,4 +94,4 @@ def _energy(sets: _SetSums, pool_norm: Floats, pool_squares: Floats, n: int, k: 
     shift = sets.norm / n**2 - 2 * (sets.cross - sets.norm) / (n * k) + rest_norm / k**2
     inside = sets.squares / n - sets.norm / n**2
     outside = (pool_squares - sets.squares) / k - rest_norm / k**2
-    return np.asarray(2 * shift - 2 * inside / (n - 1) - 2 * outside / (k - 1), dtype=np.float64)
+    return np.asarray(2 * shift - 2 * inside / max(n - 1, 1) - 2 * outside / (k - 1), dtype=np.float64)

@@ -30,4 +30,5 @@ def command(
         run.print("\n".join([f"project  {project}", *summary_lines(result.summary)]))
     if result.truth:
         run.say(f"truth    {result.truth} (what was planted; nothing in dpf reads it)")
-    run.say(f"next     dpf train {project}")
+    next_command = "train" if result.summary.targets else "rank"
+    run.say(f"next     dpf {next_command} {project}")

@@ -13,6 +13,10 @@ _MOST_NAMED = 6
 def summary_lines(summary: Summary) -> list[str]:
     """The summary of a screen, then its notes."""
     lines = [f"wells    {summary.wells:,} x {summary.genes:,} genes"]
+    if summary.model_genes < summary.genes:
+        lines[0] += f", of which the model reads {summary.model_genes:,}"
+    if summary.set_aside:
+        lines.append(f"aside    {sum(summary.set_aside.values()):,} wells take no part: {_counts(summary.set_aside)}")
     if summary.replicates:
         fewest, median, most = summary.replicates
         each = f"{fewest}" if fewest == most else f"{fewest} to {most}, median {median:g}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import json
+import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,16 +16,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import ipc
 
-from dpf.errors import DataError, UsageError, listed, repeated
-from dpf.files import sha256_file
+from dpf.errors import DataError, UsageError, first_line, listed, repeated, translated
+from dpf.files import parse_object, sha256_file
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
 from dpf.tables.text.cells import as_numbers, commas
+from dpf.tables.text.encodings import UNPACKED_AT_LEAST, UNPACKED_TIMES
 from dpf.tables.text.expression import matrix_from_cells
 from dpf.tables.text.layout import NAME_HEADINGS
 from dpf.tables.text.wells_table import Table, is_unnamed, table_from_rows
 
 _COLUMNS_AT_A_TIME = 512
+#: Of a workbook's sheet, empty ones included: 4,096 wells x 16,384 genes, at some 50 bytes a cell.
+_CELLS_OF_A_SHEET = 1 << 26
+_CELL = re.compile(rb"""\br=["']([A-Z]*)([0-9]+)["']""")
 _ARROW_MAGIC, _PARQUET_MAGIC, _ZIP_MAGIC = b"ARROW1", b"PAR1", b"PK\x03\x04"
 
 
@@ -33,6 +38,7 @@ class _Columns:
     """A columnar file: its schema, its row count, and a way to read some of its columns."""
 
     schema: pa.Schema
+    names: list[str]
     rows: int
     read: Callable[[list[int]], pa.Table]
 
@@ -55,32 +61,35 @@ def recognises_xlsx(path: Path, head: bytes) -> bool:
 def _open(path: Path) -> _Columns:
     with path.open("rb") as stream:
         head = stream.read(8)
-    try:
+    with translated(lambda error: _damaged(path, error)):
         if head.startswith(_PARQUET_MAGIC):
-            file = pq.ParquetFile(path)
+            file = pq.ParquetFile(path, page_checksum_verification=True)
             schema = file.schema_arrow  # every look at this property builds it again
-            return _Columns(schema, file.metadata.num_rows, lambda at: _read_parquet(file, schema.names, at))
+            names = schema.names
+            return _Columns(schema, names, file.metadata.num_rows, lambda at: _read_parquet(file, names, at))
         with pa.memory_map(str(path)) as source:
             schema = ipc.open_file(source).schema
-        return _Columns(schema, _read_arrow(path, [0]).num_rows, lambda at: _read_arrow(path, at))
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, error) from error
+        return _Columns(schema, schema.names, _read_arrow(path, [0]).num_rows, lambda at: _read_arrow(path, at))
 
 
 def _read_parquet(file: pq.ParquetFile, names: list[str], at: list[int]) -> pa.Table:
-    return file.read(columns=[names[position] for position in at])
+    table = file.read(columns=[names[position] for position in at])
+    table.validate(full=True)
+    return table
 
 
 def _read_arrow(path: Path, at: list[int]) -> pa.Table:
     with pa.memory_map(str(path)) as source:
-        return ipc.open_file(source, options=ipc.IpcReadOptions(included_fields=at)).read_all()
+        table = ipc.open_file(source, options=ipc.IpcReadOptions(included_fields=at)).read_all()
+        table.validate(full=True)  # offsets and indices that lead out of their buffers, text that is no UTF-8
+        return table
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def _damaged(path: Path, error: BaseException) -> DataError:
     return DataError(
         "a Parquet or Feather file is damaged or cut short",
         where=path,
-        found=str(error).splitlines()[0],
+        found=first_line(error),
         hint="copy or download it again, and compare checksums",
     )
 
@@ -98,10 +107,11 @@ def read_columnar_matrix(path: Path) -> Matrix:
         The file is damaged, a column appears twice, or a column is neither numbers nor on the left.
     """
     file = _open(path)
-    names = [str(name) for name in file.schema.names]
+    names = file.names
     if twice := repeated(names):
         raise DataError("a column appears twice", where=path, found=listed(twice), expected="unique column names")
-    leading = _leading(file.schema, names)
+    with translated(lambda error: _damaged(path, error)):
+        leading = _leading(file.schema, names)
     numeric = [position for position in range(len(names)) if position not in set(leading)]
     for position in numeric:
         if not _is_numeric(file.schema.field(position).type):
@@ -112,11 +122,9 @@ def read_columnar_matrix(path: Path) -> Matrix:
                 expected="numbers; columns of text stand on the left of them",
                 hint="take that column out of the table, or store it as numbers",
             )
-    try:
+    with translated(lambda error: _damaged(path, error)):
         values = _values(file, numeric)
         text = [_as_text(column) for column in file.read(leading).columns] if leading else []
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, error) from error
     described = dict(zip([names[position] for position in leading[1:]], text[1:], strict=True))
     notes = [Note("info", f"{path.name}: columns {listed(list(described))} describe the rows")] if described else []
     corner = names[leading[0]] if leading and not is_unnamed(names[leading[0]]) else None
@@ -157,7 +165,7 @@ def _leading(schema: pa.Schema, names: list[str]) -> list[int]:
 
 def _stored_index(schema: pa.Schema, names: list[str]) -> list[int]:
     """Positions of the columns that pandas stored an index in: they stand at the end of the file."""
-    stored = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+    stored = parse_object((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
     return [names.index(name) for name in stored if isinstance(name, str) and name in names]
 
 
@@ -206,13 +214,11 @@ def read_columnar_table(path: Path) -> Table:
         The file is damaged or has no rows.
     """
     file = _open(path)
-    names = [str(name) for name in file.schema.names]
-    index = _stored_index(file.schema, names)
-    order = index + [position for position in range(len(names)) if position not in index]
-    try:
+    names = file.names
+    with translated(lambda error: _damaged(path, error)):
+        index = _stored_index(file.schema, names)
+        order = index + [position for position in range(len(names)) if position not in index]
         columns = [_as_text(column) for column in file.read(list(range(len(names)))).columns]
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, error) from error
     rows = [[names[position] for position in order]]
     rows += [list(row) for row in zip(*(columns[position] for position in order), strict=True)]
     source = SourceFile(str(path), sha256_file(path))
@@ -264,16 +270,57 @@ def _first_sheet(path: Path) -> tuple[list[list[str]], tuple[Note, ...]]:
             hint="pip install 'drugseq-perturbformer[xlsx]', or save the sheet as CSV",
         )
     fastexcel = importlib.import_module("fastexcel")
-    try:
+    with translated(lambda error: _unreadable(path, first_line(error))):
+        _refuse_far_cells(path)
         book = fastexcel.read_excel(path)
-        sheet = book.load_sheet(0, header_row=None, dtypes="string").to_arrow()
-    except fastexcel.FastExcelError as error:
-        raise DataError("an Excel file cannot be read", where=path, found=error, hint="save it as CSV") from error
+        sheet = pa.table(book.load_sheet(0, header_row=None, dtypes="string").to_arrow())
     others = book.sheet_names[1:]
     text = f"{path.name}: read the first sheet, {book.sheet_names[0]}; not read: {listed(others)}"
-    columns = [[cell or "" for cell in pa.table(sheet).column(at).to_pylist()] for at in range(sheet.num_columns)]
+    columns = [[cell or "" for cell in column.to_pylist()] for column in sheet.columns]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return rows, (Note("warning", text),) if others else ()
+
+
+def _unreadable(path: Path, found: str) -> DataError:
+    hint = "open it with a spreadsheet program and save it again, or as CSV"
+    return DataError("an Excel file cannot be read", where=path, found=found, hint=hint)
+
+
+def _refuse_far_cells(path: Path) -> None:
+    """Read through the parts of a workbook, and refuse cells so far out that those up to there do not fit into memory.
+
+    The reader asks for all of these at once, and ends the process where it does not get them; so it does with a part
+    that unpacks to more than memory.
+    """
+    with zipfile.ZipFile(path) as book:
+        for part in book.infolist():
+            if part.file_size > max(UNPACKED_AT_LEAST, UNPACKED_TIMES * part.compress_size):
+                raise _unreadable(path, f"{part.filename} unpacks to {part.file_size:,} bytes")
+            rows, columns = _reach(book, part.filename)
+            if rows * columns > _CELLS_OF_A_SHEET:
+                found = f"{part.filename} has cells up to row {rows:,} and column {columns:,}"
+                raise _unreadable(path, f"{found}: {rows * columns:,} cells, of which the table is a corner")
+
+
+def _reach(book: zipfile.ZipFile, name: str) -> tuple[int, int]:
+    """The last row and column in which a part, if it is a sheet, has a cell. All of it is read, which tests it too."""
+    rows = columns = 1
+    with book.open(name) as stream:
+        rest = b""
+        while block := stream.read(1 << 20):
+            places = _CELL.findall(rest + block) if "worksheets/" in name else []
+            rows = max([rows, *{int(digits[:9]) for _, digits in places}])
+            columns = max([columns, *map(_column_number, {letters for letters, _ in places})])
+            rest = block[-32:]
+    return rows, columns
+
+
+def _column_number(letters: bytes) -> int:
+    """1 of ``A``, 28 of ``AB``."""
+    number = 0
+    for letter in letters[:6]:
+        number = number * 26 + letter - 64
+    return number
 
 
 PARQUET = MatrixFormat("parquet", recognises_parquet, read_columnar_matrix)

@@ -18,7 +18,7 @@ from dpf.errors import DataError, listed
 from dpf.files import sha256_file
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
-from dpf.tables.text.encodings import decode, open_unpacked, rounded_in_float32, rounding_note
+from dpf.tables.text.encodings import decode, open_unpacked, rounded_in_float32, rounding_note, unpacked_at_most
 
 _BLOCK_BYTES = 1 << 24
 _MISSING_NUMBERS = ["", "NA", "na", "NaN", "nan", "N/A", "NULL", "null"]
@@ -148,6 +148,8 @@ def _read_body(
     """Row names, the row metadata field by field, the wells × genes array, and what was odd."""
     n_texts, n_wells = 1 + len(header.row_fields), len(header.well_names)
     texts: list[list[str]] = [[] for _ in range(n_texts)]
+    if header.rows > (most := unpacked_at_most(path) // (n_texts + n_wells)):  # a tab or a line end a cell
+        raise _rows_differ(path, header, most)
     by_wells = np.empty((n_wells, header.rows), dtype=np.float32)
     notes: tuple[Note, ...] = ()
     row, line, rounded = 0, header.lines + 1, 0
@@ -166,14 +168,18 @@ def _read_body(
             row += table.num_rows
         line += block.count(b"\n")
     if row != header.rows:
-        raise DataError(
-            "a GCT file has another number of rows than it says",
-            where=path,
-            found=f"{row:,} rows",
-            expected=f"{header.rows:,} rows (line 2)",
-            hint="the file was cut short: copy it again" if row < header.rows else "was it edited by hand?",
-        )
+        raise _rows_differ(path, header, row)
     return texts[0], texts[1:], by_wells, (*notes, *rounding_note(rounded))
+
+
+def _rows_differ(path: Path, header: _Header, found: int) -> DataError:
+    return DataError(
+        "a GCT file has another number of rows than it says",
+        where=path,
+        found=f"{found:,} rows",
+        expected=f"{header.rows:,} rows (line 2)",
+        hint="the file was cut short: copy it again" if found < header.rows else "was it edited by hand?",
+    )
 
 
 def _blocks(stream: io.BufferedReader) -> Iterator[bytes]:

@@ -44,7 +44,8 @@ def read_gctx(path: Path) -> Matrix:
     with open_hdf5(path, "gctx", "reading GCTX") as file:
         needed = ("0/DATA/0/matrix", "0/META/ROW/id", "0/META/COL/id")
         if absent := [name for name in needed if name not in file]:
-            raise DataError("not a GCTX file", where=path, found=f"no {listed(absent)}", expected=listed(needed))
+            raise DataError("not a GCTX file", where=path, found=f"no {listed(absent)}", expected=listed(needed),
+                            hint="is this the right file?")  # fmt: skip
         by_wells, rounded = read_dense(file["0/DATA/0/matrix"], path)
         genes, gene_notes = _read_metadata(file["0/META/ROW"], by_wells.shape[1], path)
         wells, well_notes = _read_metadata(file["0/META/COL"], by_wells.shape[0], path)
@@ -67,14 +68,16 @@ def _read_metadata(group: Any, length: int, path: Path) -> tuple[dict[str, list[
     table: dict[str, list[Any]] = {}
     notes: tuple[Note, ...] = ()
     for name in group:
-        values = group[name][()]
-        if values.shape != (length,):
+        shape, kind = (getattr(group[name], part, None) for part in ("shape", "dtype"))
+        if shape != (length,) or kind.kind not in "biufSUO":
             raise DataError(
-                "the metadata of a GCTX file are not as long as its matrix",
+                "the metadata of a GCTX file are no column as long as its matrix",
                 where=f"{path}, {group.name}/{name}",
-                found=f"shape {values.shape}",
-                expected=f"{length:,} values",
+                found="a group" if kind is None else f"type {kind}, shape {shape}",
+                expected=f"{length:,} numbers or texts",
+                hint="write the file again with the program that made it",
             )
+        values = group[name][()]
         table[name] = values.tolist()
         if values.dtype.kind in "SO":
             decoded = [decode(value, path) if isinstance(value, bytes) else (value, ()) for value in values]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from dpf.errors import DataError, listed
 from dpf.files import sha256_file
@@ -121,25 +122,40 @@ def _read_table(group: Any, path: Path) -> tuple[pl.DataFrame, list[str], tuple[
 
 def _read_values(element: Any, path: Path) -> tuple[NDArray[np.float32], int]:
     if element.attrs.get("encoding-type") not in ("csr_matrix", "csc_matrix"):
-        if not hasattr(element, "dtype"):
-            raise DataError(
-                "not a table of numbers", where=f"{path}, {element.name}", found=f"a group: {list(element)}"
-            )
         return read_dense(element, path)
-    sparse = require("anndata.io", "h5ad", _PURPOSE).sparse_dataset(element)
-    check_numeric(sparse.dtype, sparse.shape, element.name, path)
-    values = np.empty(sparse.shape, dtype=np.float32)
-    by_rows = sparse.format == "csr"
-    length, width = sparse.shape if by_rows else sparse.shape[::-1]
-    step = max(1, _BLOCK_CELLS // max(1, width))
+    by_rows = element.attrs["encoding-type"] == "csr_matrix"
+    shape = tuple(int(side) for side in element.attrs["shape"])
+    indices, data, starts = element["indices"], element["data"], element["indptr"][:]
+    check_numeric(data.dtype, shape, f"{path}, {element.name}")
+    if len(starts) == 0 or starts[0] != 0 or {indices.shape, data.shape} != {(int(starts[-1]),)}:
+        raise _not_sparse(path, element, f"{indices.shape} indices and {data.shape} values for indptr {starts}")
+    values = np.empty(shape, dtype=np.float32)
+    lines = values if by_rows else values.T
+    step = max(1, _BLOCK_CELLS // max(1, lines.shape[1]))
     rounded = 0
-    for start in range(0, length, step):
-        part = slice(start, min(start + step, length))
-        where = (part, slice(None)) if by_rows else (slice(None), part)
-        block = sparse[where]
+    for start in range(0, len(lines), step):
+        own = starts[start : start + step + 1]
+        stored = slice(int(own[0]), int(own[-1]))
+        try:
+            block = csr_array(
+                (data[stored], indices[stored], own - own[0]), (len(lines[start : start + step]), lines.shape[1])
+            )
+            block.check_format(full_check=True)  # SciPy's arithmetic would write wherever an index points to
+        except ValueError as error:
+            raise _not_sparse(path, element, str(error)) from error
         rounded += rounded_in_float32(block.data)
-        values[where] = block.toarray()
+        lines[start : start + step] = block.toarray()
     return values, rounded
+
+
+def _not_sparse(path: Path, element: Any, found: str) -> DataError:
+    return DataError(
+        "a sparse matrix is damaged",
+        where=f"{path}, {element.name}",
+        found=found,
+        expected="indices within the matrix, and as many as indptr says",
+        hint="copy or download the file again, and compare checksums",
+    )
 
 
 H5AD = MatrixFormat("h5ad", recognises_h5ad, read_h5ad)

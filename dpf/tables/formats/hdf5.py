@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpf.errors import DataError, UsageError
+from dpf.errors import DataError, UsageError, first_line, listed, translated
 from dpf.tables.text.encodings import rounded_in_float32
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -40,30 +40,62 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
 
 @contextmanager
 def open_hdf5(path: Path, extra: str, purpose: str) -> Iterator[Any]:
-    """Yield the open `h5py.File`.
+    """Yield the open `h5py.File`, in which nothing leads out of the file and everything large has been written.
 
     Raises
     ------
     UsageError
         h5py is not installed.
     DataError
-        The file is missing, cut short, or no HDF5 file; also when that shows only while the caller reads.
+        The file is missing, cut short, damaged or no HDF5 file, also when that shows only while the caller reads; or a
+        part of it lies in another file.
     """
     h5py = require("h5py", extra, purpose)
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    with translated(lambda error: _unreadable(path, error)), h5py.File(path, "r") as file:
+        _refuse_outside(file, path)
+        yield file
 
 
-def _unreadable(path: Path, error: OSError) -> DataError:
+def _unreadable(path: Path, error: BaseException) -> DataError:
     return DataError(
         "cannot read an HDF5 file",
         where=path,
-        found=error,
+        found=first_line(error),
         expected="a whole HDF5 file, not compressed from outside",
         hint="if it was gzipped, gunzip it first; if it was copied, compare checksums",
+    )
+
+
+def _refuse_outside(file: Any, path: Path) -> None:
+    """Refuse links and data that lead to other files, none of which is followed, and large data that are not there."""
+    h5py = importlib.import_module("h5py")
+
+    def odd_link(name: str, link: Any) -> DataError | None:
+        return _outside(f"{path}, {name}", link.filename) if isinstance(link, h5py.ExternalLink) else None
+
+    def odd_data(name: str, data: Any) -> DataError | None:
+        if not isinstance(data, h5py.Dataset):
+            return None
+        elsewhere = [source.file_name for source in data.virtual_sources()] if data.is_virtual else []
+        elsewhere += [entry[0] for entry in data.external or []]
+        if elsewhere:
+            return _outside(f"{path}, {name}", elsewhere[0])
+        if data.size and data.size > _BLOCK_CELLS and data.id.get_storage_size() == 0:
+            return _no_table(f"{path}, {name}", f"shape {data.shape}, and nothing written")
+        return None
+
+    # h5py garbles what is raised while it looks around; what is returned ends that.
+    if wrong := file.visititems_links(odd_link) or file.visititems(odd_data):
+        raise wrong
+
+
+def _outside(where: str, found: str) -> DataError:
+    return DataError(
+        "a part of an HDF5 file lies in another file, which is not read",
+        where=where,
+        found=found,
+        expected="every part in the file itself",
+        hint="open it where it was made and write it again as one file, as anndata's write_h5ad does",
     )
 
 
@@ -80,13 +112,11 @@ def holds(path: Path, head: bytes, member: str, suffix: str) -> bool:
     if importlib.util.find_spec("h5py") is None or path.suffix.lower() == suffix:
         return path.suffix.lower() == suffix
     h5py = importlib.import_module("h5py")
-    if not h5py.is_hdf5(path):
-        return False
-    try:
+    with translated(lambda error: _unreadable(path, error)):
+        if not h5py.is_hdf5(path):
+            return False
         with h5py.File(path, "r") as file:
-            return member in file
-    except OSError as error:
-        raise _unreadable(path, error) from error
+            return file.get(member, getlink=True) is not None  # looked at, not followed
 
 
 def read_dense(dataset: Any, path: Path) -> tuple[NDArray[np.float32], int]:
@@ -97,7 +127,10 @@ def read_dense(dataset: Any, path: Path) -> tuple[NDArray[np.float32], int]:
     DataError
         The dataset is not a table of numbers.
     """
-    check_numeric(dataset.dtype, dataset.shape, dataset.name, path)
+    where = f"{path}, {dataset.name}"
+    if not hasattr(dataset, "dtype"):
+        raise _no_table(where, f"a group with {listed(list(dataset)) or 'nothing'} in it")
+    check_numeric(dataset.dtype, dataset.shape, where)
     values = np.empty(dataset.shape, dtype=np.float32)
     step = max(1, _BLOCK_CELLS // max(1, dataset.shape[1]))
     rounded = 0
@@ -108,12 +141,18 @@ def read_dense(dataset: Any, path: Path) -> tuple[NDArray[np.float32], int]:
     return values, rounded
 
 
-def check_numeric(dtype: Any, shape: tuple[int, ...], name: str, path: Path) -> None:
-    """Refuse what is no table of numbers."""
-    if len(shape) != 2 or not (np.issubdtype(dtype, np.number) or dtype == np.bool_):
-        raise DataError(
-            "not a table of numbers",
-            where=f"{path}, {name}",
-            found=f"type {dtype}, shape {shape}",
-            expected="two dimensions of numbers",
-        )
+def check_numeric(dtype: Any, shape: tuple[int, ...] | None, where: str) -> None:
+    """Refuse what is no table of real numbers."""
+    real = np.issubdtype(dtype, np.number) and not np.issubdtype(dtype, np.complexfloating)
+    if shape is None or len(shape) != 2 or not (real or dtype == np.bool_):
+        raise _no_table(where, f"type {dtype}, shape {shape}")
+
+
+def _no_table(where: str, found: str) -> DataError:
+    return DataError(
+        "not a table of numbers",
+        where=where,
+        found=found,
+        expected="two dimensions of numbers",
+        hint="write the file again with the program that made it",
+    )

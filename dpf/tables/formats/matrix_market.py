@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.io import mmread
 
 from dpf.errors import DataError
-from dpf.tables.text.encodings import rounded_in_float32
+from dpf.tables.text.encodings import rounded_in_float32, unpacked_at_most
 
 BANNER = b"%%MatrixMarket"
 _EXPECTED = "%%MatrixMarket matrix coordinate integer (or real) general"
@@ -156,6 +156,8 @@ def read_entries(
     """
     if header.entries > header.rows * header.columns:
         raise _entries_differ(path, header, f"{header.rows * header.columns:,} cells, in which no more can stand")
+    if header.entries * len(b"1 1 1\n") > unpacked_at_most(path) + 1:
+        raise _entries_differ(path, header, "a file too short for so many")
     try:
         matrix = mmread(_Checked(stream, path, header))
     except (ValueError, OverflowError) as error:

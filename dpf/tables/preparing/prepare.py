@@ -2,16 +2,15 @@
 
 In this order, each step on what the one before left:
 
-0. Wells that hold no cells by their name (empty, blank) are left out, and named.
 1. *Quality*: every well of counts is measured (`dpf.tables.preparing.well_quality`); the measures become columns of the
-   wells table.
-2. *Depth*: wells with fewer than `min_counts` counts are left out, and named. Nothing else leaves a well out.
-3. *Normalisation* is fitted: log-CPM on all wells, VST on the control wells, or on all where fewer than 8 controls
-   hold counts.
-4. *Scores*: gene sets are scored on the normalised scale and become targets. Their genes leave the expression, unless
-   the user keeps them: a model would predict the score from itself.
-5. *Genes*: detected in enough wells (on counts), on the user's list; then, on the normalised scale, the most variable;
-   then, of these, the most perturbed.
+   wells table. Wells without cells, without enough RNA, and controls unlike the others are set aside, and named
+   (`dpf.tables.preparing.set_aside`): they stay in the project, after the others, and nothing below looks at them.
+2. *Normalisation* is fitted: log-CPM on all wells, VST on the control wells, or on all where fewer than 8 controls
+   hold counts. It is applied to every well and every gene that any well has a count of.
+3. *Scores*: gene sets are scored on the normalised scale and become targets. The model does not read their genes,
+   unless the user says so: it would predict the score from itself.
+4. *Genes of the model*: detected in enough wells (on counts), on the user's list; then, on the normalised scale, the
+   most variable; then, of these, the most perturbed. The others stay in the project: signatures read all.
 
 A well's library size, here and for every later plate, is its counts in all genes that were measured, spike-ins left
 out, whatever genes are kept.
@@ -19,7 +18,7 @@ out, whatever genes are kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -30,22 +29,21 @@ from numpy.typing import NDArray
 
 from dpf.errors import DataError, UsageError, count, listed
 from dpf.tables.genes.filters import detected_in, listed_genes, most_perturbed, most_variable
-from dpf.tables.genes.set_scores import Signature, gene_set_score, signature_members
-from dpf.tables.matrix import select_columns, select_rows
+from dpf.tables.genes.set_scores import gene_set_score, signature_members
+from dpf.tables.matrix import select_rows
 from dpf.tables.options import Method
 from dpf.tables.preparing.counts import LARGEST_LOG, check_counts, looks_like_counts, scale_of
 from dpf.tables.preparing.normalise import Normalisation, fit_log_cpm, normalise
 from dpf.tables.preparing.options import Preparation
+from dpf.tables.preparing.set_aside import judge_wells
 from dpf.tables.preparing.vst import fit_vst
 from dpf.tables.preparing.well_quality import well_quality
-from dpf.tables.roles.controls import EMPTY_WELLS, as_key
 from dpf.tables.roles.validate import check_screen, require_sound
-from dpf.tables.screen import Note, Screen, Targets
+from dpf.tables.screen import Note, Screen, Targets, takes_part
 from dpf.tables.text.cells import code_notes
 
 #: Fewer control wells with counts than this, and VST is fitted on all wells.
 FEWEST_REFERENCE_WELLS = 8
-_WELLS_NAMED = 100
 _WELLS_LOOKED_AT = 32
 
 
@@ -56,7 +54,13 @@ class Prepared(NamedTuple):
     normalisation: Normalisation
 
 
-def prepare(screen: Screen, options: Preparation, *, in_place: bool = False) -> Prepared:
+def prepare(
+    screen: Screen,
+    options: Preparation,
+    *,
+    in_place: bool = False,
+    keep_counts: Callable[[Screen], None] | None = None,
+) -> Prepared:
     """Make of a screen what is trained on; see the steps at the top of this module.
 
     Parameters
@@ -67,11 +71,15 @@ def prepare(screen: Screen, options: Preparation, *, in_place: bool = False) -> 
         What to do.
     in_place
         Overwrite the expression of `screen`, which then must not be used again: a large table stands in memory once.
+    keep_counts
+        Called with the screen while its expression still holds the counts, wells in their final order; not called
+        where there are none.
 
     Returns
     -------
     Prepared
-        The screen, checked, with every step in its notes, and the fitted normalisation.
+        The screen, checked, wells that are set aside last, with every step in its notes, and the fitted normalisation.
+        Its genes are all that were measured (of counts, those with any), with `in_model` and `in_score`.
 
     Raises
     ------
@@ -79,7 +87,7 @@ def prepare(screen: Screen, options: Preparation, *, in_place: bool = False) -> 
         A filter needs counts and there are none, or PyDESeq2 is not installed.
     DataError
         The screen cannot be learnt from, before or after; the values cannot be counts; a signature or filter leaves
-        nothing.
+        nothing; all controls or all compounds are set aside.
     """
     require_sound(screen)
     _refuse_mixed_scales(screen)
@@ -87,17 +95,70 @@ def prepare(screen: Screen, options: Preparation, *, in_place: bool = False) -> 
     if not in_place:
         screen = replace(screen, expression=screen.expression.copy())
     screen = replace(screen.with_notes(*options.notes), sources=(*screen.sources, *options.sources))
-    screen = _without_empty_wells(screen)
-    if _are_counts(screen, options):
+    are_counts = _are_counts(screen, options)
+    if are_counts:
         screen = _with_quality(screen.with_notes(*_doubts(screen, options)))
-        screen = _without_shallow_wells(screen, options.min_counts)
-    fitted, notes = _fitted(screen, options.normalize)
-    screen, used = _with_scores(screen.with_notes(*notes), fitted, options.signatures)
-    kept, notes = _wanted_genes(screen, used, options)
-    names, wells = screen.genes.filter(kept).get_column("gene").to_list(), _well_ids(screen)
-    expression, more = normalise(fitted, screen.expression, screen.gene_names, wells, names, in_place=True)
-    screen = replace(screen, genes=screen.genes.filter(kept), expression=expression).with_notes(*notes, *more)
-    return Prepared(check_screen(_top_genes(screen, options)), fitted)
+    screen = _set_aside(screen, options, are_counts)
+    if are_counts and keep_counts is not None:
+        keep_counts(screen)
+    used = _used(screen, options)
+    detected = None if options.min_wells is None else detected_in(used.expression, options.min_wells)
+    fitted, notes = _fitted(used, options.normalize)
+    some = np.ones(screen.genes.height, dtype=bool)
+    if are_counts:
+        some = np.asarray(screen.expression.any(axis=0))
+    genes = screen.genes.filter(some)
+    names, n = genes.get_column("gene").to_list(), used.wells.height
+    for rows in (slice(n), slice(n, None)):
+        ids = screen.wells[rows].get_column("well_id").to_list()
+        _, more = normalise(fitted, screen.expression[rows], screen.gene_names, ids, names, in_place=True)
+        notes = notes if rows.start else (*notes, *more)  # what is odd about wells that are set aside is known
+    expression = screen.expression[:, : len(names)]
+    screen = replace(screen, genes=genes, expression=expression).with_notes(*notes, *_never(some))
+    screen, in_score = _with_scores(screen, options)
+    used = _used(screen, options)
+    kept, chosen = _wanted_genes(used, in_score, None if detected is None else detected[some], options)
+    kept, top = _top_genes(used, kept, options)
+    about = [pl.Series("in_model", kept), pl.Series("in_score", in_score)]
+    found = check_screen(used)
+    return Prepared(
+        replace(screen, genes=genes.with_columns(about)).with_notes(*chosen, *top, *found.notes[len(used.notes) :]),
+        fitted,
+    )
+
+
+def _used(screen: Screen, options: Preparation) -> Screen:
+    """The wells that take part: the first ones, their expression a view of the whole."""
+    mask = takes_part(screen.wells, options.keep_flagged)
+    return replace(screen, wells=screen.wells.filter(mask), expression=screen.expression[: int(mask.sum())])
+
+
+def _never(some: NDArray[np.bool_]) -> tuple[Note, ...]:
+    if some.all():
+        return ()
+    return (Note("info", f"{count(int((~some).sum()), 'gene')} without a count in any well left out"),)
+
+
+def _set_aside(screen: Screen, options: Preparation, are_counts: bool) -> Screen:
+    """The screen with the column `set_aside` where wells are, and these after the others."""
+    reasons, notes = judge_wells(screen.expression, screen.wells, options, are_counts=are_counts)
+    screen = screen.with_notes(*notes)
+    if reasons.null_count() == len(reasons):
+        return screen
+    wells = screen.wells.with_columns(reasons)
+    mask = takes_part(wells, options.keep_flagged)
+    for is_control, what, expected in ((True, "control", "controls"), (False, "compound", "wells of compounds")):
+        if not (mask & (wells.get_column("is_control") == is_control)).any():
+            parts = listed(wells.filter(pl.col("is_control") == is_control).get_column("set_aside").to_list(), 5)
+            raise DataError(
+                f"every {what} well is set aside",
+                where=_files(screen),
+                found=parts,
+                expected=f"{expected} with cells and RNA in them",
+                hint="if they can be used: --min-counts 1 --min-genes 1, or --keep-flagged",
+            )
+    order = np.concatenate([mask.arg_true().to_numpy(), (~mask).arg_true().to_numpy()]).astype(np.intp)
+    return replace(screen, wells=wells[order.tolist()], expression=select_rows(screen.expression, order))
 
 
 def _refuse_mixed_scales(screen: Screen) -> None:
@@ -121,23 +182,6 @@ def _refuse_mixed_scales(screen: Screen) -> None:
             expected="one scale on all plates",
             hint="take the counts of every plate (--normalize log-cpm), or normalise all in the same way before",
         )
-
-
-def _without_empty_wells(screen: Screen) -> Screen:
-    """The screen without wells that hold no cells by their name: they are neither compounds nor controls."""
-    wells = screen.wells
-    named = [as_key(name) in EMPTY_WELLS for name in wells.get_column("compound").to_list()]
-    empty = pl.Series(named, dtype=pl.Boolean) & ~wells.get_column("is_control")
-    if not empty.any():
-        return screen
-    if (empty | wells.get_column("is_control")).all():
-        raise DataError("no well holds a compound", where=_files(screen), found="controls and empty wells only")
-    counts = wells.filter(empty).get_column("compound").value_counts(sort=True).iter_rows()
-    text = f"{count(int(empty.sum()), 'well')} without cells by their name, left out: "
-    text += listed([f"{name} ({times})" for name, times in counts])
-    text += "; call them otherwise if they hold something, or name them with --control"
-    expression = select_rows(screen.expression, (~empty).arg_true().to_numpy().astype(np.intp))
-    return replace(screen, wells=wells.filter(~empty), expression=expression).with_notes(Note("warning", text))
 
 
 def _well_ids(screen: Screen) -> list[str]:
@@ -192,30 +236,6 @@ def _with_quality(screen: Screen) -> Screen:
     return replace(screen, wells=wells, targets=targets).with_notes(*notes)
 
 
-def _without_shallow_wells(screen: Screen, min_counts: int | None) -> Screen:
-    deep = screen.wells.get_column("library_size") >= (min_counts or 0)
-    if deep.all():
-        return screen
-    if not deep.any():
-        deepest = float(screen.wells.get_column("library_size").to_numpy().max())
-        raise DataError(
-            "no well has enough counts",
-            where=_files(screen),
-            found=f"{deepest:,.0f} counts in the deepest of {count(screen.wells.height, 'well')}",
-            expected=f"--min-counts {min_counts}",
-        )
-    kept, shallow = screen.wells.filter(deep), screen.wells.filter(~deep)
-    names = listed(shallow.get_column("well_id").to_list(), _WELLS_NAMED)
-    notes = [
-        Note("warning", f"{count(shallow.height, 'well')} with fewer than {min_counts:,} counts left out: {names}")
-    ]
-    lost = sorted(set(shallow.get_column("compound")) - set(kept.get_column("compound")))
-    if lost:
-        notes.append(Note("warning", f"{count(len(lost), 'compound')} left without a well by that: {listed(lost)}"))
-    expression = select_rows(screen.expression, deep.arg_true().to_numpy().astype(np.intp))
-    return replace(screen, wells=kept, expression=expression).with_notes(*notes)
-
-
 def _fitted(screen: Screen, method: Method) -> tuple[Normalisation, tuple[Note, ...]]:
     if method == "none":
         return Normalisation("none"), ()
@@ -235,13 +255,12 @@ def _fitted(screen: Screen, method: Method) -> tuple[Normalisation, tuple[Note, 
     return fitted, (Note("info", f"counts became variance-stabilised values, fitted on {source}; {depth}"), *notes)
 
 
-def _with_scores(
-    screen: Screen, fitted: Normalisation, signatures: Sequence[Signature]
-) -> tuple[Screen, NDArray[np.bool_]]:
+def _with_scores(screen: Screen, options: Preparation) -> tuple[Screen, NDArray[np.bool_]]:
     """The screen with the gene-set scores among its targets, and the genes they were computed from, shape (G,)."""
-    used = np.zeros(screen.genes.height, dtype=bool)
+    in_score = np.zeros(screen.genes.height, dtype=bool)
+    signatures = options.signatures
     if not signatures:
-        return screen, used
+        return screen, in_score
     if clash := [one.name for one in signatures if one.name in screen.wells.columns]:
         raise DataError(
             "gene sets have the names of columns of the wells table",
@@ -249,41 +268,44 @@ def _with_scores(
             found=listed(clash),
             hint="rename these sets in the GMT file",
         )
+    used = _used(screen, options)
     measured = signature_members(screen.genes, signatures)
-    names = screen.genes.filter(measured).get_column("gene").to_list()
-    some, _ = normalise(fitted, screen.expression, screen.gene_names, _well_ids(screen), names)
+    some = used.expression[:, measured]
     scores = [gene_set_score(some, screen.genes, one, measured) for one in signatures]
     for score in scores:
-        used |= score.used
+        in_score |= score.used
     notes = [note for score in scores for note in score.notes]
     notes += [
         Note("info", f"score {score.name} was computed from {count(int(score.used.sum()), 'gene')}") for score in scores
     ]
-    wells = screen.wells.with_columns(pl.Series(score.name, score.values, dtype=pl.Float64) for score in scores)
+    missing = [None] * (screen.wells.height - used.wells.height)
+    wells = screen.wells.with_columns(
+        pl.Series(score.name, [*score.values.tolist(), *missing], dtype=pl.Float64) for score in scores
+    )
     targets = replace(screen.targets, scores=(*screen.targets.scores, *(score.name for score in scores)))
-    return replace(screen, wells=wells, targets=targets).with_notes(*notes), used
+    return replace(screen, wells=wells, targets=targets).with_notes(*notes), in_score
 
 
 def _wanted_genes(
-    screen: Screen, used: NDArray[np.bool_], options: Preparation
-) -> tuple[NDArray[np.bool_], tuple[Note, ...]]:
-    """The genes that counts, list and signatures leave, shape (G,)."""
+    screen: Screen, in_score: NDArray[np.bool_], detected: NDArray[np.bool_] | None, options: Preparation
+) -> tuple[NDArray[np.bool_], list[Note]]:
+    """The genes that counts, list and signatures leave to the model, shape (G,)."""
     kept, notes = np.ones(screen.genes.height, dtype=bool), []
-    if options.min_wells is not None:
-        kept &= detected_in(screen.expression, options.min_wells)
-        text = f"{count(int((~kept).sum()), 'gene')} with a count in fewer than {options.min_wells:,} wells left out"
-        notes.append(Note("info", text))
+    if detected is not None:
+        kept &= detected
+        rare = f"{count(int((~kept).sum()), 'gene')} with a count in fewer than {options.min_wells:,} wells"
+        notes.append(Note("info", f"{rare}: not in the model"))
     if options.gene_list is not None:
         on_list, odd = listed_genes(screen.genes, options.gene_list, options.gene_list_name)
         kept &= on_list
         notes += [*odd, Note("info", f"{count(int(kept.sum()), 'gene')} kept of {options.gene_list_name}")]
-    if used.any() and options.keep_signature_genes:
-        text = "the genes of the scores stay in the expression: a model can read these scores off their own genes"
+    if in_score.any() and options.keep_signature_genes:
+        text = "the model reads the genes of the scores: it can read these scores off their own genes"
         notes.append(Note("warning", text))
-    elif (leaving := kept & used).any():
-        text = f"{count(int(leaving.sum()), 'gene')} of the scores left out of the expression"
+    elif (leaving := kept & in_score).any():
+        text = f"{count(int(leaving.sum()), 'gene')} of the scores not in the model"
         notes.append(Note("info", f"{text}, which would predict the scores from themselves"))
-        kept &= ~used
+        kept &= ~in_score
     if not kept.any():
         raise DataError(
             "no gene is left",
@@ -291,26 +313,31 @@ def _wanted_genes(
             found=f"{count(len(kept), 'gene')}, none of which every filter keeps",
             hint="ask for less: a smaller --min-wells, a longer --genes-file, --keep-signature-genes",
         )
-    return kept, tuple(notes)
+    return kept, notes
 
 
-def _top_genes(screen: Screen, options: Preparation) -> Screen:
+def _top_genes(screen: Screen, kept: NDArray[np.bool_], options: Preparation) -> tuple[NDArray[np.bool_], list[Note]]:
+    """Of the genes `kept`, shape (G,), the most variable, and of these the most perturbed."""
+    notes: list[Note] = []
     if options.top_variable is not None:
-        kept = most_variable(screen.expression, options.top_variable)
-        screen = _only(screen, kept, options.top_variable, "that vary most for their level")
+        kept, note = _only(kept, most_variable(screen.expression[:, kept], options.top_variable),
+                           options.top_variable, "that vary most for their level")  # fmt: skip
+        notes.append(note)
     if options.top_perturbed is not None:
         wells = screen.wells
         plates = wells.get_column("plate").fill_null("?").to_list() if "plate" in wells.columns else None
         is_control = wells.get_column("is_control").to_numpy()
         compounds = wells.get_column("compound").to_list()
-        kept = most_perturbed(screen.expression, compounds, is_control, plates, options.top_perturbed)
-        screen = _only(screen, kept, options.top_perturbed, "most perturbed against the controls")
-    return screen
+        moved = most_perturbed(screen.expression[:, kept], compounds, is_control, plates, options.top_perturbed)
+        kept, note = _only(kept, moved, options.top_perturbed, "most perturbed against the controls")
+        notes.append(note)
+    return kept, notes
 
 
-def _only(screen: Screen, kept: NDArray[np.bool_], asked: int, what: str) -> Screen:
-    text = f"{count(int(kept.sum()), 'gene')} {what} kept of {len(kept):,}"
-    if asked > len(kept):
-        text = f"all {count(len(kept), 'gene')} kept: there are fewer than the {asked:,} {what} that were asked for"
-    expression = select_columns(screen.expression, kept)
-    return replace(screen, genes=screen.genes.filter(kept), expression=expression).with_notes(Note("info", text))
+def _only(kept: NDArray[np.bool_], chosen: NDArray[np.bool_], asked: int, what: str) -> tuple[NDArray[np.bool_], Note]:
+    text = f"{count(int(chosen.sum()), 'gene')} {what} kept of {len(chosen):,}"
+    if asked > len(chosen):
+        text = f"all {count(len(chosen), 'gene')} kept: there are fewer than the {asked:,} {what} that were asked for"
+    left = kept.copy()
+    left[kept] = chosen
+    return left, Note("info", text)

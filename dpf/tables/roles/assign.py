@@ -58,10 +58,9 @@ def assign_roles(table: Table, wells: Identified, roles: Roles) -> tuple[pl.Data
     Raises
     ------
     UsageError, DataError
-        A column named is not there or does not hold what its role needs; there is no compound, control or target.
+        A column named is not there or does not hold what its role needs; there is no compound or control.
     """
-    if not (roles.scores or roles.label or roles.activation or roles.targets_follow):
-        raise _no_targets(table)
+    untargeted = () if roles.scores or roles.label or roles.activation or roles.targets_follow else _no_targets(table)
     columns, targets, notes = read_targets(table, roles.scores, roles.label, roles.activation, roles.positive)
     taken = [*wells.columns, *targets.columns]
     compound_column, compound_notes = _compound_column(table, roles.compound_column, taken)
@@ -76,25 +75,19 @@ def assign_roles(table: Table, wells: Identified, roles: Roles) -> tuple[pl.Data
     sources |= {"compound": compound_column, "is_control": control_column}
     sources["well_id"] = wells.columns[0] if wells.well_ids == wells.local_ids and len(wells.columns) == 1 else None
     frame, targets, clash_notes = _assembled(table, canonical, sources, columns, targets)
-    every = (*notes, *compound_notes, *spelling_notes, *control_notes, *place_notes, *clash_notes)
+    every = (*untargeted, *notes, *compound_notes, *spelling_notes, *control_notes, *place_notes, *clash_notes)
     return frame, targets, every
 
 
-def _no_targets(table: Table) -> DataError:
+def _no_targets(table: Table) -> tuple[Note, ...]:
     candidates = []
     for name in table.frame.columns:
         numbers = as_numbers(table.frame.get_column(name))
         if numbers is not None and numbers.drop_nulls().n_unique() > 1:
             candidates.append(name)
-    return DataError(
-        "nothing is named for the model to learn",
-        where=table.name,
-        found=f"columns of numbers: {listed(candidates, 20)}" if candidates else "no column of numbers",
-        expected="at least one of --scores, --label, --activation",
-        hint="for example --scores " + ",".join(candidates[-2:])
-        if candidates
-        else "add a measured score to the wells table, or compute one from genes with --signature",
-    )
+    found = f"columns of numbers: {listed(candidates, 20)}" if candidates else "there is no column of numbers"
+    text = "nothing is named for a model to learn: dpf check and dpf rank need nothing more, dpf train needs --scores, "
+    return (Note("info", f"{text}--label, --activation or a gene set (--signature); {found}"),)
 
 
 def _compound_column(table: Table, named: str | None, taken: Sequence[str]) -> tuple[str, tuple[Note, ...]]:

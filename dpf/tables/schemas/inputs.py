@@ -38,13 +38,16 @@ DOSE = Column(
 )  # fmt: skip
 
 WELLS = Schema(
-    "wells", "inputs/wells.parquet", "dpf init", "a well, in the order of the expression table",
+    "wells", "inputs/wells.parquet", "dpf init",
+    "a well, in the order of the expression table: those that are set aside last",
     (
         WELL_ID, COMPOUND, IS_CONTROL, PLATE, ROW, COLUMN, DOSE,
         Column("cluster", Type.TEXT, "Cluster of the well; `latent.control_clusters` chooses controls by it.",
                empty="where it is not known", when="where the wells table has one"),
         Column("batch", Type.TEXT, "Batch of the well.",
                empty="where it is not known", when="where the wells table has one"),
+        Column("set_aside", Type.TEXT, "Why the well takes no part in anything that is computed.",
+               empty="of a well that takes part", when="where wells are set aside"),
         Column("library_size", Type.NUMBER, "Depth of the well: its counts over all measured genes without spike-ins.",
                COUNTS, when=_COUNTS, may_be_own=True),
         Column("detected", Type.WHOLE, "Genes with at least one count in the well, without spike-ins.",
@@ -56,7 +59,7 @@ WELLS = Schema(
                empty="of a well without counts", when=f"{_COUNTS} and spike-ins were measured", may_be_own=True),
         Column("qc_flags", Type.TEXT,
                "In what the well lies more than 5 MAD (1.4826 × median absolute deviation) from the median of its "
-               "plate; empty text: in nothing. A flagged well is kept.", when=_COUNTS, may_be_own=True),
+               "plate; empty text: in nothing. This alone sets no well aside.", when=_COUNTS, may_be_own=True),
         Column("<own column>", Type.ANY, "A target, or any other column of your wells table as it was read.",
                empty="where your table has no value", when="one a column of your wells table"),
     ),
@@ -73,6 +76,10 @@ GENES = Schema(
         Column("symbol", Type.TEXT, "Symbol.", empty="where there is none", when="of an imported screen"),
         Column("kind", Type.TEXT, "`gene`, `mitochondrial` or `spike_in` (ERCC).", when="of an imported screen"),
         Column("source_name", Type.TEXT, "Name in the file that was read.", when="of an imported screen"),
+        Column("in_model", Type.FLAG, "Whether the model reads the gene; signatures read every one.",
+               when="of an imported screen", newer=True),
+        Column("in_score", Type.FLAG, "Whether a score was computed from the gene (`--signature`).",
+               when="of an imported screen", newer=True),
     ),
     remedy=_AGAIN,
 )  # fmt: skip
@@ -82,6 +89,16 @@ EXPRESSION_TABLE = Schema(
     (
         WELL_ID,
         Column("<gene>", Type.NUMBER, "Expression of the gene, as it is learnt from (before any z-score).", EXPRESSION,
+               when="one a gene"),
+    ),
+    remedy=_AGAIN,
+)  # fmt: skip
+
+COUNTS_TABLE = Schema(
+    "counts", "inputs/counts.parquet", "dpf init", "a well, in the order of the wells table",
+    (
+        WELL_ID,
+        Column("<gene>", Type.ANY, "Counts of the gene: whole numbers, unless the files had fractions.", COUNTS,
                when="one a gene"),
     ),
     remedy=_AGAIN,

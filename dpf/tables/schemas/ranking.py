@@ -9,6 +9,7 @@ from dpf.tables.schemas.column import (
     CONTROL_SD,
     CORRELATION,
     COSINE,
+    COUNTS,
     LATENT,
     PROBABILITY,
     RESPONSE,
@@ -24,6 +25,8 @@ from dpf.tables.schemas.models import MEMBERS, PART
 
 _AXIS = "where the model has an activation axis"
 _UNTESTED = "where the row was not tested: not held out, no controls to compare with, or `--null none`"
+_UNMEASURED = "of a compound without a usable well"
+_MODEL = "where a model was trained"
 _PAIRS = "of one well, or of wells that no member has in common"
 _WITHIN = "of one well, of wells that different members held out, or where that member held out too few controls"
 _WITHIN_P = f"{_WITHIN}; also where nothing was held out, or with `--null none`"
@@ -61,15 +64,17 @@ def _p(name: str, meaning: str, empty: str, when: str = "", *, kept: bool = Fals
 
 
 _COLUMNS = (
-    Column("rank", Type.NUMBER, "1 for the largest `t`; equal ones share the mean of their ranks.", better="lower"),
+    Column("rank", Type.NUMBER, "1 for the largest `t`; equal ones share the mean of their ranks. Without a model "
+           "1 for the smallest `p`, of equal ones the largest `expression_distance`.", better="lower"),
     Column("verdict", Type.TEXT,
            "not distinguishable: q above `--fdr`. Else a hit: activating or suppressing where also `activation_p` ≤ "
            "0.1 and `pattern_cosine` is at least 0.71 to that side; off-axis where not; just a hit without an "
-           "activation axis. It knows nothing of positions (`dpf check`), nor of replicates (`replicates_agree`).",
+           "activation axis. Not measured: every well of the row is set aside. It knows nothing of positions "
+           "(`dpf check`), nor of replicates (`replicates_agree`).",
            empty=_UNTESTED),
     Column("direction", Type.TEXT, "activation or suppression: the sign of `activation`, hit or not; none at 0.",
            when=_AXIS),
-    Column("n", Type.WHOLE, "Wells of the row."),
+    Column("n", Type.WHOLE, "Wells of the row that take part."),
     _T,
     *(
         Column(f"t_{end}", Type.NUMBER, f"{name} end of the 95% interval of `t`: bootstrap of the wells' residuals, "
@@ -77,7 +82,8 @@ _COLUMNS = (
                empty="where no compound has two wells")
         for end, name in (("low", "Lower"), ("high", "Upper"))
     ),
-    _p("p", f"P-value of `t`: {_EXCHANGED}whose mean T is at least as large; all sets where they are fewer than "
+    _p("p", "P-value of `t` (without a model, of `expression_distance`): "
+       f"{_EXCHANGED}whose mean T is at least as large; all sets where they are fewer than "
        "10,000, else (b + 1)/(m + 1) of 10,000 draws.", _UNTESTED),
     _p("q", "Benjamini–Hochberg over the tested rows: the expected share of false calls among this row and all with a "
        "smaller p, were they called.", _UNTESTED, kept=True),
@@ -149,6 +155,59 @@ _COLUMNS = (
     Column("held_out", Type.FLAG, "Whether every well was held out; else there is no p-value."),
 )  # fmt: skip
 
+_EXPRESSION = (
+    Column(
+        "expression_distance",
+        Type.NUMBER,
+        "E-distance of the wells' expression from the controls', on the first 20 principal components of all genes, "
+        "blocks (plates, batches, donors) centred: 2δ − σx − σy of squared Euclidean distances, δ between and σ within groups, over n(n − 1) "
+        "(scPerturb's convention). About 0 for an inert compound, and may be below.",
+        Unit("squared units of the expression"),
+        better="higher",
+        empty=_UNTESTED,
+    ),
+    _p(
+        "expression_p",
+        f"P-value of `expression_distance`: {_EXCHANGED}that lie at least as far. No model takes part, "
+        "so that every well counts.",
+        _UNTESTED,
+    ),
+    _p("expression_q", "Benjamini–Hochberg of `expression_p` over the tested rows.", _UNTESTED),
+)
+_WELLS_OF_ROW = (
+    Column(
+        "depth_median",
+        Type.NUMBER,
+        "Median `library_size` of the row's wells.",
+        COUNTS,
+        empty=_UNMEASURED,
+        when="where counts came in",
+    ),
+    Column(
+        "wells_set_aside",
+        Type.WHOLE,
+        "Wells of the row that take no part (`set_aside` of the wells table).",
+        when="where wells are set aside",
+    ),
+)
+_ALWAYS = ("verdict", "n", "p", "q", "smallest_p", "rank")
+
+
+def _of_rows(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """The columns with when they are empty of a row without a usable well, and which of them need a model."""
+    found = []
+    for column in columns:
+        empty = column.empty if column.name in ("verdict", "n") else f"{column.empty}; {_UNMEASURED}".lstrip("; ")
+        fixed = column.name in _ALWAYS or column.name.startswith("<target>_measured")
+        when = column.when if fixed else f"{_MODEL}; {column.when}" if column.when else _MODEL
+        found.append(replace(column, empty=empty, when=when))
+    return tuple(found)
+
+
+_COLUMNS = (
+    *_of_rows(_COLUMNS), replace(_EXPRESSION[0], newer=True),
+    *(replace(column, when=_MODEL) for column in _EXPRESSION[1:]), *_WELLS_OF_ROW,
+)  # fmt: skip
 _SHOWN = ("compound", "verdict", "n", "t", "t_low t_high", "q", "activation", "pattern_cosine", "replicates_agree",
           "rank", "p")  # fmt: skip
 RANKING = Schema(

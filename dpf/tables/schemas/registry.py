@@ -15,7 +15,7 @@ from dpf.tables.schemas.column import Column, Schema, Type
 SCHEMAS = {
     schema.kind: schema
     for schema in (
-        *(inputs.WELLS, inputs.GENES, inputs.EXPRESSION_TABLE, inputs.NORMALISATION),
+        *(inputs.WELLS, inputs.GENES, inputs.EXPRESSION_TABLE, inputs.COUNTS_TABLE, inputs.NORMALISATION),
         *(inputs.CHECK, inputs.LAYOUT),
         *(models.SPLITS, models.HISTORY, models.TRAINING, models.TUNING),
         *(evaluation.EVALUATION, evaluation.SCOREBOARD, evaluation.COMPARISONS, evaluation.LATENT_QUALITY),

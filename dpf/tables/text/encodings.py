@@ -10,16 +10,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpf.errors import DataError
+from dpf.errors import DataError, first_line, translated
 from dpf.tables.screen import Note
 
 _FALLBACK = "latin-1"  # fits any bytes
 _GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_PACKS_AT_MOST = 1032  # times, by the format
 _LARGEST_EXACT = 2**24  # every integer up to here is a float32
 
 
@@ -46,7 +47,14 @@ def open_unpacked(path: Path) -> Iterator[io.BufferedReader]:
             hint=f"copy or download it again, and compare checksums; `gzip -t {path.name}` tests it",
         ) from error
     except OSError as error:
-        raise DataError("cannot read a file", where=path, found=error.strerror or error) from error
+        hint = "name a file that is there and that you may read"
+        raise DataError("cannot read a file", where=path, found=error.strerror or error, hint=hint) from error
+
+
+def unpacked_at_most(path: Path) -> int:
+    """Bytes that a file can hold, unpacked: what it says of its own size is compared with that."""
+    with path.open("rb") as stream:
+        return path.stat().st_size * (_GZIP_PACKS_AT_MOST if stream.read(2) == _GZIP_MAGIC else 1)
 
 
 def decode(data: bytes, path: Path) -> tuple[str, tuple[Note, ...]]:
@@ -76,6 +84,9 @@ def rounding_note(rounded: int) -> tuple[Note, ...]:
 T = TypeVar("T")
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon"}
+#: A packed text may become so many times as large, or as large as this if that is more: repeated zeros pack a
+#: thousandfold, tables hardly thirtyfold.
+UNPACKED_TIMES, UNPACKED_AT_LEAST = 200, 1 << 26
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -107,24 +118,63 @@ def parse_text(path: Path, parse: Callable[[TextIO], T]) -> tuple[T, tuple[Note,
     notes = list(_packing_notes(path))
     if head[:2] in _UTF16_MARKS:
         notes.append(Note("info", f"{path.name} is UTF-16 text"))
-        return _parse_as(path, "utf-16", parse), tuple(notes)
+        with translated(lambda error: _no_text(path, first_line(error))):
+            return _parse_as(path, "utf-16", parse), tuple(notes)
     if b"\0" in head:
-        raise DataError(
-            "not a table of text",
-            where=path,
-            found="binary content",
-            expected="comma-, tab- or semicolon-separated text",
-            hint="export the table as CSV or Parquet",
-        )
+        raise _no_text(path, "binary content")
     try:
         return _parse_as(path, "utf-8-sig", parse), tuple(notes)
     except UnicodeDecodeError:
         return _parse_as(path, _FALLBACK, parse), (*notes, _fallback_note(path))
 
 
+def _no_text(path: Path, found: str) -> DataError:
+    return DataError(
+        "not a table of text",
+        where=path,
+        found=found,
+        expected="comma-, tab- or semicolon-separated text",
+        hint="export the table as CSV or Parquet; if it was text once, copy it again",
+    )
+
+
+class _Text(io.RawIOBase):
+    """The bytes of a text: none of them is zero, and they are not many times as many as the packed ones."""
+
+    def __init__(self, stream: io.BufferedReader, path: Path, wide: bool) -> None:
+        self._stream, self._path, self._wide = stream, path, wide
+        self._most = max(UNPACKED_AT_LEAST, UNPACKED_TIMES * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        block = self._stream.read1(len(buffer))
+        if self._stream.tell() > self._most:
+            raise DataError(
+                f"a packed file of text becomes more than {UNPACKED_TIMES} times as large",
+                where=self._path,
+                found=f"{self._path.stat().st_size:,} bytes, packed",
+                expected="a table, which becomes 3 to 30 times as large",
+                hint="if it is a table all the same, unpack it first: gunzip",
+            )
+        if b"\0" in block and not self._wide:
+            raise _no_text(self._path, "a zero byte in the middle of it")
+        buffer[: len(block)] = block
+        return len(block)
+
+
 def _parse_as(path: Path, encoding: str, parse: Callable[[TextIO], T]) -> T:
-    with open_unpacked(path) as stream, io.TextIOWrapper(stream, encoding=encoding, newline=None) as text:
-        return parse(text)
+    with open_unpacked(path) as stream:
+        checked = io.BufferedReader(_Text(stream, path, encoding == "utf-16"), 1 << 16)
+        with io.TextIOWrapper(checked, encoding=encoding, newline=None) as text:
+            return parse(text)
 
 
 def _packing_notes(path: Path) -> list[Note]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from dpf.config.settings import TargetSettings
 from dpf.errors import DataError, DpfError, listed
 from dpf.files import sha256_file
 from dpf.project.directory import Project, tables_in
+from dpf.tables.preparing.set_aside import proposed
 from dpf.tables.roles.validate import require_sound
-from dpf.tables.screen import CANONICAL_COLUMNS, Screen, Targets
+from dpf.tables.screen import CANONICAL_COLUMNS, Screen, Targets, reason_of, takes_part
 from dpf.tables.storage import Expression, expression_digest, read_about, read_expression, read_table, require_intact
 from dpf.workflows.check.names import names_item
 from dpf.workflows.project.inputs import AUTO, project_normalisation, read_measured
@@ -26,6 +28,8 @@ from dpf.workflows.project.provenance import Now, current, why_stale
 GROUP = "integrity"
 #: A fifth of the wells: as many as a validation split takes away.
 MISSING_WARN = 0.2
+#: More failed wells than this, and it is the run that has failed.
+ASIDE_FAIL = 0.25
 _ALWAYS = ("well_id", "compound", "is_control")
 
 T = TypeVar("T")
@@ -53,7 +57,7 @@ class ReadBack:
     now
         Digests of the tables, and the settings.
     items
-        Tables, settings, missing values, names, source files, models.
+        Tables, settings, failed wells, missing values, names, source files, models.
     """
 
     wells: pl.DataFrame
@@ -77,13 +81,15 @@ def read_back(project: Project) -> ReadBack:
     wells = read_table(project.wells, "wells")
     _require_canonical(wells, project)
     expression, tables = _read_tables(project, wells)
+    used = takes_part(wells, project.settings.quality.keep_flagged)
+    aside, wells = wells.filter(~used), wells.filter(used)
     targets, settings = _read_targets(project, wells)
     now = current(project)
     label = project.settings.targets.label
-    others = (_missing_item(wells, targets), names_item(wells), _sources_item(project))
+    others = (_aside_item(aside, wells), _missing_item(wells, targets), names_item(wells), _sources_item(project))
     return ReadBack(
         wells=wells,
-        expression=None if expression is None else expression.values,
+        expression=None if expression is None else expression.values[used.to_numpy()],
         genes=[] if expression is None else expression.genes,
         is_control=wells.get_column("is_control").fill_null(False).to_numpy(),
         targets=targets,
@@ -155,6 +161,30 @@ def _read_tables(project: Project, wells: pl.DataFrame) -> tuple[Expression | No
         "what is wrong with expression, wells, genes and normalisation, read back and checked as by dpf init: any fails"
     )
     return expression, _problems("input tables", wrong, good, "run dpf init again from the source files", rule)
+
+
+def _aside_item(aside: pl.DataFrame, wells: pl.DataFrame) -> CheckItem:
+    """Wells that take no part; of a project whose wells nobody judged, those that should take none."""
+    rule = f"share of the wells that are set aside, or should be: any warns, more than {ASIDE_FAIL:.0%} fails"
+    judged = "set_aside" in wells.columns or aside.height > 0
+    if judged:
+        found, advice = aside, "look at them, and at the compounds that have no usable well (dpf rank: not measured)"
+    else:
+        reasons = proposed(wells)
+        found = wells.with_columns(reasons).filter(reasons.is_not_null())
+        advice = "make the project anew: dpf init sets them aside"
+    total = aside.height + wells.height
+    share = found.height / total
+    verdict = Verdict.FAIL if share > ASIDE_FAIL else Verdict.WARN if found.height else Verdict.GOOD
+    text = f"All {total:,} wells take part." if judged else "No well seems to have failed."
+    if found.height:
+        kinds = Counter(map(reason_of, found.get_column("set_aside").to_list()))
+        parts = listed([f"{kind} {times:,}" for kind, times in kinds.most_common()])
+        names = listed(found.get_column("well_id").to_list())
+        text = f"{found.height:,} of {total:,} wells {'are set aside' if judged else 'have failed'}: {parts}: {names}."
+    rows = found.select("well_id", "compound", "set_aside") if found.height else pl.DataFrame()
+    return CheckItem("failed wells", GROUP, verdict, share, text, advice if found.height else "", rule,
+                     columns_of(rows.iter_rows(named=True)))  # fmt: skip
 
 
 def _read_targets(project: Project, wells: pl.DataFrame) -> tuple[dict[str, NDArray[np.float64]], CheckItem]:

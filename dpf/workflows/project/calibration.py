@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from dpf import __version__
 from dpf.config.settings import FORMAT, refuse_later
 from dpf.errors import ModelError
-from dpf.files import canonical_json, sha256_text, write_text
+from dpf.files import canonical_json, read_object, sha256_text, write_text
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def read_calibration(path: Path) -> tuple[Calibration, dict[str, Any]]:
         The file is damaged, has a width or a temperature that no calibration can have, or is of a later format.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = read_object(path)
         refuse_later(content, "calibration", path, ModelError)
         content = _intact(content)
         label = content["label"]
@@ -92,7 +91,7 @@ def read_calibration(path: Path) -> tuple[Calibration, dict[str, Any]]:
             None if label is None else LabelCalibration(**label),
             {name: ScoreInterval(**interval) for name, interval in content["scores"].items()},
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             "the model's calibration cannot be read",
             where=path,

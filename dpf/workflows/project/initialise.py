@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from dpf.config.settings import Settings, TargetSettings
@@ -21,10 +23,10 @@ from dpf.tables.options import PrepareOptions, Roles
 from dpf.tables.preparing.normalise import Normalisation, write_normalisation
 from dpf.tables.preparing.options import Preparation, read_preparation
 from dpf.tables.preparing.prepare import prepare
-from dpf.tables.screen import Screen, Summary, summarise
+from dpf.tables.screen import Screen, Summary, summarise, takes_part
 from dpf.tables.storage import write_expression, write_table
 from dpf.workflows.options import DemoOptions, SourceOptions
-from dpf.workflows.project.inputs import NORMALISED_BY, read_measured
+from dpf.workflows.project.inputs import NORMALISED_BY, has_targets, read_measured
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,20 @@ def import_project(
     require_new(path)
     roles = replace(roles, targets_follow=roles.targets_follow or bool(preparation.signatures))
     # Nothing else uses the screen as read, so it may be overwritten: a large one then takes its memory once.
-    screen, normalisation = prepare(read_screen(sources, wells, roles, source_format), preparation, in_place=True)
-    return create_project(path, screen, overrides, normalisation)
+    screen = read_screen(sources, wells, roles, source_format)
+    if preparation.keep_flagged:
+        overrides = ("quality.keep_flagged=true", *overrides)
+    with making(path) as folder:
+        counts = Project(folder, Settings()).counts
+        screen, normalisation = prepare(screen, preparation, in_place=True, keep_counts=partial(_keep_counts, counts))
+        return _write(folder, path, screen, overrides, normalisation)
+
+
+def _keep_counts(path: Path, screen: Screen) -> None:
+    """Keep the counts that came in, of the genes that any well has a count of."""
+    some = np.asarray(screen.expression.any(axis=0))
+    wells, names = screen.wells.get_column("well_id").to_list(), screen.genes.filter(some).get_column("gene").to_list()
+    write_expression(path, wells, names, screen.expression[:, some], kind="counts")
 
 
 def create_project(
@@ -159,27 +173,36 @@ def create_project(
     DataError
         A target that an override names cannot be learnt.
     """
-    require_new(path)
+    with making(path) as folder:
+        result = _write(folder, path, screen, overrides, normalisation)
+        for kind, table in (truth or {}).items():
+            write_table(folder / f"{kind}.parquet", table, kind)
+        return result
+
+
+def _write(
+    folder: Path, path: Path, screen: Screen, overrides: tuple[str, ...], normalisation: Normalisation | None
+) -> InitResult:
+    """Write the project, whose place will be `path`, into a folder."""
     targets = screen.targets
     chosen = TargetSettings(targets.scores, targets.label or "", targets.activation or "auto")
     settings = with_overrides(Settings(targets=chosen), (*preset_overrides("recommended"), *overrides))
-    read_measured(screen.wells, settings.targets, f"{settings_path(path)}: [targets]")
+    if has_targets(settings.targets):
+        used = screen.wells.filter(takes_part(screen.wells, settings.quality.keep_flagged))
+        read_measured(used, settings.targets, f"{settings_path(path)}: [targets]")
+    project = Project(folder, settings)
     about = {"sources": [asdict(source) for source in screen.sources], "notes": [asdict(n) for n in screen.notes]}
     wells = screen.wells
-    with making(path) as folder:
-        project = Project(folder, settings)
-        write_expression(
-            project.expression, wells.get_column("well_id").to_list(), screen.gene_names, screen.expression, about
-        )
-        made = None
-        if normalisation is not None and normalisation.method != "none":
-            write_normalisation(project.normalisation, normalisation)
-            made = sha256_file(project.normalisation)
-        write_table(project.wells, wells, "wells", {**about, NORMALISED_BY: made})
-        write_table(project.genes, screen.genes, "genes", about)
-        for kind, table in (truth or {}).items():
-            write_table(folder / f"{kind}.parquet", table, kind)
-        write_settings(folder, settings)
+    write_expression(
+        project.expression, wells.get_column("well_id").to_list(), screen.gene_names, screen.expression, about
+    )
+    made = None
+    if normalisation is not None and normalisation.method != "none":
+        write_normalisation(project.normalisation, normalisation)
+        made = sha256_file(project.normalisation)
+    write_table(project.wells, wells, "wells", {**about, NORMALISED_BY: made})
+    write_table(project.genes, screen.genes, "genes", about)
+    write_settings(folder, settings)
     return InitResult(Project(path, settings), summarise(screen))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,9 @@ from dpf.config.settings import TargetSettings
 from dpf.errors import DataError, ProjectError, listed
 from dpf.files import sha256_file, sha256_text
 from dpf.project.directory import Project
+from dpf.tables.matrix import select_rows
 from dpf.tables.preparing.normalise import Normalisation, read_normalisation
+from dpf.tables.screen import takes_part
 from dpf.tables.storage import expression_digest, read_about, read_expression, read_table
 
 AUTO = "auto"
@@ -26,7 +28,7 @@ _RESTORE = "restore it from a copy, or run dpf init again from the source files"
 
 @dataclass(frozen=True)
 class Inputs:
-    """N wells of a project, in one order.
+    """The N wells of a project that take part, in one order.
 
     Attributes
     ----------
@@ -34,6 +36,8 @@ class Inputs:
         The wells table.
     genes
         G gene names, the columns of `expression`.
+    set_aside
+        The other wells (`dpf.tables.preparing.set_aside`), with their reasons.
     expression
         float32 array of shape (N, G).
     is_control
@@ -48,11 +52,19 @@ class Inputs:
     is_control: NDArray[np.bool_]
     expression_sha256: str
     fingerprint: str
+    set_aside: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     @property
     def well_ids(self) -> list[str]:
         """The N well ids."""
         return self.wells.get_column("well_id").to_list()
+
+    def of_genes(self, genes: Sequence[str] | None) -> Inputs:
+        """The same wells with the expression of these genes, in this order; of all where None."""
+        if genes is None or list(genes) == self.genes:
+            return self
+        place = {gene: at for at, gene in enumerate(self.genes)}
+        return replace(self, genes=list(genes), expression=self.expression[:, [place[gene] for gene in genes]])
 
     def texts(self, column: str) -> list[str | None] | None:
         """A column as text, or None where the wells table has no such column."""
@@ -91,16 +103,17 @@ class Measured:
         return self.activation_name is not None and self.activation_source != self.activation_name
 
 
-def read_inputs(project: Project) -> Inputs:
-    """Read the inputs of a project.
+def read_inputs(project: Project, *, every_gene: bool = False, every_well: bool = False) -> Inputs:
+    """Read the inputs of a project: the wells that take part and the genes that the model reads, or more.
 
     Raises
     ------
     DataError, ProjectError
-        A file is damaged or of a later format, or the two tables do not hold the same wells in the same order.
+        A file is damaged or of a later format, or the tables do not hold the same wells and genes in the same order.
     """
     digest = expression_digest(project.expression)
-    expression = read_expression(project.expression)
+    genes = None if every_gene else model_genes(project)
+    expression = read_expression(project.expression, genes=genes)
     wells = read_table(project.wells, "wells")
     ids = wells.get_column("well_id").to_list()
     if ids != expression.well_ids:
@@ -111,19 +124,41 @@ def read_inputs(project: Project) -> Inputs:
             found=listed(different),
             hint="run dpf init again; the tables are written together and belong together",
         )
+    used = takes_part(wells, project.settings.quality.keep_flagged)
+    if every_well:
+        used = pl.repeat(True, wells.height, dtype=pl.Boolean, eager=True)
+    kept = wells.filter(used)
     return Inputs(
-        wells,
+        kept,
         expression.genes,
-        expression.values,
-        wells.get_column("is_control").to_numpy(),
+        expression.values if used.all() else select_rows(expression.values, used.arg_true().to_numpy().astype(np.intp)),
+        kept.get_column("is_control").to_numpy(),
         *input_digests(project, digest),
+        wells.filter(~used),
     )
 
 
+def model_genes(project: Project) -> list[str] | None:
+    """The genes that the model reads, in the order of the genes table; None: all (a project of format 1)."""
+    genes = read_table(project.genes, "genes")
+    if "in_model" not in genes.columns or genes.get_column("in_model").all():
+        return None
+    return genes.filter("in_model").get_column("gene").to_list()
+
+
 def input_digests(project: Project, expression: str = "") -> tuple[str, str]:
-    """Digests of the expression table, and of it and the wells table: by these, results know what they are of."""
+    """Digests of the expression, and of it and the wells table, as they are used: by these, results know what they are
+    of.
+    """
     expression = expression or expression_digest(project.expression, check=False)
+    if project.settings.quality.keep_flagged:
+        expression = sha256_text(f"{expression} with the wells that are set aside")
     return expression, sha256_text(expression + sha256_file(project.wells))
+
+
+def has_targets(targets: TargetSettings) -> bool:
+    """Whether the settings name anything to learn."""
+    return bool(targets.scores or targets.label or targets.activation not in ("", AUTO))
 
 
 def read_measured(wells: pl.DataFrame, targets: TargetSettings, where: object) -> Measured:

@@ -11,6 +11,9 @@ from dpf.files import sha256_file
 from dpf.project.directory import ModelFolder, Project
 from dpf.project.model_header import read_model_header
 
+#: The name of a model that nobody names.
+DEFAULT = "default"
+
 
 @dataclass(frozen=True)
 class ModelFile:
@@ -42,6 +45,13 @@ def find_model(project: Project, model: str) -> ModelFile:
         raise ModelError("the file is not a trained model", where=path, found=header.get("kind"), expected="model")
     sha256 = sha256_file(path)
     return ModelFile(path, elsewhere(sha256) if is_path else model, header, sha256)
+
+
+def model_if_any(project: Project, model: str) -> ModelFile | None:
+    """The model of that name; None where nobody named one and the project has none (errors as for `find_model`)."""
+    if model == DEFAULT and not project.model_names():
+        return None
+    return find_model(project, model)
 
 
 def elsewhere(sha256: str) -> str:

@@ -37,6 +37,7 @@ MADE_OF = {
     "importance": _OF_MODEL,
     "ranking": (*_TESTED, "targets"),
     "ranking_by_dose": (*_TESTED, "targets"),
+    "ranking without a model": ("inputs_sha256", "targets", "train.seed"),
     "ranking_wells": (*_OF_MODEL, "latent"),
     "dose": _TESTED,
     "classes": _TESTED,

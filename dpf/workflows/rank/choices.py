@@ -33,10 +33,10 @@ class RankChoices(Options):
         "exchange: p-values by sets in which its wells and controls change places; none: no p-values.",
         panel=_TESTS,
     )
-    match: Literal["auto", "plate", "screen"] = option(
+    match: Literal["auto", "plate", "batch", "donor", "block", "screen"] = option(
         "auto",
-        "Wells change places within their plate, within the screen, or auto: plate if the design can call anything "
-        "that way.",
+        "Wells change places within their plate, batch, donor, all of these (block), or the whole screen; auto: the "
+        "finest in which most compounds can be tested.",
         panel=_TESTS,
     )
     in_sample: bool = in_sample_option(_TESTS)

@@ -21,19 +21,20 @@ from dpf.workflows.check.stored import StoredCheck, design_of
 from dpf.workflows.predict.outputs import project_outputs
 from dpf.workflows.predict.predict import warn_no_axis
 from dpf.workflows.progress import Progress, Silent
-from dpf.workflows.project.inputs import Inputs, read_inputs, read_measured
-from dpf.workflows.project.model_file import find_model
+from dpf.workflows.project.inputs import Inputs, has_targets, read_inputs, read_measured
+from dpf.workflows.project.model_file import model_if_any
 from dpf.workflows.project.provenance import Now, current
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.classes import class_table
 from dpf.workflows.rank.dose import dose_response, draw_dose, evidence
+from dpf.workflows.rank.evidence.expression import distances_in_expression
+from dpf.workflows.rank.evidence.replicates import ReplicateTests, compare_replicates
+from dpf.workflows.rank.evidence.significance import CompoundTests, run_tests
 from dpf.workflows.rank.figures import draw_ranking
-from dpf.workflows.rank.replicates import ReplicateTests, compare_replicates
 from dpf.workflows.rank.rows import CompoundRows, compound_rows
 from dpf.workflows.rank.signatures.compute import compute_signatures
 from dpf.workflows.rank.signatures.write import write_signatures
-from dpf.workflows.rank.significance import CompoundTests, run_tests
-from dpf.workflows.rank.table import ranking_table
+from dpf.workflows.rank.table import expression_table, measured_shifts, ranking_table, with_wells
 from dpf.workflows.rank.wells import RankedWells, rank_wells
 
 
@@ -85,6 +86,8 @@ def rank_project(
 ) -> RankResult:
     """Rank the compounds by T, their mean standardised distance from the controls, and test each of them.
 
+    Where the project has no trained model, by their distance in expression (`dpf.workflows.rank.evidence.expression`).
+
     Every well's distance is measured by members that held it out, from the centre of those members' *training*
     controls, in the spread of the held-out controls (`dpf.analysis.ranking.standardise`). P-values come from exchanging
     a compound's wells with control wells (`dpf.analysis.ranking.p_values`); where nothing was held out there are none.
@@ -100,34 +103,88 @@ def rank_project(
     for path in (choices.gene_sets, choices.query):
         if path is not None:
             read_gmt(path)  # one that cannot be read stops the command before any table is replaced
-    file = find_model(project, model)
-    inputs = read_inputs(project)
+    inputs = read_inputs(project, every_gene=True)
     rows = compound_rows(inputs, choices.by_dose)
+    file = model_if_any(project, model)
+    if file is None:
+        return _rank_by_expression(project, inputs, rows, choices, progress)
     outputs = project_outputs(project, inputs, file, progress)
     wells = rank_wells(outputs, inputs, rows.codes, project.settings.latent, choices.adjust)
     ranked = _rank(project, inputs, rows, wells, choices)
-    table = _sorted(ranked.table, choices.sort)
     results, now = project.results(file.name), current(project, file, inputs)
-    design = design_of(now, progress)
-    name = "ranking_by_dose" if choices.by_dose else "ranking"
     power = None if ranked.tests.power is None else ranked.tests.power.statement(choices.fdr)
-    verdict = None if design is None or design.stale else design.verdict
     with together(progress.warn):
         extra, figures, lines = _write_more(now, results, inputs, ranked, choices, progress)
-        statements = tuple(ranked.statements + lines)
-        found = {"power": power, "statements": statements, "design": verdict}
-        write_table(results.table(name), table, name, choices.footer(now, name) | found)
-        drawn = draw_ranking(results.figure(name), ranked.table, rows, wells, inputs, choices.fdr, progress)
+        statements = (*ranked.statements, *lines)
+        path, table, design = _write(now, results, ranked.table, inputs, power, statements, choices, progress)
+        drawn = draw_ranking(results.figure(path.stem), ranked.table, rows, wells, inputs, choices.fdr, progress)
     warn_no_axis(outputs, progress)
-    return RankResult(table, power, statements, results.table(name), tuple(extra), (*drawn, *figures), design)
+    return RankResult(table, power, statements, path, tuple(extra), (*drawn, *figures), design)
+
+
+def _rank_by_expression(
+    project: Project, inputs: Inputs, rows: CompoundRows, choices: RankChoices, progress: Progress
+) -> RankResult:
+    """Rank without a model, by the distance of the wells' expression from the controls'."""
+    needs = {"--in-sample": choices.in_sample, "--group-column": choices.group_column is not None}
+    if asked := [name for name, is_asked in needs.items() if is_asked]:
+        raise UsageError(
+            f"{' and '.join(asked)} need a trained model", where=project.path, found="no model",
+            hint=f"dpf train {project.path}",
+        )  # fmt: skip
+    tests = distances_in_expression(inputs, rows, choices, _generators(project)[3])
+    targets, shifts = project.settings.targets, {}
+    if has_targets(targets):
+        shifts = measured_shifts(inputs, read_measured(inputs.wells, targets, project.wells), rows)
+    ranked = expression_table(tests, shifts, rows, choices.fdr)
+    lines = [
+        "ranked without a model, by distance in expression (the project has no trained model; dpf train adds the "
+        "model's distances, directions and predictions)",
+        *tests.statements, *suspicious_names(inputs.wells),
+    ]  # fmt: skip
+    results, now = project.without_model, current(project, None, inputs)
+    files: list[Path] = []
+    figures: list[Path] = []
+    power = None if tests.power is None else tests.power.statement(choices.fdr)
+    with together(progress.warn):
+        if choices.wants_signatures:
+            found = compute_signatures(inputs, rows, choices.trend, choices.adjust, progress)
+            order = ranked.get_column("rank").arg_sort().to_numpy()
+            written, notes = write_signatures(now, results, found, order, None, choices)
+            files += [path for path in written if path.parent == results.path]
+            figures += [path for path in written if path.parent != results.path]
+            lines += notes
+        path, table, design = _write(now, results, ranked, inputs, power, tuple(lines), choices, progress)
+    return RankResult(table, power, tuple(lines), path, tuple(files), tuple(figures), design)
+
+
+def _write(
+    now: Now, results: ResultsFolder, ranked: pl.DataFrame, inputs: Inputs, power: str | None,
+    statements: tuple[str, ...], choices: RankChoices, progress: Progress,
+) -> tuple[Path, pl.DataFrame, StoredCheck | None]:  # fmt: skip
+    """Write the ranking, sorted and with what its wells are; its path, the table, the last check of the design."""
+    name = "ranking_by_dose" if choices.by_dose else "ranking"
+    table = with_wells(_sorted(ranked, choices.sort), inputs, by_dose=choices.by_dose)
+    design = design_of(now, progress)
+    verdict = None if design is None or design.stale else design.verdict
+    found = {"power": power, "statements": statements, "design": verdict}
+    kind = name if now.model else "ranking without a model"
+    write_table(results.table(name), table, name, choices.footer(now, kind) | found)
+    return results.table(name), table, design
+
+
+def _generators(project: Project) -> list[np.random.Generator]:
+    """Of the tests, the replicates, the intervals and the distances in expression."""
+    return np.random.default_rng(project.settings.train.seed).spawn(4)
 
 
 def _rank(project: Project, inputs: Inputs, rows: CompoundRows, wells: RankedWells, choices: RankChoices) -> _Ranked:
-    tests_rng, replicates_rng, bootstrap_rng = np.random.default_rng(project.settings.train.seed).spawn(3)
+    tests_rng, replicates_rng, bootstrap_rng, expression_rng = _generators(project)
     tests = run_tests(wells, inputs, rows, choices, tests_rng)
     replicates = compare_replicates(wells, inputs, rows, tests.matched, choices, replicates_rng)
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
-    table = ranking_table(wells, inputs, measured, rows, tests, replicates, choices.fdr, bootstrap_rng)
+    expression = distances_in_expression(inputs, rows, choices, expression_rng)
+    table = ranking_table(wells, inputs, measured, rows, tests, replicates, expression, choices.fdr, bootstrap_rng)
     lines = [*wells.t.statement, *tests.statements, *replicates.statements, *suspicious_names(inputs.wells)]
     if wells.silent:
         lines.append(f"the controls do not differ in {', '.join(wells.silent)}: left out")

@@ -13,12 +13,14 @@ from dpf.analysis.latent.activation_pattern import pattern_cosine
 from dpf.analysis.ranking.compounds import group_mean, rank_compounds
 from dpf.analysis.ranking.intervals import bootstrap_intervals
 from dpf.splits.parts import Part
+from dpf.tables.screen import NO_CELLS
 from dpf.workflows.predict.well_members import plate_codes
 from dpf.workflows.project.inputs import Inputs, Measured
-from dpf.workflows.rank.replicates import ReplicateTests
+from dpf.workflows.rank.evidence.expression import ExpressionTests
+from dpf.workflows.rank.evidence.replicates import ReplicateTests
+from dpf.workflows.rank.evidence.significance import CompoundTests
 from dpf.workflows.rank.rows import CompoundRows
-from dpf.workflows.rank.significance import CompoundTests
-from dpf.workflows.rank.verdicts import verdicts
+from dpf.workflows.rank.verdicts import Verdict, verdicts
 from dpf.workflows.rank.wells import RankedWells
 
 Floats = NDArray[np.float64]
@@ -34,7 +36,7 @@ _FIRST = (
 
 def ranking_table(
     wells: RankedWells, inputs: Inputs, measured: Measured, rows: CompoundRows, tests: CompoundTests,
-    replicates: ReplicateTests, fdr: float, rng: np.random.Generator,
+    replicates: ReplicateTests, expression: ExpressionTests, fdr: float, rng: np.random.Generator,
 ) -> pl.DataFrame:  # fmt: skip
     """One row a compound, in the order of `rows`; null where a number is not defined."""
     codes, count = rows.codes, rows.count
@@ -62,12 +64,54 @@ def ranking_table(
         "replicate_map_q": replicates.mean_ap_q,
         "replicates_agree": pl.Series(replicates.agree(), dtype=pl.Boolean),
     }
+    columns |= {
+        "expression_distance": expression.distance,
+        "expression_p": expression.p,
+        "expression_q": expression.q,
+    }
     columns |= score_shifts(wells, inputs, measured, rows)
     found = verdicts(tests.q, columns.get("activation"), tests.activation_p, cosine, fdr)
     columns["verdict"] = pl.Series(found, dtype=pl.String)
     order = [*(name for name in _FIRST if name in columns), *(name for name in columns if name not in _FIRST)]
     table = pl.concat([rows.keys, pl.DataFrame({name: columns[name] for name in order})], how="horizontal")
     return table.with_columns(_basis(wells, rows)).fill_nan(None)
+
+
+def expression_table(tests: ExpressionTests, shifts: dict[str, Floats], rows: CompoundRows, fdr: float) -> pl.DataFrame:
+    """The ranking without a model, in the order of `rows`: by p, of equal ones the farthest first."""
+    place = np.lexsort((-np.nan_to_num(tests.distance), np.nan_to_num(tests.p, nan=2.0)))
+    rank = np.empty(rows.count)
+    rank[place] = np.arange(1, rows.count + 1)
+    columns: dict[str, Any] = {
+        "rank": rank,
+        "verdict": pl.Series(verdicts(tests.q, None, None, None, fdr), dtype=pl.String),
+        "n": np.bincount(rows.codes[rows.codes >= 0], minlength=rows.count),
+        "expression_distance": tests.distance,
+        "p": tests.p,
+        "q": tests.q,
+        "smallest_p": tests.floor,
+        **shifts,
+    }
+    return pl.concat([rows.keys, pl.DataFrame(columns)], how="horizontal").fill_nan(None)
+
+
+def with_wells(table: pl.DataFrame, inputs: Inputs, *, by_dose: bool) -> pl.DataFrame:
+    """The ranking with the depth of each row's wells and how many are set aside; last the rows that have no others."""
+    keys = ["compound", "concentration"] if by_dose else ["compound"]
+    if "library_size" in inputs.wells.columns and inputs.wells.schema["library_size"].is_numeric():
+        depth = inputs.wells.group_by(keys).agg(depth_median=pl.col("library_size").median().cast(pl.Float64))
+        table = table.join(depth, on=keys, how="left", nulls_equal=True, maintain_order="left")
+    if "set_aside" not in inputs.wells.columns:
+        return table
+    aside = inputs.set_aside.filter(~pl.col("is_control") & (pl.col("set_aside") != NO_CELLS))
+    counts = aside.group_by(keys, maintain_order=True).agg(wells_set_aside=pl.len().cast(pl.Int64))
+    table = table.join(counts, on=keys, how="left", nulls_equal=True, maintain_order="left")
+    table = table.with_columns(pl.col("wells_set_aside").fill_null(0))
+    lost = counts.join(table, on=keys, how="anti", nulls_equal=True, maintain_order="left")
+    if lost.is_empty():
+        return table
+    about = [pl.lit(Verdict.NOT_MEASURED.value).alias("verdict"), pl.lit(0, pl.Int64).alias("n")]
+    return pl.concat([table, lost.with_columns(about)], how="diagonal")
 
 
 def _basis(wells: RankedWells, rows: CompoundRows) -> list[pl.Series]:
@@ -91,17 +135,31 @@ def score_shifts(wells: RankedWells, inputs: Inputs, measured: Measured, rows: C
         predicted[targets["label"]] = average(probability_of(outputs.label_logit))
     if outputs.activation is not None:
         predicted[targets["activation"]] = average(outputs.activation)
-    known = {name: measured.scores[:, index] for index, name in enumerate(measured.score_names)}
-    known |= {measured.label_name: measured.label} if measured.label_name else {}
-    known |= {measured.activation_name: measured.activation} if measured.activation_name else {}
-    plates = plate_codes(inputs.texts("plate"))
-    plate = np.zeros(len(rows.codes), dtype=np.int64) if plates is None else plates[0].astype(np.int64)
+    known, plate = _known(measured), _plate(inputs, rows)
     columns: dict[str, Floats] = {}
     for name, values in predicted.items():
         columns[f"{name}_predicted_shift"] = _shift(values, rows, inputs.is_control, plate)
         if name in known:
             columns[f"{name}_measured_shift"] = _shift(known[name], rows, inputs.is_control, plate)
     return columns
+
+
+def measured_shifts(inputs: Inputs, measured: Measured, rows: CompoundRows) -> dict[str, Floats]:
+    """`<score>_measured_shift` alone, as `score_shifts` has it."""
+    plate = _plate(inputs, rows)
+    return {f"{name}_measured_shift": _shift(values, rows, inputs.is_control, plate)
+            for name, values in _known(measured).items()}  # fmt: skip
+
+
+def _known(measured: Measured) -> dict[str, Floats]:
+    known = {name: measured.scores[:, index] for index, name in enumerate(measured.score_names)}
+    known |= {measured.label_name: measured.label} if measured.label_name else {}
+    return known | ({measured.activation_name: measured.activation} if measured.activation_name else {})
+
+
+def _plate(inputs: Inputs, rows: CompoundRows) -> Codes:
+    plates = plate_codes(inputs.texts("plate"))
+    return np.zeros(len(rows.codes), dtype=np.int64) if plates is None else plates[0].astype(np.int64)
 
 
 def _shift(values: Floats, rows: CompoundRows, control: Mask, plate: Codes) -> Floats:

@@ -26,6 +26,8 @@ class Verdict(StrEnum):
     what goes with activation in this screen. Else it is an ``off-axis hit``: the cells moved, but mostly in another
     direction. Without an activation axis it is a ``hit``.
 
+    A row whose wells are all set aside is ``not measured``.
+
     The verdict says nothing of where the wells stood (the design's own verdict does), nor of replicates: a hit whose
     `replicates_agree` is false may be one outlying well.
     """
@@ -35,6 +37,7 @@ class Verdict(StrEnum):
     ACTIVATING = "activating hit"
     SUPPRESSING = "suppressing hit"
     OFF_AXIS = "off-axis hit"
+    NOT_MEASURED = "not measured"
 
 
 HITS = (Verdict.HIT, Verdict.ACTIVATING, Verdict.SUPPRESSING, Verdict.OFF_AXIS)

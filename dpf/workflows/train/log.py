@@ -11,6 +11,7 @@ from dpf.config.settings import TrainSettings
 from dpf.errors import DpfError
 from dpf.model.network import TargetLayout
 from dpf.project.directory import ModelFolder
+from dpf.project.lock import require_there
 from dpf.tables.storage import write_table
 from dpf.workflows.progress import Progress
 from dpf.workflows.train.history import epoch_line, history_table
@@ -77,6 +78,7 @@ class RunLog:
         if not self._unwritten:
             return
         try:
+            require_there(self._folder.path)
             self._write()
         except DpfError:
             if error is None:  # else what ended the run is what the user must see
@@ -103,6 +105,8 @@ class RunLog:
         self._progress.log(epoch_line(row, len(self._wells), self._train.epochs, wells, self._time_left(row)))
         if self._events:
             self._events.epoch(row)
+        if self._writes:
+            require_there(self._folder.path)
         self._unwritten = self._writes
         if self._writes and time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
             self._write()

@@ -37,3 +37,25 @@ def test_other_systems_and_libraries_are_left_alone(monkeypatch):
     assert not memory.keep_freed_memory()
     monkeypatch.setattr(memory.sys, "platform", "darwin")
     assert not memory.keep_freed_memory()
+
+
+def test_lack_of_memory_says_what_there_is():
+    error = memory.no_memory(MemoryError("Unable to allocate 74.5 GiB for an array"))
+    assert error.exit_code == 6
+    assert error.found == "Unable to allocate 74.5 GiB for an array"
+    assert error.hint
+    if sys.platform.startswith("linux"):
+        assert "GiB, which are free now" in error.expected
+    assert memory.no_memory(MemoryError()).found == "MemoryError"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="read from /proc")
+def test_free_memory_is_the_least_of_the_machine_and_the_limit():
+    code = (
+        "import resource; from dpf.cli.memory import free_memory; free = free_memory(); "
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)); print(free, free_memory())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    free, limited = map(int, done.stdout.split())
+    assert 1 << 26 < limited < 1 << 30
+    assert limited <= free

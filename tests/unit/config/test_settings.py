@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
 
 import pytest
@@ -268,3 +269,22 @@ def test_a_file_that_is_not_there_or_not_a_file(tmp_path):
         read_settings(tmp_path / "dpf.toml")
     with pytest.raises(ProjectError, match="cannot be read"):
         read_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "value", ["[" * 5000 + "]" * 5000, "9" * 5000, "1979-13-45", '"\\ud800"', "{a = " * 3000 + "1" + "}" * 3000]
+)
+def test_toml_that_python_cannot_hold_is_no_valid_toml(tmp_path, value):
+    (path := tmp_path / "dpf.toml").write_text(f"format = {FORMAT}\n[train]\nepochs = {value}\n")
+    with pytest.raises(ProjectError, match="not valid TOML") as caught:
+        read_settings(path)
+    assert caught.value.where == str(path)
+    with pytest.raises(ProjectError, match="setting is wrong"):
+        parse_settings({}, "here", [f"train.epochs={value}"])
+
+
+def test_settings_in_a_pipe_or_a_folder_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(ProjectError, match="the settings file cannot be read"):
+            read_settings(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ import pytest
 
 from dpf.errors import ProjectError
 from dpf.project import lock
-from dpf.project.lock import is_held, writing
+from dpf.project.lock import is_held, require_there, writing
 
 HOLD = """
 import sys, time
@@ -96,3 +97,14 @@ def test_one_may_wait_for_the_lock(tmp_path, holder):
     threading.Timer(0.3, holder.kill).start()
     with writing(tmp_path / "m", patience=60.0):
         pass
+
+
+def test_a_folder_that_is_removed_while_it_is_written_to(tmp_path):
+    with writing(tmp_path / "m"):
+        require_there(tmp_path / "m")
+        shutil.rmtree(tmp_path / "m")
+        with pytest.raises(ProjectError, match="has been removed meanwhile"):
+            require_there(tmp_path / "m")
+        (tmp_path / "m").mkdir()  # another one of the same name
+        with pytest.raises(ProjectError, match="has been removed meanwhile"):
+            require_there(tmp_path / "m")

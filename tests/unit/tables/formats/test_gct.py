@@ -175,7 +175,7 @@ def test_gctx_reads_as_its_gct(gctx: Path) -> None:
 def test_wrong_gctx_is_refused(gctx: Path) -> None:
     with h5py.File(gctx, "a") as file:
         file["0/META/COL/short"] = [1]
-    with pytest.raises(DataError, match="not as long as its matrix") as caught:
+    with pytest.raises(DataError, match="no column as long as its matrix") as caught:
         read_gctx(gctx)
     assert str(caught.value.where).endswith("/0/META/COL/short")
     with h5py.File(gctx, "a") as file:

@@ -5,6 +5,7 @@ import gzip
 import pytest
 
 from dpf.errors import DataError
+from dpf.tables.text import encodings
 from dpf.tables.text.encodings import leading_comments, parse_text, sniff_delimiter, split_line
 
 
@@ -76,3 +77,35 @@ def test_comments_above_the_headings_are_skipped_and_headings_with_a_hash_are_no
 def test_a_line_longer_than_the_csv_limit_is_split():
     assert len(split_line("1.5," * 100_000, ",")) == 100_001
     assert sniff_delimiter(["a," * 90_000, "1," * 90_000]) == ","
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("at", [3, 5_000, 200_000])
+def test_a_zero_byte_anywhere_is_no_text(tmp_path, packed, at):
+    content = bytearray(b"a,b\n" + b"1,2\n" * 100_000)
+    content[at] = 0
+    (path := tmp_path / "a.csv").write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(DataError, match="not a table of text") as caught:
+        text_of(path)
+    assert caught.value.where == str(path)
+
+
+def test_half_a_character_of_utf_16(tmp_path):
+    (path := tmp_path / "a.csv").write_bytes("a,b\n1,2".encode("utf-16")[:-1])
+    with pytest.raises(DataError, match="not a table of text"):
+        text_of(path)
+
+
+def test_a_packed_text_that_unpacks_to_far_more_is_refused_on_the_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(encodings, "UNPACKED_AT_LEAST", 1 << 20)
+    (path := tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"x" * 2_000_000))
+    with pytest.raises(DataError, match="more than 200 times as large") as caught:
+        text_of(path)
+    assert caught.value.where == str(path)
+    path.write_bytes(gzip.compress(b"x" * 1_000_000))
+    assert len(text_of(path)[0]) == 1_000_000  # small enough, whatever the ratio
+    rows = b"".join(b"well %d,DMSO,plate 1,%d\n" % (at, at * 7919 % 1000) for at in range(100_000))
+    path.write_bytes(gzip.compress(rows))
+    assert len(text_of(path)[0]) == len(rows) > 2_000_000  # a table, packed as tables are
+    path.with_suffix("").write_bytes(b"x" * 2_000_000)
+    assert len(text_of(path.with_suffix(""))[0]) == 2_000_000  # not packed

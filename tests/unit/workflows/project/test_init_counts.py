@@ -57,7 +57,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     shallow[5] = 1
     (folder / "sets.gmt").write_text(GMT)
     words = [*write_plate(folder, "P1", shallow), *write_plate(folder, "P2", counts(2))]
-    words += ["--normalize", "log-cpm", "--min-counts", 100, "--signature", folder / "sets.gmt", "--top-variable", 30]
+    words += [
+        "--normalize",
+        "log-cpm",
+        "--min-counts",
+        100,
+        "--min-genes",
+        0,
+        "--signature",
+        folder / "sets.gmt",
+        "--top-variable",
+        30,
+    ]
     out = ok("init", folder / "project", *words).out
     ok("train", folder / "project", *TINY)
     return Made(folder / "project", folder, out)
@@ -68,16 +79,26 @@ def test_a_project_from_counts(made: Made) -> None:
     wells, genes = read_table(inputs / "wells.parquet", "wells"), read_table(inputs / "genes.parquet", "genes")
     expression = read_expression(inputs / "expression.parquet")
     assert expression.well_ids == wells["well_id"].to_list()
-    assert "P1_A06" not in expression.well_ids
-    assert "1 well with fewer than 100 counts left out: P1_A06" in made.out
+    assert expression.well_ids[-1] == "P1_A06"
+    assert wells["set_aside"].to_list() == [None] * 47 + ["too few counts (41 of at least 100)"]
+    assert "1 well set aside, out of everything that follows: too few counts 1: P1_A06" in made.out
+    assert "wells    47 x 42 genes, of which the model reads 30" in made.out
+    assert "aside    1 wells take no part: too few counts 1" in made.out
     assert genes["gene"].to_list() == expression.genes
     assert genes.columns[:4] == ["gene", "gene_id", "symbol", "kind"]
-    assert not {f"G{i}" for i in range(5)} & set(expression.genes)
-    assert (wells.height, len(expression.genes)) == (47, 30)
-    raw = np.concatenate([np.delete(_with_shallow(), 5, axis=0), counts(2)])
+    assert set(genes.filter("in_score")["gene"]) == {f"G{i}" for i in range(5)}
+    assert not set(genes.filter("in_score")["gene"]) & set(genes.filter("in_model")["gene"])
+    assert (genes.height, genes["in_model"].sum()) == (len(GENES), 30)
+    raw = np.concatenate([np.delete(_with_shallow(), 5, axis=0), counts(2), _with_shallow()[5:6]])
     cpm = 1e6 * raw / raw[:, :-1].sum(axis=1, keepdims=True)
     columns = [GENES.index(name) for name in expression.genes]
     np.testing.assert_allclose(expression.values, np.log2(cpm[:, columns] + 1), rtol=1e-6)
+    stored = pl.read_parquet(inputs / "counts.parquet")
+    assert stored["well_id"].to_list() == expression.well_ids
+    assert set(stored.drop("well_id").dtypes) == {pl.Int32}
+    np.testing.assert_array_equal(
+        stored.drop("well_id").to_numpy(), raw[:, [GENES.index(g) for g in stored.columns[1:]]]
+    )
     assert wells["library_size"].to_list() == raw[:, :-1].sum(axis=1).tolist()
     assert {"up", "far"} < set(wells.columns)
     assert 'scores = ["up", "far"]' in (made.path / "dpf.toml").read_text()
@@ -131,7 +152,7 @@ def test_an_older_project_s_normalisation_must_know_its_genes(made: Made, tmp_pa
     ran = dpf("train", project)
     assert ran.code == 4
     assert "not that of this screen" in ran.err
-    assert "it has 0 of the screen's 30 genes" in ran.err
+    assert "it has 0 of the screen's 42 genes" in ran.err
 
 
 def rows(ran: Ran) -> pl.DataFrame:
@@ -144,7 +165,7 @@ def test_new_counts_go_through_the_training_s_normalisation(made: Made, tmp_path
     assert "P2-counts.csv: counts, normalised as the model's training data were (log-cpm)" in ran.err
     new = rows(ran).with_columns(well_id="P2_" + pl.col("well_id"))
     both = own.join(new, on="well_id", suffix="_new")
-    assert both.height == 24
+    assert both.height == 24  # those of the second plate: all of them take part
     for column in ("up_predicted", "far_predicted", "latent_0"):
         np.testing.assert_allclose(both[f"{column}_new"], both[column], rtol=1e-5, atol=1e-6)
 
@@ -163,7 +184,8 @@ def test_values_normalised_already_are_taken_as_they_are(made: Made, tmp_path: P
     own = rows(ok("predict", made.path, "--format", "csv"))
     ran = ok("predict", made.path, "--input", tmp_path / "same.parquet", "--format", "csv")
     assert "same.parquet: values have fractions and go up to" in ran.err
-    np.testing.assert_allclose(rows(ran)["up_predicted"], own["up_predicted"], rtol=1e-5, atol=1e-6)
+    new = rows(ran).head(47)  # the last one is set aside
+    np.testing.assert_allclose(new["up_predicted"], own["up_predicted"], rtol=1e-5, atol=1e-6)
 
 
 def test_values_that_do_not_tell_what_they_are(made: Made, tmp_path: Path) -> None:
@@ -225,16 +247,16 @@ def test_every_option_reaches_its_step(tmp_path: Path) -> None:
     words += ["--signature", tmp_path / "sets.gmt", "--keep-signature-genes"]
     envelope = json.loads(ok("init", tmp_path / "project", *words).out)
     summary = envelope["data"]["summary"]
-    assert summary["genes"] == 6
+    assert (summary["genes"], summary["model_genes"]) == (42, 6)
     assert [target["name"] for target in summary["targets"]] == ["viability", "up", "far"]
     said = " | ".join(note["text"] for note in summary["notes"])
     for text in (
         "counts became variance-stabilised values, fitted on 8 control wells",
         "20 genes kept of",
         "6 genes most perturbed against the controls kept of 20",
-        "with a count in fewer than 20 wells left out",
+        "with a count in fewer than 20 wells: not in the model",
         "signature far: of 2 down genes, 1 are not measured (G99)",
-        "a model can read these scores off their own genes",
+        "it can read these scores off their own genes",
     ):
         assert text in said
     assert read_normalisation(tmp_path / "project" / "inputs" / "normalisation.parquet").method == "vst"
@@ -258,13 +280,16 @@ def test_a_simulated_screen_is_not_prepared(tmp_path: Path, words: list[str], te
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        ([], 4, "nothing is named for the model to learn"),
         (["--signature", "absent.gmt"], 4, "absent.gmt"),
         (["--signature", "empty.gmt"], 4, "a GMT file without gene sets"),
         (["--scores", "viability", "--genes-file", "absent.txt"], 4, "absent.txt"),
         (["--scores", "viability", "--normalize", "tpm"], 2, "tpm"),
         (["--scores", "viability", "--top-variable", "0"], 2, "--top-variable"),
-        (["--scores", "viability", "--normalize", "log-cpm", "--min-counts", "999999"], 4, "no well has enough counts"),
+        (
+            ["--scores", "viability", "--normalize", "log-cpm", "--min-counts", "999999"],
+            4,
+            "every control well is set aside",
+        ),
         (["--scores", "viability", "--full"], 2, "--full"),
     ],
 )
@@ -285,7 +310,18 @@ def test_driad_from_counts_gives_the_published_scores(real_data: Path, tmp_path:
     for plate in ("DGE1", "DGE2"):
         words += ["--from", folder / "as-found" / f"{plate}-counts.csv.gz"]
         words += ["--wells", folder / "as-found" / f"{plate}-meta.csv"]
-    words += ["--control", "Drug control", "--control", "DMSO", "--min-counts", 30000, "--normalize", "log-cpm"]
+    words += [
+        "--control",
+        "Drug control",
+        "--control",
+        "DMSO",
+        "--min-counts",
+        30000,
+        "--min-genes",
+        0,
+        "--normalize",
+        "log-cpm",
+    ]
     words += ["--signature", folder / "prepared" / "signatures.gmt", "--min-wells", 341, "--top-variable", 2541]
     ok("init", tmp_path / "driad", *words)
     wells = read_table(tmp_path / "driad" / "inputs" / "wells.parquet", "wells")
@@ -293,11 +329,14 @@ def test_driad_from_counts_gives_the_published_scores(real_data: Path, tmp_path:
         well_id=pl.col("well_id").str.replace("dge", "DGE")
     )
     both = wells.join(published, on="well_id", suffix="_published")
-    assert both.height == wells.height == published.height == 681
+    assert both.height == published.height == 681
+    aside = wells.filter(pl.col("set_aside").is_not_null())
+    assert aside.height == 765 - 681
+    assert aside["library_size"].max() < 30000
     assert both["library_size"].to_list() == both["n_counts"].to_list()
     for score, least in {"interferon": 0.999, "proliferation": 0.999999, "stress": 0.997}.items():
         assert np.corrcoef(both[score], both[f"{score}_published"])[0, 1] > least
-    kept = set(read_table(tmp_path / "driad" / "inputs" / "genes.parquet", "genes")["gene"])
+    kept = set(read_table(tmp_path / "driad" / "inputs" / "genes.parquet", "genes").filter("in_model")["gene"])
     prepared = set(pl.read_parquet_schema(folder / "prepared" / "expression.parquet"))
     assert len(kept & prepared) > 2000
 
@@ -307,13 +346,13 @@ def test_a_viability_beside_the_metadata_of_one_mtx_folder(real_data: Path, tmp_
     words = ["--from", folder / "mini_mac_1000", "--wells", folder / "PMMSq033_metadata.csv"]
     words += ["--wells", folder / "PMMSq033_CTG_cellcount.csv", "--scores", "cell_viability", "--min-wells", 20]
     out = ok("init", tmp_path / "mac", *words, "--normalize", "log-cpm").out
-    assert "wells    384 x 259 genes" in out
-    assert "cell_viability (score): 436 to 2.21e+04, mean 1.66e+04; 76 missing" in out
+    assert "wells    312 x 466 genes, of which the model reads 256" in out
+    assert "aside    72 wells take no part: too few counts 70, too few genes 2" in out
 
 
 def test_two_l1000_plates_that_know_their_own_wells(real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "l1000-ljp005-ljp009"
     words = ["--from", folder / "LJP005_QNORM_n377x978.gct.gz", "--from", folder / "LJP009_QNORM_n371x978.gct.gz"]
     out = ok("init", tmp_path / "l", *words, "--signature", real_data / "driad-dge/prepared/signatures.gmt").out
-    assert "wells    748 x 945 genes" in out
+    assert "wells    748 x 978 genes, of which the model reads 945" in out
     assert "score proliferation was computed from 18 genes" in out

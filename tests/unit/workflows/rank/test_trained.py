@@ -14,8 +14,8 @@ from dpf.workflows.project.initialise import create_demo
 from dpf.workflows.project.inputs import read_inputs
 from dpf.workflows.project.model_file import find_model
 from dpf.workflows.rank.choices import RankChoices
+from dpf.workflows.rank.evidence.significance import run_tests
 from dpf.workflows.rank.rows import compound_rows
-from dpf.workflows.rank.significance import run_tests
 from dpf.workflows.rank.wells import rank_wells
 from dpf.workflows.train.train import train_project
 

@@ -8,6 +8,7 @@ import pytest
 from dpf.config.settings import TrainSettings
 from dpf.errors import ProjectError
 from dpf.project.directory import ModelFolder
+from dpf.project.lock import writing
 from dpf.tables.storage import read_about
 from dpf.workflows.train import log as run_log
 from dpf.workflows.train import time_left
@@ -16,6 +17,13 @@ from tests.support.listening import Listener
 from tests.unit.workflows.train.test_history import LAYOUT, row
 
 WELLS = [30, 20]
+
+
+@pytest.fixture(autouse=True)
+def locked(tmp_path):
+    """A folder that is being written to."""
+    with writing(tmp_path):
+        yield
 
 
 def begun(tmp_path, rows, member=0, **train):

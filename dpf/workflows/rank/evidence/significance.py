@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from dpf.analysis.ranking.p_values import PValues, benjamini_hochberg, compound_p_values
 from dpf.analysis.ranking.power import DesignPower, hits_needed, power_of, smallest_p_values
 from dpf.analysis.ranking.subsets import LARGEST_FLOOR
-from dpf.errors import DataError
-from dpf.splits.parts import Part
-from dpf.workflows.predict.well_members import plate_codes
+from dpf.errors import DataError, count
+from dpf.splits.parts import PART_NAMES, Part
 from dpf.workflows.project.inputs import Inputs
 from dpf.workflows.rank.choices import RankChoices
+from dpf.workflows.rank.evidence.blocks import Blocks, blocks, every_blocks
 from dpf.workflows.rank.rows import CompoundRows
 from dpf.workflows.rank.wells import RankedWells
 
@@ -22,7 +22,9 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-#: Plates are compared within as long as hits need not be more than this share of the compounds: a p-value that is
+#: What a design without blocks is called.
+SCREEN = "screen"
+#: Blocks are compared within as long as hits need not be more than this share of the compounds: a p-value that is
 #: right comes before one that is small.
 MOST_NEEDED = 0.2
 
@@ -40,7 +42,7 @@ class CompoundTests:
     power
         What the design can show; None without p-values.
     matched
-        "plate", "screen", or None without p-values.
+        What wells changed places within: "plates", "batches x donors", "screen", or None without p-values.
     statements
         What the p-values rest on, or why there are none.
     """
@@ -74,9 +76,10 @@ def choose_design(
     """Which rows can be tested, and within which strata; None where none may be.
 
     A row is tested where every well of it was held out (with `in_sample`, every row: wells are then compared with the
-    controls that were treated as they were). Strata are plates where `match` says so; "auto" takes plates unless the
-    design, not the data, could then call hardly anything (more than a fifth of the compounds would have to reach their
-    smallest p) and the controls of the whole screen would change that.
+    controls that were treated as they were). Strata are the blocks that `match` names: plates, batches, donors, or all
+    of them together. "auto" takes the finest blocks in which at least half of the compounds have controls to change
+    places with, unless the design, not the data, could then call hardly anything (more than a fifth of the compounds
+    would have to reach their smallest p) and coarser ones would change that.
     """
     usable = np.ones(len(basis), dtype=bool) if choices.in_sample else basis == Part.HELD_OUT
     whole = np.array([bool(usable[rows.codes == row].all()) for row in range(rows.count)])
@@ -91,20 +94,36 @@ def choose_design(
     if not whole.all():
         lines.append(f"{(~whole).sum():,} compounds were not held out: no p-value for them")
     kind = basis.astype(np.int64) if choices.in_sample else np.zeros(len(basis), dtype=np.int64)
-    known = plate_codes(inputs.texts("plate"))
     control = inputs.is_control & usable
-    designs = {"screen": _design("screen", kind, [""] * 3, whole, rows, control)}
-    if known is not None and len(known[1]) > 1:
-        strata = kind * len(known[1]) + known[0]
-        designs["plate"] = _design("plate", strata, known[1] * 3, whole, rows, control)
-    elif choices.match == "plate":
-        raise DataError(
-            "the plate of every well must be known to compare plate by plate, and there must be several",
-            where="--match plate",
-            found="one plate" if known else "no plate column, or wells without a plate",
-        )
-    design, reason = _chosen(designs, choices)
+    designs = [
+        _design(one.text, kind * len(one.names) + one.codes, one.names * len(PART_NAMES), whole, rows, control)
+        for one in _wanted_blocks(inputs, choices.match)
+    ]
+    if choices.match in ("auto", "screen"):
+        designs.append(_design(SCREEN, kind, [""] * len(PART_NAMES), whole, rows, control))
+    design, reason = _chosen(designs, choices, int(whole.sum()))
     return design, lines + reason + _untested(design, int(whole.sum()))
+
+
+def _wanted_blocks(inputs: Inputs, match: str) -> list[Blocks]:
+    """The blocks to choose from, finest first."""
+    if match == "screen":
+        return []
+    every = every_blocks(inputs)
+    if match == "auto":
+        return every
+    if match == "block":
+        every = every[:1]
+    else:
+        every = [one for one in [blocks(inputs, match)] if one is not None and len(one.names) > 1]
+    if not every:
+        what = "plate, batch or donor" if match == "block" else match
+        raise DataError(
+            f"the {what} of every well must be known to compare {match} by {match}, and there must be several",
+            where=f"--match {match}",
+            found=f"one {what}" if blocks(inputs, match) else f"no {what} column, or wells without a {what}",
+        )
+    return every
 
 
 def _design(matched: str, strata: Codes, names: list[str], whole: Mask, rows: CompoundRows, control: Mask) -> _Design:
@@ -119,25 +138,48 @@ def _design(matched: str, strata: Codes, names: list[str], whole: Mask, rows: Co
     return _Design(kept, renumbered(kept), control, strata, names, floors, matched)
 
 
-def _chosen(designs: dict[str, _Design], choices: RankChoices) -> tuple[_Design, list[str]]:
-    plate, screen = designs.get("plate"), designs["screen"]
-    if choices.match == "screen" or plate is None:
-        return screen, []
-    if choices.match == "plate":
-        return plate, []
-    needed, instead = (_typical_need(design, choices.fdr) for design in (plate, screen))
-    most = max(1.0, MOST_NEEDED * len(plate.floors))
-    hopeless = plate.floors.min(initial=1.0) > LARGEST_FLOOR >= screen.floors.min(initial=1.0)
-    if not hopeless and (needed <= most or instead > most):
-        return plate, []
-    text = (
+def _chosen(designs: list[_Design], choices: RankChoices, eligible: int) -> tuple[_Design, list[str]]:
+    """The first of the designs, finest first, that can test most compounds and call some; and why not a finer one."""
+    if len(designs) == 1:
+        return designs[0], []
+    reasons: list[str] = []
+    for at, design in enumerate(designs):
+        coarser = designs[at + 1 :]
+        why = _useless(design, coarser, choices, eligible)
+        if why is None:
+            return design, _instead(design, reasons)
+        reasons.append(f"within {design.matched}, {why}")
+    return designs[-1], _instead(designs[-1], reasons)
+
+
+def _useless(design: _Design, coarser: list[_Design], choices: RankChoices, eligible: int) -> str | None:
+    """Why a coarser design is better than this one, or None."""
+    if not coarser:
+        return None
+    tested, most = len(design.tested), max(len(one.tested) for one in coarser)
+    if 2 * tested < eligible and most > tested:
+        return f"{eligible - tested:,} of {eligible:,} compounds have no controls to change places with"
+    enough = max(1.0, MOST_NEEDED * tested)
+    needed, instead = _typical_need(design, choices.fdr), min(_typical_need(one, choices.fdr) for one in coarser)
+    lowest = min(one.floors.min(initial=1.0) for one in coarser)
+    hopeless = design.floors.min(initial=1.0) > LARGEST_FLOOR >= lowest
+    if not hopeless and (needed <= enough or instead > enough):
+        return None
+    return (
         f"{needed:,.0f} compounds would have to reach their smallest p"
         if np.isfinite(needed)
         else "none could be called"
     )
-    return screen, [
-        f"compared with the controls of all plates: plate by plate, {text}; that plates do not differ is assumed "
-        "(dpf check; --adjust plate; --match plate)"
+
+
+def _instead(design: _Design, reasons: list[str]) -> list[str]:
+    if not reasons:
+        return []
+    if design.matched != SCREEN:
+        return [f"compared within {design.matched}: {'; '.join(reasons)} (--match)"]
+    return [
+        f"compared with the controls of the whole screen: {'; '.join(reasons)}; that these do not differ is assumed "
+        "(dpf check; --adjust plate; --match)"
     ]
 
 
@@ -154,18 +196,18 @@ def _untested(design: _Design, eligible: int) -> list[str]:
     if not len(design.tested):
         raise DataError(
             "no compound shares a stratum with a control well: nothing can be tested",
-            where=f"the {design.matched}",
+            where=f"within {design.matched}",
             found=f"{design.control.sum():,} held-out control wells",
-            expected="controls on the plates of the compounds",
-            hint="--match screen compares with the controls of all plates; --null none ranks without p-values",
+            expected="controls where the compounds are",
+            hint="--match screen compares with the controls of the whole screen; --null none ranks without p-values",
         )
     missing = eligible - len(design.tested)
     if not missing:
         return []
-    stand = "compound stands" if missing == 1 else "compounds stand"
+    have = "has" if missing == 1 else "have"
     return [
-        f"{missing:,} {stand} on a plate without (enough) controls: no p-value for them (--match screen "
-        "compares with the controls of all plates)"
+        f"{count(missing, 'compound')} {have} no (or not enough) controls to change places with within "
+        f"{design.matched}: no p-value for them (--match screen compares with the controls of the whole screen)"
     ]
 
 

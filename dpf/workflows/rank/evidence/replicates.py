@@ -15,9 +15,9 @@ from dpf.analysis.ranking.power import hits_needed, smallest_p_values
 from dpf.analysis.ranking.replicates import cosine_test, replicate_retrieval
 from dpf.analysis.ranking.subsets import LARGEST_FLOOR
 from dpf.splits.parts import PART_NAMES, Part
-from dpf.workflows.predict.well_members import plate_codes
 from dpf.workflows.project.inputs import Inputs
 from dpf.workflows.rank.choices import RankChoices
+from dpf.workflows.rank.evidence.blocks import Blocks, every_blocks
 from dpf.workflows.rank.rows import CompoundRows
 from dpf.workflows.rank.wells import RankedWells
 
@@ -70,7 +70,7 @@ def compare_replicates(
 ) -> ReplicateTests:  # fmt: skip
     """Compare the wells of each row with each other and with the controls of the member that stands for them.
 
-    Strata are member by part (and plate, where the ranking is matched by plate and the design allows it). P-values are
+    Strata are member by part (and block, where the ranking is matched by blocks and the design allows it). P-values are
     given where every well was held out, or `in_sample` asks for them.
     """
     agreement = replicate_agreement(wells.deviation, rows.codes, rows.count, wells.t.used)
@@ -79,8 +79,9 @@ def compare_replicates(
     ready = _comparable(strata, rows)
     group, kept = _renumbered(rows, ready)
     control = inputs.is_control
-    if matched == "plate":
-        strata = _with_plates(strata, inputs, group, len(kept), control, choices.fdr)
+    within = next((one for one in every_blocks(inputs) if one.text == matched), None)
+    if within is not None:
+        strata = _with_blocks(strata, within, group, len(kept), control, choices.fdr)
     kept_all, (energy, energy_p, cosine_p, mean_ap, p) = kept, (np.full(rows.count, np.nan) for _ in range(5))
     tested = smallest_p_values(group, len(kept), control, strata) < 1 if len(kept) else np.zeros(0, dtype=bool)
     group, kept = _renumbered(rows, kept_all[tested])
@@ -118,12 +119,11 @@ def _renumbered(rows: CompoundRows, kept: Codes) -> tuple[Codes, Codes]:
     return new[rows.codes], kept
 
 
-def _with_plates(strata: Codes, inputs: Inputs, group: Codes, count: int, control: Mask, fdr: float) -> Codes:
-    """Strata by plate too, where enough of the rows could still be told from inert ones."""
-    known = plate_codes(inputs.texts("plate"))
-    if known is None or not count:
+def _with_blocks(strata: Codes, within: Blocks, group: Codes, count: int, control: Mask, fdr: float) -> Codes:
+    """Strata by block too, where enough of the rows could still be told from inert ones."""
+    if not count:
         return strata
-    finer = strata * len(known[1]) + known[0]
+    finer = strata * len(within.names) + within.codes
     needed = hits_needed(smallest_p_values(group, count, control, finer), fdr)
     return finer if needed is not None and needed <= max(1.0, HITS_WARN * count) else strata
 

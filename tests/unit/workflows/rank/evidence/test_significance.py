@@ -12,8 +12,8 @@ from scipy.stats import kstest
 from dpf.analysis.ranking.p_values import compound_p_values
 from dpf.errors import DataError
 from dpf.workflows.rank.choices import RankChoices
+from dpf.workflows.rank.evidence.significance import run_tests
 from dpf.workflows.rank.rows import compound_rows
-from dpf.workflows.rank.significance import run_tests
 from dpf.workflows.rank.wells import rank_wells
 from tests.support.ranked_screens import SETTINGS, Planted, make_screen, run_planted
 
@@ -94,12 +94,12 @@ def test_too_few_controls_say_how_many_are_needed():
 
 def test_auto_compares_by_plate_where_that_can_call_something_and_says_where_it_cannot():
     plates, _, _ = run_planted(Planted(compounds=30, wells=4, plates=2))
-    assert plates.matched == "plate"
+    assert plates.matched == "plates"
     few, _, _ = run_planted(Planted(compounds=60, plates=10))
     assert few.matched == "screen"
-    assert "plate by plate, " in few.statements[0]
+    assert "within plates, " in few.statements[0]
     asked, _, _ = run_planted(Planted(compounds=60, plates=10), RankChoices(match="plate"))
-    assert asked.matched == "plate"
+    assert asked.matched == "plates"
 
 
 def test_a_compound_on_a_plate_without_controls_is_not_tested_and_that_is_said():
@@ -110,7 +110,10 @@ def test_a_compound_on_a_plate_without_controls_is_not_tested_and_that_is_said()
     wells = rank_wells(outputs, inputs, rows.codes, SETTINGS.latent, "none")
     tests = run_tests(wells, inputs, rows, RankChoices(match="plate"), np.random.default_rng(0))
     assert np.flatnonzero(np.isnan(tests.p)).tolist() == [3]
-    assert any("1 compound stands on a plate without (enough) controls" in text for text in tests.statements)
+    assert any(
+        "1 compound has no (or not enough) controls to change places with within plates" in text
+        for text in tests.statements
+    )
 
 
 def test_adjusting_for_position_restores_calibration():

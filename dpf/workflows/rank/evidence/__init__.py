@@ -1,0 +1,1 @@
+"""What is measured of the compounds of a ranking, each with its p-value."""
