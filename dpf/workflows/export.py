@@ -16,6 +16,7 @@ from dpf.project.directory import Project
 from dpf.project.model_header import read_model_header
 from dpf.project.new_files import Exports, require_free
 from dpf.tables.storage import read_about, read_table
+from dpf.tables.text.spreadsheet import write_csv
 from dpf.workflows.explain import explain_project
 from dpf.workflows.predict.latent import latent_project
 from dpf.workflows.predict.predict import predict_project
@@ -107,7 +108,7 @@ def _table(table: pl.DataFrame | pl.LazyFrame) -> Write:
 
     def write(path: Path) -> None:
         if path.suffix == ".csv":
-            table.lazy().sink_csv(path)
+            write_csv(table, path)
         else:
             table.lazy().sink_parquet(path)
 

@@ -27,6 +27,7 @@ from dpf.tables.storage import fits_in_memory, is_in_file, let_go, new_matrix, w
 from dpf.tables.text.cells import is_missing, number
 from dpf.tables.text.encodings import parse_text
 from dpf.tables.text.layout import Layout, cut_line, detect_layout
+from dpf.tables.text.spreadsheet import as_named
 from dpf.tables.text.wells_table import is_row_number
 
 _BLOCK_CHARACTERS = 1 << 24
@@ -144,7 +145,7 @@ def _parse_block(block: _Lines, layout: Layout) -> tuple[list[list[str]], NDArra
             continue
         names, body = cut_line(text, line, layout)
         for collected, name in zip(leading, names, strict=True):
-            collected.append(name.strip())
+            collected.append(as_named(name.strip()))
         bodies.append(body)
         lines.append(line)
     if not bodies:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dpf.analysis.latent.distances import latent_distances
 from dpf.errors import DataError, DpfError, ModelError, UsageError, listed, repeated, spelling_hint
+from dpf.files import together
 from dpf.project.directory import Project
 from dpf.project.new_files import require_free
 from dpf.tables.matrix import gene_moments
@@ -109,7 +110,8 @@ def predict_new(
     about = made_of(Now(project, file), "predictions of new wells")
     source = {"input": wells.where.name, "input_path": str(wells.where.resolve())}
     source |= {"shard": options.shard} if options.shard else {}
-    write_table(path, table, "predictions", about | source)
+    with together(progress.warn if options.output is None else None):
+        write_table(path, table, "predictions", about | source)
     return PredictResult(table, path)
 
 

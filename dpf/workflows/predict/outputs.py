@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, first_line, translated
+from dpf.files import together
 from dpf.project.directory import Project
 from dpf.splits.parts import PART_NAMES, Parts
 from dpf.tables.storage import read_about, read_table, wells_in_blocks, write_table
@@ -115,7 +116,8 @@ def project_outputs(project: Project, inputs: Inputs, model: ModelFile, progress
         progress.warn(f"{path.name} is computed again: {error.what} ({error.found})")
     outputs = _compute(project, inputs, model, progress)
     axis = {"axis": None if outputs.axis is None else outputs.axis.tolist(), "axis_name": outputs.axis_name}
-    write_table(path, _to_table(outputs), "outputs", made_of(now, "outputs") | axis)
+    with together(progress.warn):
+        write_table(path, _to_table(outputs), "outputs", made_of(now, "outputs") | axis)
     return outputs
 
 

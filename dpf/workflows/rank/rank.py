@@ -11,6 +11,7 @@ import polars as pl
 
 from dpf.analysis.ranking.standardise import members_differ
 from dpf.errors import UsageError, listed
+from dpf.files import together
 from dpf.project.directory import Project, ResultsFolder
 from dpf.tables.genes.set_scores import read_gmt
 from dpf.tables.schemas.ranking import RANKING_BY_DOSE
@@ -113,12 +114,12 @@ def rank_project(
     wells = rank_wells(outputs, inputs, rows.codes, project.settings.latent, choices.adjust)
     ranked = _rank(project, inputs, rows, wells, choices)
     results, now = project.results(file.name), current(project, file, inputs)
-    extra, figures, lines = _write_more(now, results, inputs, ranked, choices, progress)
     power = None if ranked.evidence.power is None else ranked.evidence.power.statement(choices.fdr)
-    statements = (*ranked.statements, *lines)
-    path, table, design = _write(now, results, ranked.table, inputs, power, statements, choices, progress)
-    name = path.stem
-    drawn = draw_ranking(results.figure(name), ranked.table, rows, wells, inputs, choices.fdr, progress)
+    with together(progress.warn):
+        extra, figures, lines = _write_more(now, results, inputs, ranked, choices, progress)
+        statements = (*ranked.statements, *lines)
+        path, table, design = _write(now, results, ranked.table, inputs, power, statements, choices, progress)
+        drawn = draw_ranking(results.figure(path.stem), ranked.table, rows, wells, inputs, choices.fdr, progress)
     warn_no_axis(outputs, progress)
     return RankResult(table, power, statements, path, tuple(extra), (*drawn, *figures), design)
 
@@ -146,15 +147,16 @@ def _rank_by_expression(
     results, now = project.without_model, current(project, None, inputs)
     files: list[Path] = []
     figures: list[Path] = []
-    if choices.wants_signatures:
-        found = compute_signatures(inputs, rows, choices.trend, choices.adjust, progress)
-        order = ranked.get_column("rank").arg_sort().to_numpy()
-        written, notes = write_signatures(now, results, found, order, None, choices)
-        files += [path for path in written if path.parent == results.path]
-        figures += [path for path in written if path.parent != results.path]
-        lines += notes
     power = None if tests.power is None else tests.power.statement(choices.fdr)
-    path, table, design = _write(now, results, ranked, inputs, power, tuple(lines), choices, progress)
+    with together(progress.warn):
+        if choices.wants_signatures:
+            found = compute_signatures(inputs, rows, choices.trend, choices.adjust, progress)
+            order = ranked.get_column("rank").arg_sort().to_numpy()
+            written, notes = write_signatures(now, results, found, order, None, choices)
+            files += [path for path in written if path.parent == results.path]
+            figures += [path for path in written if path.parent != results.path]
+            lines += notes
+        path, table, design = _write(now, results, ranked, inputs, power, tuple(lines), choices, progress)
     return RankResult(table, power, tuple(lines), path, tuple(files), tuple(figures), design)
 
 
