@@ -16,6 +16,7 @@ from dpf.project.directory import Project
 from dpf.project.model_header import read_model_header
 from dpf.project.new_files import Exports, require_free
 from dpf.tables.storage import read_about, read_table
+from dpf.tables.text.spreadsheet import write_csv
 from dpf.workflows.explain import explain_project
 from dpf.workflows.predict.latent import latent_project
 from dpf.workflows.predict.predict import predict_project
@@ -87,7 +88,7 @@ def export_project(
     if layout == "classic":
         write = _classic(project, model, progress)
     elif file_format == "h5ad":
-        write = [_h5ad(project, _all_tables(project, model, progress), model, progress)]
+        write = [_h5ad(project, _results(project, model, progress), model, progress)]
     else:
         tables = _all_tables(project, model, progress)
         paths = [path for name, path in zip(_TABLES, paths, strict=True) if name in tables]
@@ -102,23 +103,23 @@ def export_project(
     return ExportResult(tuple(paths))
 
 
-def _table(table: pl.DataFrame) -> Write:
+def _table(table: pl.DataFrame | pl.LazyFrame) -> Write:
+    """Writes a table: one that is still in a file, a part at a time."""
+
     def write(path: Path) -> None:
         if path.suffix == ".csv":
-            table.write_csv(path)
+            write_csv(table, path)
         else:
-            table.write_parquet(path)
+            table.lazy().sink_parquet(path)
 
     return write
 
 
-def _all_tables(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame]:
+def _all_tables(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame | pl.LazyFrame]:
     folder = project.trained_model(model)
-    inputs = read_inputs(project, every_gene=True, every_well=True)
-    expression = pl.DataFrame({"well_id": inputs.well_ids}).hstack(pl.DataFrame(inputs.expression, schema=inputs.genes))
     return {
-        "wells": inputs.wells,
-        "expression": expression,
+        "wells": read_inputs(project, every_well=True).wells,
+        "expression": pl.scan_parquet(project.expression),
         "genes": read_table(project.genes, "genes"),
         "splits": read_table(folder.splits, "splits"),
         "history": read_table(folder.history, "history"),

@@ -21,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from dpf.errors import UsageError
@@ -143,7 +144,16 @@ def new_figure(width: float, height: float, *, arranged: bool = True) -> Figure:
 
 
 def settle(figure: Figure) -> None:
-    """Arrange the parts of a figure and keep them there: drawing no longer moves them. Sets every axes' limits too."""
+    """Arrange the parts of a figure and keep them there: drawing no longer moves them. Sets every axes' limits too.
+
+    A character that the figures' font lacks is replaced first, wherever a text came from: control characters have no
+    place in an SVG.
+    """
+    for artist in figure.findobj(Text):
+        assert isinstance(artist, Text)
+        lines = artist.get_text().split("\n")
+        if any(ord(letter) not in _glyphs() for line in lines for letter in line):
+            artist.set_text("\n".join(map(printable, lines)))
     figure.draw_without_rendering()
     if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine | None):
         figure.set_layout_engine("none")
