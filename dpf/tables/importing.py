@@ -124,6 +124,7 @@ def read_expression(
 
 def _read_wide(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None) -> Screen:
     matrices = [read_matrix(path, format_name, roles.layer, roles.orientation) for path in sources]
+    _refuse_copies(matrices)
     tables = [read_table(path) for path in wells] or [_own_wells(matrix, roles) for matrix in matrices]
     if len(matrices) == 1 and len(tables) > 1:
         tables = [merge_tables(tables, matrices[0])]
@@ -143,6 +144,17 @@ def _read_wide(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, for
         frame = frame.drop(OWN_IDS)
     every = tuple(dict.fromkeys((*joined.notes, *unused, *notes)))
     return _without_leaks(Screen(frame, joined.genes, joined.expression, targets, every, joined.sources))
+
+
+def _refuse_copies(matrices: Sequence[Matrix]) -> None:
+    for one, other in itertools.combinations(matrices, 2):
+        if one.source.sha256 == other.source.sha256:
+            raise DataError(
+                "two expression tables are the same, byte for byte",
+                where=f"{one.path} and {other.path}",
+                expected="different plates",
+                hint="was one saved under the name of the other? Give each table once",
+            )
 
 
 def _own_wells(matrix: Matrix, roles: Roles) -> Table:

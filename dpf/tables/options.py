@@ -29,6 +29,11 @@ def layer_option() -> Any:
     return option(None, "Layer of an h5ad file. (Default: X.)")
 
 
+def orientation_option(panel: str | None = None) -> Any:
+    """Of the tables that a command reads."""
+    return option(None, "Of the expression table, if unclear.", panel=panel)
+
+
 @dataclass(frozen=True)
 class Roles(Options):
     """What a user says about their tables; what is None or empty is found by name, and noted.
@@ -37,7 +42,7 @@ class Roles(Options):
     (gene-set scores), so none need be named here. How `well_pattern` is read: `dpf.tables.roles.well_names`.
     """
 
-    orientation: Orientation | None = option(None, "Of the expression table, if unclear.", panel=_IMPORT)
+    orientation: Orientation | None = orientation_option(_IMPORT)
     layer: str | None = layer_option()
     duplicate_genes: DuplicateGenes = option(
         "rename", "Genes of one name: kept apart, refused, or summed.", panel=_IMPORT

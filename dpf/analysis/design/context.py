@@ -85,7 +85,7 @@ class LayoutEffects:
     def text(self) -> str:
         """A sentence on it."""
         if not self.looked_at:
-            return "Whether position has an effect could not be seen."
+            return "Whether position within the plates has an effect could not be seen."
         if not self.affected:
-            return "No effect of position was seen."
-        return f"Position has an effect on {', '.join(self.affected)}."
+            return "No effect of position within the plates was seen."
+        return f"Position within the plates has an effect on {', '.join(self.affected)}."

@@ -68,10 +68,10 @@ def check_counts(
             expected="whole numbers from 0",
             hint="these values look normalised already: use --normalize none",
         )
-    fractions = _fractions(values)
-    if not fractions:
+    broken = fractions(values)
+    if not broken:
         return ()
-    found = f"{fractions:,} of {values.size:,} values have a fraction"
+    found = f"{broken:,} of {values.size:,} values have a fraction"
     if evidence := already_normalised(values):
         raise DataError(
             "values given as counts are normalised already",
@@ -89,7 +89,7 @@ def check_counts(
             expected="whole numbers",
             hint="round them, or use --normalize log-cpm, which takes fractions",
         )
-    text = f"{where}: {fractions:,} of {values.size:,} values given as counts have a fraction"
+    text = f"{where}: {broken:,} of {values.size:,} values given as counts have a fraction"
     return (Note("warning", f"{text}: taken as expected counts (a read shared among genes)"),)
 
 
@@ -118,21 +118,22 @@ def scale_of(values: NDArray[np.floating]) -> Scale:
     largest = values.max()
     if values.min() < 0:
         return Scale("normalised", f"values go down to {values.min():.4g}")
-    if not _fractions(values):
+    if not fractions(values):
         text = f"all values are whole numbers from 0 to {largest:,.0f}"
         return Scale("counts" if largest > LARGEST_LOG else "unclear", text)
     text = f"values have fractions and go up to {largest:,.4g}"
     return Scale("normalised" if largest <= LARGEST_LOG else "unclear", text)
 
 
-def _fractions(values: NDArray[np.floating]) -> int:
+def fractions(values: NDArray[np.floating]) -> int:
+    """How many values are no whole numbers."""
     blocks = (values[start : start + _WELLS_AT_A_TIME] for start in range(0, len(values), _WELLS_AT_A_TIME))
     return sum(int(np.count_nonzero(block != np.rint(block))) for block in blocks)
 
 
 def already_normalised(values: NDArray[np.floating]) -> str | None:
     """What shows that values from 0 were normalised, as they stand or after undoing a logarithm; None: nothing."""
-    if not _fractions(values):
+    if not fractions(values):
         return None
     some = values[np.linspace(0, len(values) - 1, min(_CHECKED_WELLS, len(values)), dtype=int)].astype(np.float64)
     undone = {"": some}

@@ -15,7 +15,7 @@ from dpf.errors import DataError, count, listed
 from dpf.tables.options import Method
 from dpf.tables.preparing.composition import FEWEST_GENES, LEAST_EXPECTED, robust_factors
 from dpf.tables.screen import Note
-from dpf.tables.storage import read_about, read_table, write_table
+from dpf.tables.storage import let_go, new_matrix, read_about, read_table, write_table
 
 KIND = "normalisation"
 
@@ -305,10 +305,12 @@ def normalise(
         )
     columns = np.array([place[name] for name in wanted], dtype=np.intp)
     # A block of wells is read whole before its place is written, so the result may lie over the counts.
-    values = counts[:, : len(columns)] if in_place else np.empty((len(counts), len(columns)), dtype=np.float32)
+    values = counts[:, : len(columns)] if in_place else new_matrix(len(counts), len(columns))
     if fitted.method == "none":
         for rows in _blocks(counts):
             values[rows] = counts[rows][:, columns]
+            let_go(values)
+            let_go(counts)
         return values, ()
     notes = _lost_depth(fitted, place)
     present = np.array([name in place for name in fitted.depth_genes], dtype=bool)
@@ -321,6 +323,8 @@ def normalise(
         shallow += [wells[rows.start + int(i)] for i in np.flatnonzero(unknown & (depth > 0))]
         scaled = counts[rows][:, columns].astype(np.float64) / np.where(depth > 0, depth, np.inf)[:, None]
         values[rows] = np.log2(scaled + 1) if fitted.vst is None else stabilise(scaled, fitted.vst)
+        let_go(values)
+        let_go(counts)
     if empty:
         text = f"{len(empty):,} wells hold no counts and were given the value of count 0: {listed(empty)}"
         notes = (*notes, Note("warning", text))

@@ -13,7 +13,8 @@ In this order, each step on what the one before left:
    most variable; then, of these, the most perturbed. The others stay in the project: signatures read all.
 
 A well's library size, here and for every later plate, is its counts in all genes that were measured, spike-ins left
-out, whatever genes are kept.
+out, whatever genes are kept: of several expression tables, in the genes that all of them have, so that one size means
+the same on every plate.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import numpy as np
@@ -28,11 +30,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, UsageError, count, listed
+from dpf.tables.formats.reading import layers_of_counts
 from dpf.tables.genes.filters import detected_in, listed_genes, most_perturbed, most_variable
 from dpf.tables.genes.set_scores import gene_set_score, signature_members
 from dpf.tables.matrix import select_rows
 from dpf.tables.options import Method
-from dpf.tables.preparing.counts import LARGEST_LOG, check_counts, looks_like_counts, scale_of
+from dpf.tables.preparing.counts import LARGEST_LOG, check_counts, fractions, looks_like_counts, scale_of
 from dpf.tables.preparing.normalise import Normalisation, composition_factors, fit_log_cpm, normalise
 from dpf.tables.preparing.options import Preparation
 from dpf.tables.preparing.set_aside import judge_wells
@@ -189,6 +192,10 @@ def _well_ids(screen: Screen) -> list[str]:
     return screen.wells.get_column("well_id").to_list()
 
 
+def _paths(screen: Screen) -> list[Path]:
+    return [Path(source.path) for source in screen.sources]
+
+
 def _files(screen: Screen) -> str:
     return listed([Path(source.path).name for source in screen.sources], 4) or "the screen"
 
@@ -213,6 +220,16 @@ def _are_counts(screen: Screen, options: Preparation) -> bool:
 def _doubts(screen: Screen, options: Preparation) -> tuple[Note, ...]:
     if options.normalize == "none":
         return looks_like_counts(screen.expression, _files(screen))
+    layers = {path: names for path in _paths(screen) if (names := layers_of_counts(path))}
+    if layers and fractions(screen.expression):
+        raise DataError(
+            "the values have fractions, and other layers of the file hold counts",
+            where=listed(list(layers)),
+            found=scale_of(screen.expression).evidence,
+            expected=f"counts, for --normalize {options.normalize}",
+            hint=f"read the counts: --layer {quote(next(iter(layers.values()))[0])}; or take the values as they are: "
+            "--normalize none",
+        )
     whole = options.normalize == "vst"
     return check_counts(screen.expression, _files(screen), whole, _well_ids(screen), screen.gene_names)
 

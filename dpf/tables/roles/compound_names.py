@@ -8,8 +8,9 @@ from pathlib import Path
 
 from dpf.errors import DataError, count, listed
 from dpf.tables.formats.reading import read_table
-from dpf.tables.roles.controls import as_key, spelling_key
+from dpf.tables.roles.controls import spelling_key
 from dpf.tables.screen import Note
+from dpf.tables.text.cells import as_key
 
 _ALL = 10_000  # names in a note: what was joined is recorded whole
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ from dpf.analysis.design.items.expression import expression_items
 from dpf.analysis.design.items.positions import ALPHA
 from dpf.analysis.design.wells import POSITION_FACTORS, DesignInput
 from dpf.errors import UsageError
+from dpf.files import together
 from dpf.project.directory import Project
 from dpf.workflows.check.integrity import ReadBack, read_back
 from dpf.workflows.check.plate_figures import draw_plates
-from dpf.workflows.check.stored import StoredCheck, items_table, store_check, stored_check
+from dpf.workflows.check.stored import FlaggedItem, StoredCheck, items_table, store_check, summarised
 from dpf.workflows.options import CheckOptions
 from dpf.workflows.progress import Progress, Silent
 
@@ -97,11 +98,11 @@ def check_project(
     compounds = inputs.wells.get_column("compound").to_list()
     of_expression = expression_items(inputs.expression, inputs.genes, well_ids, compounds)
     items = (*inputs.items, *of_expression, *found)
-    figures = draw_plates(project.check.figure("plates"), design, progress)
-    about = {"fdr": fdr, "permutations": permutations, "seed": seed}
-    path = store_check(inputs.now, items, about)
-    summary = stored_check(inputs.now)
-    assert summary is not None
+    with together(progress.warn):
+        figures = draw_plates(project.check.figure("plates"), design, progress)
+        path = store_check(inputs.now, items, {"fdr": fdr, "permutations": permutations, "seed": seed})
+    flagged = [FlaggedItem(*(getattr(item, part.name) for part in fields(FlaggedItem))) for item in items]
+    summary = summarised(flagged)
     named = {"library size": library_size, "detected genes": detected}
     read_as = tuple(f"{quantity}: {column}" for quantity, column in named.items() if column is not None)
     return CheckResult(items, summary, path, figures, read_as)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.errors import DataError
+from dpf.errors import DataError, first_line, translated
+from dpf.files import together
 from dpf.project.directory import Project
 from dpf.splits.parts import PART_NAMES, Parts
-from dpf.tables.storage import read_about, read_table, write_table
+from dpf.tables.storage import read_about, read_table, wells_in_blocks, write_table
 from dpf.workflows.predict.gene_order import in_model_order
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import Inputs
@@ -108,13 +110,20 @@ def project_outputs(project: Project, inputs: Inputs, model: ModelFile, progress
             targets = model.header["targets"]
             needed = [*(f"score:{name}" for name in targets["scores"]), "latent_0"]
             needed += [column for role, column in _HEADS.items() if targets[role]]
-            return _from_table(read_table(path, "outputs", needed=needed), about, model)
+            with translated(lambda error: _damaged(path, error)):
+                return _from_table(read_table(path, "outputs", needed=needed), about, model)
     except DataError as error:
         progress.warn(f"{path.name} is computed again: {error.what} ({error.found})")
     outputs = _compute(project, inputs, model, progress)
     axis = {"axis": None if outputs.axis is None else outputs.axis.tolist(), "axis_name": outputs.axis_name}
-    write_table(path, _to_table(outputs), "outputs", made_of(now, "outputs") | axis)
+    with together(progress.warn):
+        write_table(path, _to_table(outputs), "outputs", made_of(now, "outputs") | axis)
     return outputs
+
+
+def _damaged(path: Path, error: BaseException) -> DataError:
+    what = "the table or its footer is not as dpf writes it"
+    return DataError(what, where=path, found=first_line(error), hint="remove it: it is made again")
 
 
 def _compute(project: Project, inputs: Inputs, model: ModelFile, progress: Progress) -> Outputs:
@@ -160,8 +169,8 @@ def run_members(
 ) -> Outputs:
     """Forward every well through every member.
 
-    `missing`, of shape (G,), marks genes that were not measured: each member fills them with its own centre
-    (`dpf.workflows.predict.gene_order.filling`).
+    `missing`, of shape (G,), marks genes that were not measured: each member fills them, in `expression` itself, with
+    its own centre (`dpf.workflows.predict.gene_order.filling`).
     """
     from dpf.training.compute.device import resolve_compute
     from dpf.training.inference import predict_initial_regression, predict_wells
@@ -174,8 +183,8 @@ def run_members(
     passes, regressions = [], []
     for network in trained.members:
         if missing is not None and missing.any():
-            expression = expression.copy()
-            expression[:, missing] = network.gene_mean.numpy()[missing]
+            for wells in wells_in_blocks(expression):
+                expression[wells, missing] = network.gene_mean.numpy()[missing]
         passes.append(predict_wells(network, expression, compute, progress.advance))
         regressions.append(predict_initial_regression(network, expression, compute))
         network.cpu()

@@ -149,7 +149,7 @@ def _spread_item(plates: list[PlateSummary]) -> CheckItem:
     value = max(spreads.values())
     text = f"Controls spread {min(spreads.values()):.2f} to {value:.2f} times as far as the compounds, by plate."
     if wide:
-        text += f" Too far: {listed(wide)}."
+        text += f" Too far: {listed(wide)}." if any(wide) else " That is too far."
     advice = "" if not wide else "look for failed or mislabelled control wells"
     rule = (
         "root mean square distance to their mean, controls over compounds, on principal components of a plate: warn"

@@ -70,7 +70,7 @@ def test_a_weak_layout_is_a_warning_where_position_does_nothing() -> None:
     found = checked(simulated(layout="columns"))
     assert found["controls: exchangeable with compounds"].verdict == "warn"
     assert found["replicates: shared positions"].verdict == "warn"
-    assert "No effect of position was seen." in found["replicates: shared positions"].text
+    assert "No effect of position within the plates was seen." in found["replicates: shared positions"].text
 
 
 def test_a_weak_layout_fails_where_nothing_could_be_seen() -> None:

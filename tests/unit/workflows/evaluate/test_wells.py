@@ -132,7 +132,7 @@ def leaky(split):
     code = np.append(np.repeat(np.arange(40), 2), np.arange(40, 50))
     table = table.with_columns(first=rng.normal(size=50)[code] + 0.01 * rng.normal(size=90))
     names = [f"is drug {c}" for c in range(50)]
-    inputs = replace(inputs_of(table, np.zeros(90)), genes=names, expression=np.eye(50, dtype=np.float32)[code])
+    inputs = replace(inputs_of(table, np.zeros(90)), genes=names, read=lambda: np.eye(50, dtype=np.float32)[code])
     project = project_of(split=split, folds=4)
     measured = measured_of(project, inputs)
     wells = evaluated_wells(project, inputs, measured, None)
@@ -164,7 +164,7 @@ def test_the_measured_wells_cannot_shift_the_scaler():
     moved = np.flatnonzero(fold)[1:]
     expression = inputs.expression.copy()
     expression[moved] = expression[moved] * 100 + 7
-    changed = replace(inputs, expression=expression)
+    changed = replace(inputs, read=lambda: expression)
     after = baseline_methods(project, changed, truth_of(measured), wells, Silent())
     kept = np.flatnonzero(fold)[0]
     for one, other in zip(before, after, strict=True):
