@@ -27,8 +27,8 @@ ALPHA = 0.05
 
 _SHARE_RULE = (
     "the largest share of the compounds' variance above chance (eta squared, permutation), or of the controls' by"
-    f" plate, batch or donor, if p times the factors is at most {ALPHA}: warn from {SHARE_WARN}, fail from {SHARE_FAIL};"
-    " plate, batch and donor warn at most while each has controls"
+    f" plate, batch or donor, if p times the factors is at most {ALPHA}: warn from {SHARE_WARN}, fail from"
+    f" {SHARE_FAIL}; plate, batch and donor warn at most while each has controls"
 )
 _WITHIN_RULE = (
     "; of all wells and within plates, the worse of the two, but what shows only between plates warns at most while"
