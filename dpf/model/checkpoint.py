@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dpf import __version__
 from dpf.config.settings import FORMAT, ModelSettings, current_names
-from dpf.errors import DataError, ModelError
+from dpf.errors import DataError, ModelError, first_line, translated
 from dpf.files import canonical_json, sha256_text, write_bytes
 from dpf.model.initial_regression import InitialRegression, RegressionShape
 from dpf.model.network import PerturbFormer, TargetLayout, empty_network
@@ -128,20 +127,24 @@ def load_model(path: Path) -> TrainedModel:
     about = read_model_header(path)
     if about.get("kind") != "model":
         raise ModelError("the file is not a trained model", where=path, found=about.get("kind"), expected="model")
-    try:
+    with translated(lambda error: _damaged(path, first_line(error))):
         tensors = load_file(path)
-    except SafetensorError as error:
-        raise ModelError("the model file is damaged", where=path, found=error, hint="train again") from error
-    _require_intact(path, about, tensors)
+        _require_intact(path, about, tensors)
     try:
-        return _assemble(about, tensors)
-    except (KeyError, TypeError, RuntimeError, DataError) as error:
-        raise ModelError(
-            "the weights do not fit the model's own description",
-            where=path,
-            found=f"{type(error).__name__}: {error}",
-            hint="restore the file from a copy, or train again",
-        ) from error
+        with translated(lambda error: _misfit(path, f"{type(error).__name__}: {error}")):
+            return _assemble(about, tensors)
+    except DataError as error:
+        raise _misfit(path, str(error)) from error
+
+
+def _misfit(path: Path, found: str) -> ModelError:
+    hint = "restore the file from a copy, or train again"
+    return ModelError("the weights do not fit the model's own description", where=path, found=found, hint=hint)
+
+
+def _damaged(path: Path, found: str) -> ModelError:
+    hint = "restore the file from a copy, or train again"
+    return ModelError("the model file is damaged", where=path, found=found, hint=hint)
 
 
 def _require_intact(path: Path, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -153,8 +156,7 @@ def _require_intact(path: Path, about: Mapping[str, Any], tensors: Mapping[str, 
     if not wrong and gene_fingerprint(about.get("genes", [])) != about.get("genes_sha256"):
         wrong = "its gene names, or their order, are not those it was trained with"
     if wrong:
-        hint = "restore the file from a copy, or train again"
-        raise ModelError("the model file is damaged", where=path, found=wrong, hint=hint)
+        raise _damaged(path, wrong)
 
 
 def _assemble(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TrainedModel:

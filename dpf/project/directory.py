@@ -295,19 +295,6 @@ def open_project(path: Path, overrides: Sequence[str] = ()) -> Project:
     return project
 
 
-def require_new(path: Path) -> None:
-    """Refuse to begin a project where something already is.
-
-    Raises
-    ------
-    ProjectError
-        The path is a file or a folder that is not empty.
-    """
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        what = "a project already is there" if settings_path(path).exists() else "that folder is not empty"
-        raise ProjectError(what, where=path, hint="name a new folder; dpf init never overwrites")
-
-
 def write_settings(path: Path, settings: Settings) -> None:
-    """Write the commented `dpf.toml`. Written last by `init`, so that a half-made project is not taken for one."""
+    """Write the commented `dpf.toml`. Without it a folder is no project."""
     write_text(settings_path(path), template(settings))

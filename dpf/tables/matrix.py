@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.errors import DataError, UsageError, listed
+from dpf.errors import DataError, UsageError, listed, spelling_hint
 from dpf.tables.options import Orientation
 from dpf.tables.screen import Note, SourceFile
 from dpf.tables.storage import is_in_file, let_go, new_matrix, wells_in_blocks
@@ -276,5 +276,6 @@ def _by_overlap(matrix: Matrix, row_names: list[str], well_ids: Set[str], genes:
         found=f"rows {listed(row_names, 3)}; columns {listed(matrix.column_names, 3)}; "
         + (f"{wells_in_rows:,} known names speak for either" if wells_in_rows else "none of these names is known"),
         expected=" and ".join(known) or None,
-        hint="say which it is with --orientation wells-by-genes or --orientation genes-by-wells",
+        hint=(None if wells_in_rows else spelling_hint(genes, rows | columns))
+        or "say which it is with --orientation wells-by-genes or --orientation genes-by-wells",
     )

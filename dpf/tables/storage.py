@@ -33,6 +33,8 @@ from dpf.tables.schemas.registry import SCHEMAS, always_there, misfits, undeclar
 _KEY = b"dpf"
 #: The footer's key of its checksums: of what is before it, and of itself with zeros in that very place.
 _CHECKSUMS, _ZEROS = b"dpf_crc32", b"0" * 8
+#: What footers list, and the texts that each entry has.
+_LISTS = {"notes": ("severity", "text"), "sources": ("path", "sha256")}
 _WELLS_A_GROUP = 4096
 _CELLS_A_GROUP = 1 << 25
 #: A matrix of more cells (256 MiB) lies in a file: memory then does not grow with the wells.
@@ -296,8 +298,14 @@ def _about(file: pq.ParquetFile, path: Path, kind: str) -> dict[str, Any]:
     try:
         about = parse_object(raw)
         refuse_later(about, "table", path, ProjectError)
-    except (ValueError, TypeError, KeyError):
-        raise DataError("the table's footer is not one that dpf writes", where=path, found=raw[:80]) from None
+        for name, parts in _LISTS.items():
+            if not all(isinstance(one[part], str) for one in about.get(name, []) for part in parts):
+                raise TypeError(name)
+    except (ValueError, TypeError, LookupError):
+        raise DataError(
+            "the table's footer is not one that dpf writes", where=path, found=raw[:80],
+            hint="restore it from a copy, or make it again with the command that wrote it",
+        ) from None  # fmt: skip
     if about.get("kind") != kind:
         raise ProjectError("the table is of another kind", where=path, found=about.get("kind"), expected=kind)
     return about

@@ -180,6 +180,13 @@ def _model(file: ModelFile, now: Now, problems: list[str]) -> ModelInfo:
     metrics: dict[str, Any] = {}
     if folder.metrics.exists():
         metrics = next(iter(_each(_metrics, [folder.metrics], problems)), {})
+    own = replace(now, model=file)
+    problems += [
+        f"{path} is not of the model in its folder: {why}\n  next: "
+        + ("dpf train --resume ends the training that was cut short" if folder.resumable else "train the model again")
+        for path, about in [*_each(_made_of, [folder.splits, folder.history], problems), (folder.metrics, metrics)]
+        if (why := why_stale(about, own)) is not None
+    ]
     return ModelInfo(
         file.name,
         file.path.stat().st_size / 2**20,
@@ -193,6 +200,10 @@ def _model(file: ModelFile, now: Now, problems: list[str]) -> ModelInfo:
         why_stale(header, now) is not None,
         folder.resumable,
     )
+
+
+def _made_of(path: Path) -> tuple[Path, dict[str, Any]]:
+    return path, read_about(path, path.stem)
 
 
 def _metrics(path: Path) -> dict[str, Any]:

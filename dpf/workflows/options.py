@@ -12,7 +12,7 @@ from typing import Any, Literal
 from dpf.config.options import Options, option, overrides, overriding
 from dpf.config.toml import preset_overrides
 from dpf.errors import UsageError, listed
-from dpf.tables.options import layer_option, source_format_option
+from dpf.tables.options import Orientation, layer_option, orientation_option, source_format_option
 
 _DEMO, _IMPORT = "A simulated screen", "Your own screen"
 LAYOUT_PANEL = "The next layout"
@@ -234,6 +234,7 @@ class PredictOptions(Options):
         "auto: as the values say, an error where they do not.",
     )
     source_format: str | None = source_format_option()
+    orientation: Orientation | None = orientation_option()
     layer: str | None = layer_option()
     shard: str = option(
         "",

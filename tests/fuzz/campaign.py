@@ -135,8 +135,12 @@ class Counts:
 
 
 def campaign(make: Callable[[int, Path], Case], numbers: range, folder: Path, workers: int) -> Counts:
-    """Run the cases of these numbers: `make` writes one into an empty folder, which is the same for all of a worker."""
+    """Run the cases of these numbers: `make` writes one into an empty folder, which is the same for all of a worker.
+
+    Outcomes are in `outcomes.txt` as they come, bad ones with what shows them.
+    """
     counts, lock, left = Counts(), threading.Lock(), iter(numbers)
+    log = folder / "outcomes.txt"
 
     def serve(own: Path) -> None:
         worker = Worker(own)
@@ -148,9 +152,12 @@ def campaign(make: Callable[[int, Path], Case], numbers: range, folder: Path, wo
             outcome = answer if isinstance(answer, Outcome) else judge(case, answer)
             with lock:
                 counts.of[case.subject, outcome.kind] += 1
+                shown = f"case {number}, {case.subject}, {case.damage}: {outcome.kind}"
                 if outcome.kind in BAD:
-                    shown = f"case {number}, {case.subject}, {case.damage}: {outcome.kind}"
-                    counts.bad.append(f"{shown}\n  dpf {' '.join(case.words)}\n  {outcome.text[-1500:]}")
+                    shown += f"\n  dpf {' '.join(case.words)}\n  {outcome.text[-1500:]}"
+                    counts.bad.append(shown)
+                with log.open("a") as stream:
+                    stream.write(f"{shown}\n")
             shutil.rmtree(place)
         worker.close()
 

@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pyarrow import ipc
 
 from dpf.errors import DataError, UsageError, first_line, listed, repeated, translated
 from dpf.files import parse_object, sha256_file
+from dpf.tables.formats.workbook import empty_cell_notes
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
 from dpf.tables.storage import let_go, new_matrix
@@ -276,12 +278,14 @@ def _first_sheet(path: Path) -> tuple[list[list[str]], tuple[Note, ...]]:
     with translated(lambda error: _unreadable(path, first_line(error))):
         _refuse_far_cells(path)
         book = fastexcel.read_excel(path)
-        sheet = pa.table(book.load_sheet(0, header_row=None, dtypes="string").to_arrow())
-    others = book.sheet_names[1:]
-    text = f"{path.name}: read the first sheet, {book.sheet_names[0]}; not read: {listed(others)}"
+        load = partial(book.load_sheet, header_row=None, dtypes="string")
+        first = next((one for one in map(load, book.sheet_names) if one.visible == "visible"), None) or load(0)
+        sheet = pa.table(first.to_arrow())
+    others = [name for name in book.sheet_names if name != first.name]
+    text = f"{path.name}: read the first sheet that is not hidden, {first.name}; not read: {listed(others)}"
     columns = [[cell or "" for cell in column.to_pylist()] for column in sheet.columns]
     rows = [list(row) for row in zip(*columns, strict=True)]
-    return rows, (Note("warning", text),) if others else ()
+    return rows, (*([Note("warning", text)] if others else []), *empty_cell_notes(path, first.name))
 
 
 def _unreadable(path: Path, found: str) -> DataError:

@@ -20,6 +20,7 @@ from dpf.tables.text.encodings import rounded_in_float32, rounding_note
 
 _PURPOSE = "reading .h5ad"
 _BLOCK_CELLS = 1 << 23
+_LOOKED_AT = 32  # wells
 
 
 def recognises_h5ad(path: Path, head: bytes) -> bool:
@@ -73,6 +74,19 @@ def read_h5ad(path: Path, layer: str | None = None) -> Matrix:
         notes=(*obs_notes, *var_notes, *rounding_note(rounded)),
         orientation="wells-by-genes",
     )
+
+
+def layers_of_counts(path: Path) -> list[str]:
+    """The layers, ``raw`` among them, whose first wells hold whole numbers from 0, some beyond 1."""
+    with open_hdf5(path, "h5ad", _PURPOSE) as file:
+        names = [*(list(file["layers"]) if "layers" in file else []), *(["raw"] if "raw" in file else [])]
+        return [name for name in names if _are_counts(_element(file, path, name)[0])]
+
+
+def _are_counts(element: Any) -> bool:
+    some = element if hasattr(element, "shape") else element["data"]
+    values = np.asarray(some[:_LOOKED_AT] if some.ndim > 1 else some[:_BLOCK_CELLS])
+    return bool(values.size and (values >= 0).all() and (values == np.rint(values)).all() and values.max() > 1)
 
 
 def _element(file: Any, path: Path, layer: str | None) -> tuple[Any, Any]:

@@ -58,12 +58,20 @@ def open_hdf5(path: Path, extra: str, purpose: str) -> Iterator[Any]:
 
 
 def _unreadable(path: Path, error: BaseException) -> DataError:
+    if "unable to lock file" in str(error):
+        return DataError(
+            "another program has an HDF5 file open for writing",
+            where=path,
+            found=first_line(error),
+            hint="close it there, or wait; where none has it open (network file systems lock badly), set "
+            "HDF5_USE_FILE_LOCKING=FALSE",
+        )
     return DataError(
         "cannot read an HDF5 file",
         where=path,
         found=first_line(error),
-        expected="a whole HDF5 file, not compressed from outside",
-        hint="if it was gzipped, gunzip it first; if it was copied, compare checksums",
+        expected="a whole HDF5 file",
+        hint="copy or download it again, and compare checksums",
     )
 
 

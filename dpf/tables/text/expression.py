@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,11 +27,13 @@ from dpf.tables.storage import fits_in_memory, is_in_file, let_go, new_matrix, w
 from dpf.tables.text.cells import is_missing, number
 from dpf.tables.text.encodings import parse_text
 from dpf.tables.text.layout import Layout, cut_line, detect_layout
+from dpf.tables.text.spreadsheet import as_named
 from dpf.tables.text.wells_table import is_row_number
 
 _BLOCK_CHARACTERS = 1 << 24
 _LONGEST_LINE = 1 << 28
 _BAD_CELLS_SHOWN = 10
+_LETTERS_SHOWN = 40
 _GROWTH = 1.25
 
 
@@ -142,7 +145,7 @@ def _parse_block(block: _Lines, layout: Layout) -> tuple[list[list[str]], NDArra
             continue
         names, body = cut_line(text, line, layout)
         for collected, name in zip(leading, names, strict=True):
-            collected.append(name.strip())
+            collected.append(as_named(name.strip()))
         bodies.append(body)
         lines.append(line)
     if not bodies:
@@ -193,17 +196,19 @@ def _not_numbers(bad: list[tuple[int, str]], lines: list[int], layout: Layout) -
     def place(at: int) -> str:
         row, column = divmod(at, len(layout.columns))
         heading = layout.columns[column] or f"number {column + len(layout.leading) + 1}"
-        return f"line {lines[row]}, column {heading}"
+        return f"line {lines[row]}, column {heading[:_LETTERS_SHOWN]}"
 
     def shown(text: str) -> str:
         if layout.decimal_comma:
             text = text.replace(".", ",") if not text.startswith("<") else text[1:-1]
-        return repr(text)
+        return repr(text[:_LETTERS_SHOWN])
 
     listing = "; ".join(f"{place(at)}: {shown(text)}" for at, text in bad[:_BAD_CELLS_SHOWN])
     more = f"; and {len(bad) - _BAD_CELLS_SHOWN:,} more" if len(bad) > _BAD_CELLS_SHOWN else ""
     mark = "comma" if layout.decimal_comma else "point"
     hint = "correct these cells, or take that column or line out of the table"
+    if all(re.search(r"\S[\s|]+\S", text.strip("<>")) for _, text in bad):
+        hint = "are the columns separated by something else than commas, tabs or semicolons? Write the table as CSV"
     if layout.unclear_commas:
         hint = "a comma here may be a decimal comma or a thousands separator: write numbers with a decimal point"
     return DataError(

@@ -10,7 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dpf.analysis.latent.distances import latent_distances
-from dpf.errors import DataError, DpfError, ModelError, UsageError, listed, repeated
+from dpf.errors import DataError, DpfError, ModelError, UsageError, listed, repeated, spelling_hint
+from dpf.files import together
 from dpf.project.directory import Project
 from dpf.project.new_files import require_free
 from dpf.tables.matrix import gene_moments
@@ -43,7 +44,9 @@ def predict_wells(
     """Predict the project's own wells (`predict_project`) or, where the options name a table, those in it."""
     if options.input is None:
         return predict_project(project, model, progress=progress)
-    wells = read_new_wells(project, model, options.input, progress or Silent(), options.source_format, options.layer)
+    wells = read_new_wells(
+        project, model, options.input, progress or Silent(), options.source_format, options.layer, options.orientation
+    )
     return predict_new(project, wells, model, options, progress=progress)
 
 
@@ -107,7 +110,8 @@ def predict_new(
     about = made_of(Now(project, file), "predictions of new wells")
     source = {"input": wells.where.name, "input_path": str(wells.where.resolve())}
     source |= {"shard": options.shard} if options.shard else {}
-    write_table(path, table, "predictions", about | source)
+    with together(progress.warn if options.output is None else None):
+        write_table(path, table, "predictions", about | source)
     return PredictResult(table, path)
 
 
@@ -152,7 +156,8 @@ def _aligned(header: dict[str, Any], wells: NewWells, impute: bool) -> tuple[NDA
             f"{len(names):,} of the model's {len(missing):,} genes are not in the table",
             where=wells.where,
             found=f"missing: {listed(names)}; the table has {listed(wells.genes, 3)}",
-            hint="name the genes as the training data did"
+            hint=spelling_hint(wells.genes, names)
+            or "name the genes as the training data did"
             + ("" if len(names) == len(header["genes"]) else ", or fill them: --missing-genes impute"),
         )
     expression = new_matrix(len(wells.well_ids), len(missing))

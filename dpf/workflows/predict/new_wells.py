@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from dpf.errors import DataError, UsageError, listed, repeated
 from dpf.project.directory import Project
 from dpf.tables.importing import read_expression
-from dpf.tables.preparing.counts import scale_of
+from dpf.tables.options import Orientation
+from dpf.tables.preparing.counts import already_normalised, scale_of
 from dpf.tables.preparing.normalise import Normalisation, normalise
 from dpf.tables.storage import wells_in_blocks
 from dpf.workflows.options import InputScale
@@ -58,20 +59,22 @@ def read_new_wells(
     progress: Progress,
     source_format: str | None = None,
     layer: str | None = None,
+    orientation: Orientation | None = None,
 ) -> NewWells:
     """Read a table of new wells in any format that `dpf init` reads; the model's genes decide which axis holds genes.
 
     Parameters
     ----------
-    source_format, layer
-        The format of the table and the layer of an h5ad file; None recognises the one and takes ``X`` of the other.
+    source_format, layer, orientation
+        The format of the table, the layer of an h5ad file, and which side holds the wells; None recognises the first,
+        takes ``X``, and goes by the names.
 
     Raises
     ------
     DataError
         The file cannot be read, well ids are repeated, or a value is missing or not finite.
     """
-    matrix = read_expression(path, set(find_model(project, model).header["genes"]), None, source_format, layer)
+    matrix = read_expression(path, set(find_model(project, model).header["genes"]), orientation, source_format, layer)
     for note in matrix.notes:
         (progress.warn if note.severity == "warning" else progress.log)(note.text)
     ids = matrix.row_names or [f"row{number + 1}" for number in range(len(matrix.values))]
@@ -156,13 +159,16 @@ def on_model_scale(
 def _normalised(
     wells: NewWells, fitted: Normalisation, genes: Sequence[str], are_counts: bool, evidence: str, progress: Progress
 ) -> NewWells:
+    hint = "are they normalised already? --input-scale normalised"
     if wells.expression.min(initial=0) < 0:
+        raise DataError("counts are negative", where=wells.where, found=evidence, expected="numbers from 0", hint=hint)
+    if (signs := already_normalised(wells.expression)) is not None:
         raise DataError(
-            "counts are negative",
+            "values given as counts are normalised already",
             where=wells.where,
-            found=evidence,
-            expected="numbers from 0",
-            hint="are they normalised already? --input-scale normalised",
+            found=signs,
+            expected="counts",
+            hint=hint,
         )
     if not are_counts:
         progress.warn(f"{wells.where.name}: taken as counts (--input-scale), though {evidence}")
@@ -171,5 +177,5 @@ def _normalised(
     present = [gene for gene in genes if gene in own]
     values, notes = normalise(fitted, wells.expression, wells.genes, wells.well_ids, present)
     for note in notes:
-        progress.warn(f"{wells.where.name}: {note.text}")
+        (progress.warn if note.severity == "warning" else progress.log)(f"{wells.where.name}: {note.text}")
     return replace(wells, genes=present, expression=values)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.errors import DataError
+from dpf.errors import DataError, first_line, translated
+from dpf.files import together
 from dpf.project.directory import Project
 from dpf.splits.parts import PART_NAMES, Parts
 from dpf.tables.storage import read_about, read_table, wells_in_blocks, write_table
@@ -108,13 +110,20 @@ def project_outputs(project: Project, inputs: Inputs, model: ModelFile, progress
             targets = model.header["targets"]
             needed = [*(f"score:{name}" for name in targets["scores"]), "latent_0"]
             needed += [column for role, column in _HEADS.items() if targets[role]]
-            return _from_table(read_table(path, "outputs", needed=needed), about, model)
+            with translated(lambda error: _damaged(path, error)):
+                return _from_table(read_table(path, "outputs", needed=needed), about, model)
     except DataError as error:
         progress.warn(f"{path.name} is computed again: {error.what} ({error.found})")
     outputs = _compute(project, inputs, model, progress)
     axis = {"axis": None if outputs.axis is None else outputs.axis.tolist(), "axis_name": outputs.axis_name}
-    write_table(path, _to_table(outputs), "outputs", made_of(now, "outputs") | axis)
+    with together(progress.warn):
+        write_table(path, _to_table(outputs), "outputs", made_of(now, "outputs") | axis)
     return outputs
+
+
+def _damaged(path: Path, error: BaseException) -> DataError:
+    what = "the table or its footer is not as dpf writes it"
+    return DataError(what, where=path, found=first_line(error), hint="remove it: it is made again")
 
 
 def _compute(project: Project, inputs: Inputs, model: ModelFile, progress: Progress) -> Outputs:

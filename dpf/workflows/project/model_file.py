@@ -9,7 +9,7 @@ from typing import Any
 from dpf.errors import ModelError
 from dpf.files import sha256_file
 from dpf.project.directory import ModelFolder, Project
-from dpf.project.model_header import read_model_header
+from dpf.project.model_header import read_model_header, require_complete
 
 #: The name of a model that nobody names.
 DEFAULT = "default"
@@ -43,6 +43,7 @@ def find_model(project: Project, model: str) -> ModelFile:
     header = read_model_header(path)
     if header.get("kind") != "model":
         raise ModelError("the file is not a trained model", where=path, found=header.get("kind"), expected="model")
+    require_complete(header, path)
     sha256 = sha256_file(path)
     return ModelFile(path, elsewhere(sha256) if is_path else model, header, sha256)
 

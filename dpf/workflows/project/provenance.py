@@ -130,6 +130,13 @@ def made_of(now: Now, *kinds: str, files: tuple[Path, ...] = ()) -> dict[str, An
 
 def why_stale(about: Mapping[str, Any], now: Now) -> str | None:
     """Why a result would not come out the same now, by its footer (of a model: by its header); None where it would."""
+    try:
+        return _why_stale(about, now)
+    except (AttributeError, KeyError, TypeError, ValueError):  # parts of it are not of the kind that they should be
+        return "its footer is not one that dpf writes"
+
+
+def _why_stale(about: Mapping[str, Any], now: Now) -> str | None:
     if about.get("model_sha256") and now.model is None:
         return "its model is gone, or cannot be read"
     for part, digest in now.digests().items():

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpf.errors import ModelError
-from dpf.project.model_header import read_model_header
+from dpf.project.model_header import DamagedModelError, read_model_header, require_complete
 
 ABOUT = {"format": 1, "kind": "model", "dpf": "0.1.0", "genes": ["é"]}
 ENTRY = {"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
@@ -95,3 +95,49 @@ def test_reading_it_imports_nothing_heavy(tmp_path):
         "assert not {'torch', 'polars', 'pyarrow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "m")], check=True)
+
+
+TRAINED = {
+    "members": 2, "best_epochs": [3, 0], "genes": ["A", "B"], "wells": ["1", "2", "3"], "parts": ["012", "120"],
+    **dict.fromkeys(("genes_sha256", "inputs_sha256", "expression_sha256", "split_sha256"), "0" * 64),
+    "device": "cpu", "precision": "fp32", "activation_source": None,
+    "targets": {"scores": ["t"], "label": None, "activation": "a"},
+    "settings": {"model": {"width": 8}, "train": {}, "targets": {}, "latent": {}},
+    "controls": {"well_ids": ["1"], "plates": [None], "clusters": ["c"], "parts": [["train"], ["held_out"]]},
+}  # fmt: skip
+
+
+def test_a_complete_description_passes(tmp_path):
+    require_complete(TRAINED, tmp_path)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("value", ["gone", None, 3.5, True, [], [[1]], {"a": 1}])
+def test_a_description_without_a_part_is_damaged(tmp_path, name, value):
+    about = {key: part for key, part in TRAINED.items() if key != name or value != "gone"}
+    if value != "gone":
+        about[name] = value
+    if (name, value) in [("activation_source", "gone"), ("activation_source", None), ("genes", [])]:
+        return  # models have had these
+    with pytest.raises(DamagedModelError, match="truncated or is not") as caught:
+        require_complete(about, tmp_path / "m.safetensors")
+    assert caught.value.where == str(tmp_path / "m.safetensors")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"members": 3}, "3 members, and another number"),
+        ({"members": 0, "parts": [], "best_epochs": []}, "0 members"),
+        ({"parts": ["012", "12"]}, "not those of 3 wells"),
+        ({"parts": ["012", "129"]}, "not those of 3 wells"),
+        ({"genes": ["A", 3]}, "dpf.genes[1]"),
+        ({"targets": {"scores": "t", "label": None, "activation": None}}, "dpf.targets.scores"),
+        ({"controls": TRAINED["controls"] | {"plates": []}}, "controls of several numbers"),
+    ],
+)
+def test_a_description_that_contradicts_itself_says_where(tmp_path, change, found):
+    with pytest.raises(DamagedModelError) as caught:
+        require_complete(TRAINED | change, tmp_path)
+    assert found in caught.value.found

@@ -105,6 +105,16 @@ def test_no_positions_are_no_error():
     wells, inputs, measured, _ = choose(table=(table.drop("plate", "row", "column"), strength))
     assert wells.position is None
     assert wells.cells is None
+    assert wells.depth is None
+    said = " ".join(notes(wells, truth_of(measured), inputs, None, in_sample=False))
+    assert "no depth is known, or it does not vary: there is no baseline of depth alone" in said
+    counted = table.with_columns(library_size=pl.Series(np.arange(1.0, 57.0)))
+    wells, inputs, measured, _ = choose(table=(counted, strength))
+    assert wells.depth is not None
+    assert len(wells.depth) == 56
+    np.testing.assert_allclose(wells.depth[:, 0].mean(), 0, atol=1e-12)
+    assert "depth" not in " ".join(notes(wells, truth_of(measured), inputs, None, in_sample=False))
+    wells, inputs, measured, _ = choose(table=(table.drop("plate", "row", "column"), strength))
     assert "no positions are known" in " ".join(notes(wells, truth_of(measured), inputs, None, in_sample=False))
 
 

@@ -110,3 +110,11 @@ def test_a_file_is_named_as_it_lies_from_the_project(now):
     assert why_stale(about, now) == "sets.gmt has changed since"
     sets.unlink()
     assert why_stale(about, now) is None
+
+
+@pytest.mark.parametrize("kind", ["outputs", "ranking", "enrichment"])
+@pytest.mark.parametrize("odd", [3, "x", [1], {"train": 3}, {"train": [1]}, {"targets": {"scores": {"a": []}}}])
+@pytest.mark.parametrize("part", ["settings", "files"])
+def test_a_footer_of_other_parts_is_stale_and_no_bug(now, kind, odd, part):
+    about = {"kind": kind, **made_of(now, kind), part: odd}
+    assert isinstance(why_stale(about, now), str) or isinstance(odd, dict)
