@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -120,3 +121,20 @@ def listed(names: Sequence[object], limit: int = 10) -> str:
     """``a, b, c`` or, when there are more than `limit`, ``a, b, ... and 12 more``."""
     shown = ", ".join(str(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown}, ... and {len(names) - limit:,} more"
+
+
+def spelling_hint(known: Iterable[str], unknown: Iterable[str]) -> str | None:
+    """What to do where unknown genes are known ones in another case, or as R writes names; None where they are not."""
+    names, others = list(known), list(unknown)
+    for key, text in (
+        (str.casefold, "differ in upper and lower case only: another species' names?"),
+        (_as_r_writes, "have points for other signs, as R writes names: check.names = FALSE keeps them"),
+    ):
+        keys = set(map(key, names))
+        if same := sum(key(name) in keys for name in others):
+            return f"{same:,} of them {text}"
+    return None
+
+
+def _as_r_writes(name: str) -> str:
+    return re.sub(r"^X(?=\d)", "", re.sub(r"[^\w.]", ".", name))

@@ -7,18 +7,83 @@ import hashlib
 import json
 import os
 import re
+import stat
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from dpf.errors import ProjectError
+from dpf.errors import DataError, DpfError, ProjectError
 
 _BLOCK = 1 << 20
 #: What `atomic_path` writes to: the target's name, eight characters at random, and the target's ending once more.
 _PART = re.compile(r"\..+?(\.[^.]*)?\.[a-z0-9_]{8}\.part(?(1)\1)")
+
+
+@dataclass
+class _Waiting:
+    """Files that are written and not in place yet: where they are by where they belong, and what holds them."""
+
+    files: dict[Path, Path] = field(default_factory=dict)
+    handles: list[int] = field(default_factory=list)
+    #: Instead of folders that cannot be written to; None where that is an error.
+    elsewhere: Path | None = None
+    lost: list[Path] = field(default_factory=list)
+
+
+_WAITING: ContextVar[_Waiting | None] = ContextVar("waiting", default=None)
+_MAY_NOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@contextmanager
+def together(not_kept: Callable[[str], None] | None = None) -> Iterator[dict[Path, Path]]:
+    """Put the files that are written in the block in place at its end, at once; where it raises, none of them.
+
+    Parameters
+    ----------
+    not_kept
+        Called with a line where their folders may not be written to, as in a project on a read-only disk; nothing is
+        kept then. None: that is an error.
+
+    Yields
+    ------
+    dict
+        Where each file is until the end of the block, by where it will be.
+
+    Raises
+    ------
+    ProjectError
+        A file cannot be put in place.
+    """
+    with ExitStack() as stack:
+        waiting = _Waiting()
+        if not_kept is not None:
+            waiting.elsewhere = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        token = _WAITING.set(waiting)
+        try:
+            try:
+                yield waiting.files
+            finally:
+                _WAITING.reset(token)
+            for target, temporary in waiting.files.items():
+                try:
+                    temporary.replace(target)
+                except OSError as error:
+                    raise _write_error(target, error) from error
+            for folder in {target.parent for target in waiting.files}:
+                _sync(folder)
+        finally:
+            for temporary in waiting.files.values():
+                temporary.unlink(missing_ok=True)
+            for handle in waiting.handles:
+                os.close(handle)
+        if waiting.lost and not_kept is not None:
+            names = ", ".join(sorted(path.name for path in waiting.lost))
+            not_kept(f"{waiting.lost[0].parent} cannot be written to: nothing of this was kept ({names})")
 
 
 @contextmanager
@@ -27,7 +92,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     What killed processes left half-written in that folder is removed: a writer holds a lock on its file as long as it
     lives. A reader sees the old file or the new one, never half of one. When the block raises, the half-written
-    file is removed and `target` stays as it was.
+    file is removed and `target` stays as it was. Within `together` the renaming waits.
 
     Raises
     ------
@@ -36,9 +101,19 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     temporary: Path | None = None
     handle: int | None = None
+    waiting = _WAITING.get()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=f".part{target.suffix}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(
+                dir=target.parent, prefix=f".{target.name}.", suffix=f".part{target.suffix}"
+            )
+        except OSError as error:
+            if waiting is None or waiting.elsewhere is None or error.errno not in _MAY_NOT_WRITE:
+                raise
+            waiting.lost.append(target)
+            yield waiting.elsewhere / f"lost{target.suffix}"
+            return
         temporary = Path(name)
         handle = _hold(handle, target)
         yield temporary
@@ -47,8 +122,14 @@ def atomic_path(target: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
-        _sync(target.parent)
+        if waiting is None:
+            temporary.replace(target)
+            _sync(target.parent)
+        else:
+            assert target not in waiting.files
+            waiting.files[target], temporary = temporary, None
+            waiting.handles += [handle] if handle is not None else []
+            handle = None
     except OSError as error:
         raise _write_error(target, error) from error
     finally:
@@ -109,6 +190,57 @@ def _write_error(target: Path, error: OSError) -> ProjectError:
     return ProjectError(
         "cannot write a file", where=target, found=found, hint=advice.get(error.errno or 0, "see the message above")
     )
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+@contextmanager
+def regular_file(path: Path) -> Iterator[Path]:
+    """Yield `path`, or a copy of what a pipe holds (``/dev/stdin``, ``<(zcat x.csv.gz)``): that is read once only.
+
+    Raises
+    ------
+    DataError
+        It is a device or a socket, or as `copied`.
+    """
+    kind = path.stat().st_mode if path.exists() else stat.S_IFREG  # whoever opens it says that it is missing
+    if stat.S_ISREG(kind) or stat.S_ISDIR(kind):
+        yield path
+    elif stat.S_ISFIFO(kind):
+        with path.open("rb") as stream, copied(stream, path, path.name) as copy:
+            yield copy
+    else:
+        raise DataError("a device is no file", where=path, expected="a file, or a pipe")
+
+
+@contextmanager
+def copied(stream: _Readable, path: Path, name: str, longest: int = 1 << 40) -> Iterator[Path]:
+    """Yield a temporary file `name` with what `stream` holds, which is that of `path`: errors name `path`.
+
+    Raises
+    ------
+    DataError
+        There are more than `longest` bytes, or there is no room for them.
+    """
+    with tempfile.TemporaryDirectory(prefix="dpf-", ignore_cleanup_errors=True) as folder:
+        copy, size = Path(folder, name), 0
+        with copy.open("wb", buffering=0) as target:
+            while block := stream.read(_BLOCK):
+                size += len(block)
+                if size > longest:
+                    raise DataError("a file unpacks to too much", where=path, expected=f"at most {longest:,} bytes")
+                try:
+                    target.write(block)
+                except OSError as error:
+                    hint = "set TMPDIR to a folder with more room"
+                    raise DataError("no room for a copy", where=path, found=error.strerror, hint=hint) from error
+        try:
+            yield copy
+        except DpfError as error:
+            error.where = error.where and error.where.replace(str(copy), str(path))
+            raise
 
 
 def write_bytes(target: Path, data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import typer
 
 from dpf.cli.memory import no_memory
+from dpf.cli.streams import harmless
 from dpf.errors import DpfError, ProjectError
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class Session:
     def say(self, text: str) -> None:
         """A line for the reader, on stderr."""
         self.close()
-        typer.echo(text, err=True)
+        typer.echo(harmless(text), err=True)
 
     def show(
         self, table: pl.DataFrame, kind: str, *, top: int | None = None, title: str = "", sorted_by: str = "",
@@ -75,7 +77,9 @@ class Session:
         if self.format == "json":
             self.envelope({"rows": shown.to_dicts(), **data})
         elif self.format == "csv":
-            self._write(shown.write_csv())
+            from dpf.tables.text.spreadsheet import to_csv
+
+            self._write(to_csv(shown))
         else:
             from dpf.cli.display.tables import print_table
 
@@ -93,21 +97,23 @@ class Session:
     def _write_json(self, **content: Any) -> None:
         text = json.dumps({"dpf": 1, "command": self.command, **content}, ensure_ascii=False, default=str)
         # A byte of a path that is no UTF-8 must not be one of JSON: it is written as JSON writes it, \udcXX.
+        # Nor may a terminal take what it has in it for a command; JSON itself escapes the characters before the space.
+        text = re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
         self._write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
 
     def _write(self, text: str) -> None:
-        sys.stdout.write(text)
+        sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
         sys.stdout.flush()
 
-    def fail(self, text: str, kind: str, what: str, details: Mapping[str, str]) -> None:
-        """Show why there is no result: `text` on stderr, and with --format json an envelope on stdout."""
+    def fail(self, text: str, kind: str, what: str, details: Mapping[str, str], *, title: str = "") -> None:
+        """Show why there is no result: on stderr after a red title, and with --format json in an envelope on stdout."""
         self.close()
         if not self.may_report():
             return
         if self.format == "json":
             with suppress(DpfError, OSError):  # where stdout is what has failed
                 self._write_json(status="error", errors=[{"kind": kind, "what": what, **details}])
-        typer.echo(text, err=True)
+        typer.echo((typer.style(title, fg="red", bold=True) + " " if title else "") + harmless(text), err=True)
 
 
 def _plain(value: Any) -> Any:
@@ -119,10 +125,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item) for item in value]
     return value
-
-
-def _red(text: str) -> str:
-    return typer.style(text, fg="red", bold=True)
 
 
 @contextmanager
@@ -138,7 +140,7 @@ def session(command: str, output: OutputFormat | None = None, *, debug: bool = F
     except DpfError as error:
         if debug:
             raise
-        current.fail(f"{_red('error:')} {error}", error.kind, error.what, dict(error.details()))
+        current.fail(str(error), error.kind, error.what, dict(error.details()), title="error:")
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         hint = current.after_interruption()
@@ -154,7 +156,7 @@ def session(command: str, output: OutputFormat | None = None, *, debug: bool = F
             raise
         what = f"{type(error).__name__}: {error}"
         hint = f"this is a bug in dpf; run `dpf --debug {command} ...` and report what it prints"
-        current.fail(f"{_red('internal error:')} {what}\n  next: {hint}", "internal", what, {"next": hint})
+        current.fail(f"{what}\n  next: {hint}", "internal", what, {"next": hint}, title="internal error:")
         raise typer.Exit(1) from None
     finally:
         current.close()

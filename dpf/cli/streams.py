@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 from dpf.errors import ProjectError
+
+#: What moves a terminal's cursor, changes its colours or reorders what it shows; not the line end and the tab.
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def harmless(text: str, *, one_line: bool = False) -> str:
+    r"""A text as a terminal may get it: control characters, which names from files can hold, as ``\x1b``.
+
+    With `one_line`, as in a cell of a table, line ends and tabs too.
+    """
+    if one_line:
+        text = text.replace("\n", r"\n").replace("\t", r"\t")
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class _Results(io.TextIOWrapper):

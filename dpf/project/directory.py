@@ -142,9 +142,17 @@ class ResultsFolder:
 
     path: Path
 
-    def table(self, name: str) -> Path:
-        """The table of that name, such as `ranking`."""
-        return self.path / f"{name}.parquet"
+    def table(self, name: str, part: tuple[int, int] | None = None) -> Path:
+        """The table of that name, such as `ranking`, or part i of n of it, in a folder of their own."""
+        if part is None:
+            return self.path / f"{name}.parquet"
+        number, of = part
+        return self.path / f"{name}_in_{of}" / f"part-{number:0{len(str(of))}}.parquet"
+
+    def in_parts(self) -> dict[Path, int]:
+        """The folders of tables in parts, and how many parts each is to have."""
+        found = {path: path.name.rpartition("_in_")[2] for path in sorted(self.path.glob("predictions_*_in_*/"))}
+        return {path: int(of) for path, of in found.items() if of.isdecimal() and tables_in(path)}
 
     def figure(self, name: str) -> Path:
         """The figure of that name, without its ending."""
@@ -287,19 +295,6 @@ def open_project(path: Path, overrides: Sequence[str] = ()) -> Project:
     return project
 
 
-def require_new(path: Path) -> None:
-    """Refuse to begin a project where something already is.
-
-    Raises
-    ------
-    ProjectError
-        The path is a file or a folder that is not empty.
-    """
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        what = "a project already is there" if settings_path(path).exists() else "that folder is not empty"
-        raise ProjectError(what, where=path, hint="name a new folder; dpf init never overwrites")
-
-
 def write_settings(path: Path, settings: Settings) -> None:
-    """Write the commented `dpf.toml`. Written last by `init`, so that a half-made project is not taken for one."""
+    """Write the commented `dpf.toml`. Without it a folder is no project."""
     write_text(settings_path(path), template(settings))

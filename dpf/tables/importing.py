@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from dpf.errors import DataError, UsageError, listed, repeated
+from dpf.files import sha256_file
 from dpf.tables.formats.classic import ClassicScreen, read_classic, recognises_classic, refuse_wells_table
 from dpf.tables.formats.columnar import table_from_frame
 from dpf.tables.formats.reading import CLASSIC, read_matrix, read_table, refuse_absent
@@ -56,6 +57,14 @@ def read_screen(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, fo
     refuse_absent([*sources, *wells])
     if not sources:
         raise UsageError("there is nothing to read", expected="--from with a file or a folder")
+    screen = _read(sources, wells, roles, format_name)
+    if roles.aliases is None:
+        return screen
+    aliases = SourceFile(str(roles.aliases), sha256_file(roles.aliases))
+    return replace(screen, sources=(*screen.sources, aliases))
+
+
+def _read(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None) -> Screen:
     is_classic = format_name == CLASSIC or (format_name is None and any(map(recognises_classic, sources)))
     if not is_classic:
         return _read_wide(sources, wells, roles, format_name)
@@ -115,6 +124,7 @@ def read_expression(
 
 def _read_wide(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None) -> Screen:
     matrices = [read_matrix(path, format_name, roles.layer, roles.orientation) for path in sources]
+    _refuse_copies(matrices)
     tables = [read_table(path) for path in wells] or [_own_wells(matrix, roles) for matrix in matrices]
     if len(matrices) == 1 and len(tables) > 1:
         tables = [merge_tables(tables, matrices[0])]
@@ -134,6 +144,17 @@ def _read_wide(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, for
         frame = frame.drop(OWN_IDS)
     every = tuple(dict.fromkeys((*joined.notes, *unused, *notes)))
     return _without_leaks(Screen(frame, joined.genes, joined.expression, targets, every, joined.sources))
+
+
+def _refuse_copies(matrices: Sequence[Matrix]) -> None:
+    for one, other in itertools.combinations(matrices, 2):
+        if one.source.sha256 == other.source.sha256:
+            raise DataError(
+                "two expression tables are the same, byte for byte",
+                where=f"{one.path} and {other.path}",
+                expected="different plates",
+                hint="was one saved under the name of the other? Give each table once",
+            )
 
 
 def _own_wells(matrix: Matrix, roles: Roles) -> Table:

@@ -29,6 +29,11 @@ def layer_option() -> Any:
     return option(None, "Layer of an h5ad file. (Default: X.)")
 
 
+def orientation_option(panel: str | None = None) -> Any:
+    """Of the tables that a command reads."""
+    return option(None, "Of the expression table, if unclear.", panel=panel)
+
+
 @dataclass(frozen=True)
 class Roles(Options):
     """What a user says about their tables; what is None or empty is found by name, and noted.
@@ -37,7 +42,7 @@ class Roles(Options):
     (gene-set scores), so none need be named here. How `well_pattern` is read: `dpf.tables.roles.well_names`.
     """
 
-    orientation: Orientation | None = option(None, "Of the expression table, if unclear.", panel=_IMPORT)
+    orientation: Orientation | None = orientation_option(_IMPORT)
     layer: str | None = layer_option()
     duplicate_genes: DuplicateGenes = option(
         "rename", "Genes of one name: kept apart, refused, or summed.", panel=_IMPORT
@@ -47,7 +52,15 @@ class Roles(Options):
     controls: tuple[str, ...] = option(
         (), "Name of the control compound, repeatable. (Default: DMSO.)", "--control", panel=_ROLES
     )
+    merge_names: bool = option(
+        False, "Compound names that differ in case, spaces or hyphens only are one compound.", panel=_ROLES
+    )
+    aliases: Path | None = option(
+        None, "CSV with columns name and is: wells of the compound name hold the compound is.", panel=_ROLES
+    )
     plate_column: str | None = option(None, "Plates.", panel=_ROLES)
+    batch_column: str | None = option(None, "Batches, runs or experiments.", panel=_ROLES)
+    donor_column: str | None = option(None, "Donors, patients or cell lines.", panel=_ROLES)
     concentration_column: str | None = option(None, "Concentrations.", panel=_ROLES)
     scores: tuple[str, ...] = option((), "Continuous scores to learn: repeat it, or separate by commas.", panel=_ROLES)
     label: str | None = option(None, "Binary label to learn.", panel=_ROLES)
@@ -69,8 +82,8 @@ class PrepareOptions(Options):
 
     normalize: Method = option(
         "none",
-        "none: the values are normalised already. log-cpm: log2(counts per million + 1). vst: variance-stabilised by "
-        "PyDESeq2, fitted on the controls (extra counts).",
+        "none: the values are normalised already. log-cpm: log2(counts per million + 1), corrected for composition. "
+        "vst: variance-stabilised by PyDESeq2, fitted on the controls (extra counts).",
         panel=_PREPARE,
     )
     min_counts: int | None = option(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dpf.analysis.attribution import GradientTimesInput, Target, gradient_times_input
 from dpf.errors import UsageError
+from dpf.files import together
 from dpf.model.checkpoint import TrainedModel, load_model
 from dpf.model.network import Prediction, TargetLayout
 from dpf.project.directory import Project
@@ -84,8 +85,9 @@ def explain_project(
     slug = re.sub(r"\W+", "_", name)
     path = results.table("importance" if not options.target else f"importance_{slug}")
     about = made_of(current(project, file, inputs), "importance")
-    write_table(path, table, "importance", about | {"target": name})
-    figures = _draw(results.figure(path.stem), table, name, members, options.genes)
+    with together(progress.warn):
+        write_table(path, table, "importance", about | {"target": name})
+        figures = _draw(results.figure(path.stem), table, name, members, options.genes)
     return ExplainResult(table, name, path, figures)
 
 

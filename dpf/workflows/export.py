@@ -16,6 +16,7 @@ from dpf.project.directory import Project
 from dpf.project.model_header import read_model_header
 from dpf.project.new_files import Exports, require_free
 from dpf.tables.storage import read_about, read_table
+from dpf.tables.text.spreadsheet import write_csv
 from dpf.workflows.explain import explain_project
 from dpf.workflows.predict.latent import latent_project
 from dpf.workflows.predict.predict import predict_project
@@ -87,9 +88,11 @@ def export_project(
     if layout == "classic":
         write = _classic(project, model, progress)
     elif file_format == "h5ad":
-        write = [_h5ad(project, _all_tables(project, model, progress), model, progress)]
+        write = [_h5ad(project, _results(project, model, progress), model, progress)]
     else:
-        write = [_table(table) for table in _all_tables(project, model, progress).values()]
+        tables = _all_tables(project, model, progress)
+        paths = [path for name, path in zip(_TABLES, paths, strict=True) if name in tables]
+        write = [_table(table) for table in tables.values()]
     known = True
     for path, write_one in zip(paths, write, strict=True):
         with atomic_path(path) as part:
@@ -100,23 +103,23 @@ def export_project(
     return ExportResult(tuple(paths))
 
 
-def _table(table: pl.DataFrame) -> Write:
+def _table(table: pl.DataFrame | pl.LazyFrame) -> Write:
+    """Writes a table: one that is still in a file, a part at a time."""
+
     def write(path: Path) -> None:
         if path.suffix == ".csv":
-            table.write_csv(path)
+            write_csv(table, path)
         else:
-            table.write_parquet(path)
+            table.lazy().sink_parquet(path)
 
     return write
 
 
-def _all_tables(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame]:
+def _all_tables(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame | pl.LazyFrame]:
     folder = project.trained_model(model)
-    inputs = read_inputs(project, every_gene=True, every_well=True)
-    expression = pl.DataFrame({"well_id": inputs.well_ids}).hstack(pl.DataFrame(inputs.expression, schema=inputs.genes))
     return {
-        "wells": inputs.wells,
-        "expression": expression,
+        "wells": read_inputs(project, every_well=True).wells,
+        "expression": pl.scan_parquet(project.expression),
         "genes": read_table(project.genes, "genes"),
         "splits": read_table(folder.splits, "splits"),
         "history": read_table(folder.history, "history"),
@@ -125,7 +128,10 @@ def _all_tables(project: Project, model: str, progress: Progress) -> dict[str, p
 
 
 def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame]:
-    """The result tables: as they were last made, but for those that are missing or stale, which are made now."""
+    """The result tables: as they were last made, but for those that are missing or stale, which are made now.
+
+    A ranking that the design does not allow by default is left out, with the command that makes one.
+    """
     file = find_model(project, model)
     targets, now = file.header["targets"], current(project, file)
     needed = [f"{target}_predicted" for target in (*targets["scores"], targets["activation"]) if target]
@@ -135,7 +141,16 @@ def _results(project: Project, model: str, progress: Progress) -> dict[str, pl.D
         columns = needed if name == "predictions" else []
         table = _stored(path, name, columns, now, progress)
         if table is None:
-            make(project, model, progress=progress)
+            try:
+                make(project, model, progress=progress)
+            except DataError as error:
+                if name != "ranking":
+                    raise
+                command = f"dpf rank {project.path}" + (f" --model {model}" if model != "default" else "")
+                progress.warn(
+                    f"no ranking is exported: {error.what} ({error.found}). To make one: {command}; {error.hint}"
+                )
+                continue
             table = read_table(path, name, needed=columns)
         tables[name] = table
     return tables
@@ -232,12 +247,15 @@ def _h5ad(project: Project, tables: dict[str, pl.DataFrame], model: str, progres
     obs = inputs.wells.join(extra, on="well_id", how="left", maintain_order="left")
     importance = tables["importance"].drop("rank")
     var = read_table(project.genes, "genes").join(importance, on="gene", how="left", maintain_order="left")
+    ranking = {}
+    if "ranking" in tables:
+        ranking["dpf_ranking"] = _pandas(tables["ranking"].with_row_index("row"), "row", progress)
     data = anndata.AnnData(
         X=inputs.expression,
         obs=_pandas(obs, "well_id", progress),
         var=_pandas(var, "gene", progress),
         obsm={"X_dpf_latent": predictions.select(latents).to_numpy()},
-        uns={"dpf_ranking": _pandas(tables["ranking"].with_row_index("row"), "row", progress), "dpf_model": model},
+        uns={"dpf_model": model} | ranking,
     )
     return lambda part: data.write_h5ad(part)
 

@@ -273,3 +273,19 @@ def test_a_damaged_record_of_exports_protects(folded, copy, dpf, ok, tmp_path):
     assert dpf("export", project, "--output", tmp_path / "out").code == 2
     ok("export", project, "--output", tmp_path / "out", "--overwrite")
     ok("export", project, "--output", tmp_path / "out")
+
+
+def test_what_the_design_does_not_allow_is_left_out_and_said(screen, screen_tables, dpf, ok, tmp_path):
+    """Six control wells, one well a compound: no small p-value is possible, which a ranking has by default."""
+    project = tmp_path / "p"
+    ok("init", project, *screen(lambda *_: screen_tables(replicates=1, controls=6)).words, "--scores", "viability")
+    small = ["--set", "model.width=8", "--set", "model.heads=1", "--set", "model.layers=1", "--threads", 1]
+    ok("train", project, *small, "--epochs", 1, "--folds", 2)
+    assert dpf("rank", project).code == 4
+    for words in ([], ["--format", "h5ad"]):
+        assert "no ranking is exported: " in ok("export", project, *words, "--overwrite").err
+    assert {path.stem for path in (project / "export").glob("*.csv")} == TABLES - {"ranking"}
+    assert "--null none" in ok("export", project, "--overwrite").err
+    ok("rank", project, "--null", "none")
+    ok("export", project, "--overwrite")
+    assert (project / "export" / "ranking.csv").is_file()

@@ -98,7 +98,7 @@ BAD_WELLS = {
     ),
     "no control": (
         lambda e, w: (e, w.with_columns(compound=pl.col("compound").replace("DMSO", "water"))),
-        ["wells.csv, column compound", "no well holds the control DMSO", "water (8)", "--control 'water'"],
+        ["wells.csv, column compound", "no well holds the control DMSO", "water (8)", "--control water"],
     ),
     "a compound missing": (
         lambda e, w: (e, cell(w, 5, "compound", None)),

@@ -35,7 +35,7 @@ ORDERS = {
     " < member < tuning, probe, resume",
     "dpf/analysis": "latent < ranking < design, evaluation, signatures < layout, attribution",
     "dpf/analysis/design": "item, wells < plates, target_redundancy, variance_explained, position < position_prediction"
-    " < context, controls < items < check",
+    " < depth_prediction < context, controls < items < check",
     "dpf/model": "dropout, initial_regression < encoder < induced, native < network < losses, compiled < checkpoint",
     "dpf/figures": "drawing < ranking, volcano, latent_map, plates, genes, heatmap, reliability, scoreboard, loss_curve"
     " < dose",
@@ -44,7 +44,7 @@ ORDERS = {
     " signatures < table < rank",
     "dpf/workflows/train": "history, targets, tensorboard, time_left < run, log < members < tuning < interrupted"
     " < assemble < train",
-    "dpf/cli": "memory, streams, display < session < options < commands < app",
+    "dpf/cli": "memory, streams < display < session < options < commands < app",
 }
 LEFT_TO_RIGHT = {
     folder: {name.strip(): rank for rank, names in enumerate(text.split("<")) for name in names.split(",")}
@@ -305,5 +305,6 @@ def test_shared_options_say_the_same_everywhere():
     by_help = {flag: {text.split(": ", 1)[1] for text in texts} for flag, texts in meanings.items()}
     different = {flag for flag, texts in by_help.items() if len(texts) > 1}
     # --model is also a file where a model is only read; --format and --output are of what the command writes;
-    # --genes and --seed of the simulation are not those of a figure and of a training; --member is trained or drawn.
-    assert different <= {"--model", "--format", "--output", "--genes", "--seed", "--member"}
+    # --genes and --seed of the simulation are not those of a figure and of a training; --member is trained or drawn;
+    # --overwrite is of a model or of files.
+    assert different <= {"--model", "--format", "--output", "--genes", "--seed", "--member", "--overwrite"}

@@ -13,6 +13,7 @@ from dpf.errors import (
     UsageError,
     first_line,
     listed,
+    spelling_hint,
     translated,
 )
 
@@ -72,3 +73,16 @@ def test_the_first_line_names_the_kind_where_the_text_does_not_say_enough():
     assert first_line(ValueError("too short\nat 3")) == "too short"
     assert first_line(KeyError("data")) == "KeyError: 'data'"
     assert first_line(RecursionError()) == "RecursionError"
+
+
+@pytest.mark.parametrize(
+    ("unknown", "hint"),
+    [
+        (["cd3e", "x"], "1 of them differ in upper and lower case only"),
+        (["HLA.A", "X7157"], "2 of them have points for other signs, as R writes names"),
+        (["TP53"], None),
+    ],
+)
+def test_names_that_are_known_ones_written_otherwise(unknown, hint):
+    found = spelling_hint(["CD3E", "HLA-A", "7157"], unknown)
+    assert found is None if hint is None else str(found).startswith(hint)

@@ -22,6 +22,7 @@ from dpf.files import (
     require_regular,
     sha256_file,
     sha256_text,
+    together,
     write_bytes,
     write_text,
 )
@@ -177,6 +178,58 @@ def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_p
             assert outer.exists()
             outer.write_text("d")
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "d.txt", alive.name, *(p.name for p in others)}
+
+
+def test_files_written_together_are_put_in_place_at_the_end(tmp_path):
+    one, other = tmp_path / "one.txt", tmp_path / "sub/other.txt"
+    one.write_text("old")
+    with together() as written:
+        write_text(one, "new")
+        write_text(other, "new")
+        assert one.read_text() == "old"
+        assert not other.exists()
+        assert written[one].read_text() == "new"
+    assert (one.read_text(), other.read_text()) == ("new", "new")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["one.txt", "other.txt", "sub"]
+
+
+def test_where_one_of_them_fails_none_is_put_in_place(tmp_path):
+    one = tmp_path / "one.txt"
+    one.write_text("old")
+
+    def fail():
+        write_text(one, "new")
+        write_text(tmp_path / "other.txt", "new")
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"), together():
+        fail()
+    assert one.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["one.txt"]
+    write_text(one, "alone")  # and what comes after is written at once again
+    assert one.read_text() == "alone"
+
+
+def test_a_folder_that_may_not_be_written_to_keeps_nothing_and_says_so(tmp_path, monkeypatch):
+    def mkstemp(**_words):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("dpf.files.tempfile.mkstemp", mkstemp)
+    lines = []
+    with together(lines.append):
+        write_text(tmp_path / "one.txt", "new")
+        write_text(tmp_path / "other.txt", "new")
+    assert lines == [f"{tmp_path} cannot be written to: nothing of this was kept (one.txt, other.txt)"]
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ProjectError, match="read-only: work in another folder"), together():
+        write_text(tmp_path / "one.txt", "new")
+
+
+def test_a_full_disk_is_an_error_even_where_results_need_not_be_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("dpf.files._sync", lambda path: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space")))
+    with pytest.raises(ProjectError, match="free some space"), together(lambda line: None):
+        write_text(tmp_path / "one.txt", "new")
+    assert not list(tmp_path.iterdir())
 
 
 @given(st.dictionaries(st.text(), json_values, max_size=4))

@@ -5,18 +5,20 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from dpf.cli.streams import harmless
+
 
 class Bar:
     """Shows the progress of a workflow (`dpf.workflows.progress.Progress`)."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
     def plan(self, text: str) -> None:
         """One line before a long task."""
-        self._console.print(text, style="bold", markup=False)
+        self._console.print(harmless(text), style="bold", markup=False)
 
     def start(self, task: str, total: int, unit: str) -> None:
         """Begin a bar; none is drawn where stderr is not a terminal."""
@@ -43,12 +45,12 @@ class Bar:
 
     def log(self, text: str) -> None:
         """A line above the bar."""
-        self._console.print(text, markup=False)
+        self._console.print(harmless(text), markup=False)
 
     def warn(self, text: str) -> None:
         """A warning above the bar."""
         self._console.print("[yellow bold]warning:[/]", end=" ")
-        self._console.print(text, markup=False)
+        self._console.print(harmless(text), markup=False)
 
     def close(self) -> None:
         """End the bar."""

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dpf.cli.streams import harmless
 from dpf.errors import count
 from dpf.tables.schemas.column import Column, Schema, Type, Unit
 from dpf.tables.schemas.registry import SCHEMAS
@@ -52,11 +53,11 @@ def print_table(frame: pl.DataFrame, kind: str, title: str = "", sorted_by: str 
     What does not fit is left out from the right, but for the first columns and those that the schema keeps (q); a line
     below names what is not shown. Names are cut where that is not enough, numbers never.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     schema = SCHEMAS[kind]
     shown = _fitted(_chosen(frame, schema, sorted_by), console.width)
     if (needed := _width(shown)) > console.width:
-        console = Console(highlight=False, width=needed)
+        console = Console(highlight=False, emoji=False, width=needed)
     if title:
         console.print(title, style="italic", markup=False)
     table = Table(header_style="bold", box=None, pad_edge=False)
@@ -75,7 +76,7 @@ def print_table(frame: pl.DataFrame, kind: str, title: str = "", sorted_by: str 
     console.print(table)
     there = {column.name for column in shown}
     if hidden := [name for name in frame.columns if name not in there]:
-        console.print(_not_shown(hidden, schema), style="dim", markup=False)
+        console.print(harmless(_not_shown(hidden, schema), one_line=True), style="dim", markup=False)
 
 
 def _chosen(frame: pl.DataFrame, schema: Schema, sorted_by: str) -> list[_Shown]:
@@ -98,7 +99,11 @@ def _shown(frame: pl.DataFrame, schema: Schema, name: str, group: str, kept: boo
     column = schema.column(name) or Column(name, Type.ANY, "")
     series = frame.get_column(name)
     cells = _texts(series, column.unit)
-    heading, unit, numbers = column.heading_of(name), column.unit.short, series.dtype.is_numeric()
+    heading, unit, numbers = (
+        harmless(column.heading_of(name), one_line=True),
+        column.unit.short,
+        series.dtype.is_numeric(),
+    )
     full = max(map(cell_len, [heading, unit, *cells]))
     width = full if numbers else min(full, _WIDEST)
     return _Shown(name, group, heading, unit, cells, numbers, kept or column.kept, full, width)
@@ -133,7 +138,8 @@ def _not_shown(names: list[str], schema: Schema) -> str:
 def _texts(series: pl.Series, unit: Unit) -> list[str]:
     if series.dtype.is_float():
         return _numbers(series.to_list(), unit)
-    return ["-" if value is None else _FLAGS[value] if isinstance(value, bool) else str(value) for value in series]
+    texts = ["-" if value is None else _FLAGS[value] if isinstance(value, bool) else str(value) for value in series]
+    return [harmless(text, one_line=True) for text in texts]
 
 
 def _numbers(values: list[float | None], unit: Unit) -> list[str]:

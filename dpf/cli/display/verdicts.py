@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dpf.analysis.design.item import CheckItem, Verdict
+from dpf.cli.streams import harmless
 
 _STYLES = {Verdict.GOOD: "green", Verdict.WARN: "yellow bold", Verdict.FAIL: "red bold", Verdict.NOT_APPLICABLE: "dim"}
 _SHORT = {Verdict.NOT_APPLICABLE: "-"}
@@ -21,7 +22,7 @@ _INDENT = (0, 0, 0, 2)
 
 def print_items(items: Sequence[CheckItem]) -> None:
     """Print items group by group, in their order; what is not good stands out."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     narrow = console.width < _NARROW
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     if not narrow:
@@ -33,17 +34,18 @@ def print_items(items: Sequence[CheckItem]) -> None:
     for group, members in groupby(items, key=lambda item: item.group):
         table.add_row(Text(group, style="bold"))
         for item in members:
+            name = harmless(item.name, one_line=True)
             calm = item.verdict in (Verdict.GOOD, Verdict.NOT_APPLICABLE)
             verdict = Text(_SHORT.get(item.verdict, item.verdict), style=_STYLES[item.verdict])
-            text = Text(item.text, style="dim" if calm else "")
+            text = Text(harmless(item.text), style="dim" if calm else "")
             if narrow:
-                table.add_row(Text.assemble(verdict, f"  {item.name}"))
+                table.add_row(Text.assemble(verdict, f"  {name}"))
                 table.add_row(Padding(text, _INDENT))
             else:
                 number = "" if item.value is None else f"{item.value:.3g}"
-                table.add_row(verdict, Text(item.name), Text(number), text)
+                table.add_row(verdict, Text(name), Text(number), text)
             if item.advice:
-                advice = Text(f"next: {item.advice if item.advice != last else 'as above'}", style="cyan")
+                advice = Text(harmless(f"next: {item.advice if item.advice != last else 'as above'}"), style="cyan")
                 table.add_row(*[Padding(advice, _INDENT)] if narrow else ["", "", "", advice])
                 last = item.advice
     console.print(table)

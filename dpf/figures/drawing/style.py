@@ -21,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from dpf.errors import UsageError
@@ -143,7 +144,16 @@ def new_figure(width: float, height: float, *, arranged: bool = True) -> Figure:
 
 
 def settle(figure: Figure) -> None:
-    """Arrange the parts of a figure and keep them there: drawing no longer moves them. Sets every axes' limits too."""
+    """Arrange the parts of a figure and keep them there: drawing no longer moves them. Sets every axes' limits too.
+
+    A character that the figures' font lacks is replaced first, wherever a text came from: control characters have no
+    place in an SVG.
+    """
+    for artist in figure.findobj(Text):
+        assert isinstance(artist, Text)
+        lines = artist.get_text().split("\n")
+        if any(ord(letter) not in _glyphs() for line in lines for letter in line):
+            artist.set_text("\n".join(map(printable, lines)))
     figure.draw_without_rendering()
     if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine | None):
         figure.set_layout_engine("none")
@@ -227,10 +237,13 @@ def no_data(axes: Axes, text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """`text` on one line, with U+FFFD for each character that the figures' font lacks. Tables keep it as it is."""
+    """`text` on one line; a character that the figures' font lacks as its number, ``{836f}``, so that names differ.
+
+    Tables keep it as it is.
+    """
     glyphs = _glyphs()
     line = " ".join(unicodedata.normalize("NFC", text).split())
-    return "".join(letter if ord(letter) in glyphs else "\ufffd" for letter in line)
+    return "".join(letter if ord(letter) in glyphs else f"{{{ord(letter):x}}}" for letter in line)
 
 
 @cache
@@ -239,12 +252,23 @@ def _glyphs() -> frozenset[int]:
 
 
 def shorten(names: Sequence[str], limit: int = 30) -> list[str]:
-    """Names cut to `limit` characters with an ellipsis: at the end, or in the middle where that made two names one."""
+    """Names cut to `limit` characters with an ellipsis: at the end, or in the middle where that made two names one.
+
+    Names that are the same even so are numbered.
+    """
     whole = [printable(name) for name in names]
     cut = [name if len(name) <= limit else name[: limit - 1].rstrip(" ,-(") + "…" for name in whole]
     met = Counter(cut)
     tail = (limit - 1) // 2
+    short = [
+        end if len(name) <= limit or met[end] == 1 else f"{name[: limit - 1 - tail]}…{name[-tail:]}"
+        for name, end in zip(whole, cut, strict=True)
+    ]
+    alike: dict[str, list[str]] = {}
+    for name, end in zip(whole, short, strict=True):
+        if name not in (same := alike.setdefault(end, [])):
+            same.append(name)
     return [
-        short if len(name) <= limit or met[short] == 1 else f"{name[: limit - 1 - tail]}…{name[-tail:]}"
-        for name, short in zip(whole, cut, strict=True)
+        end if len(alike[end]) == 1 else f"{end} #{alike[end].index(name) + 1}"
+        for name, end in zip(whole, short, strict=True)
     ]

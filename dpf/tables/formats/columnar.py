@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,17 @@ from pyarrow import ipc
 
 from dpf.errors import DataError, UsageError, first_line, listed, repeated, translated
 from dpf.files import parse_object, sha256_file
+from dpf.tables.formats.workbook import empty_cell_notes
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
+from dpf.tables.storage import let_go, new_matrix
 from dpf.tables.text.cells import as_numbers, commas
 from dpf.tables.text.encodings import UNPACKED_AT_LEAST, UNPACKED_TIMES
 from dpf.tables.text.expression import matrix_from_cells
 from dpf.tables.text.layout import NAME_HEADINGS
 from dpf.tables.text.wells_table import Table, is_unnamed, table_from_rows
 
-_COLUMNS_AT_A_TIME = 512
+_COLUMNS_AT_A_TIME, _CELLS_AT_A_TIME = 512, 1 << 24
 #: Of a workbook's sheet, empty ones included: 4,096 wells x 16,384 genes, at some 50 bytes a cell.
 _CELLS_OF_A_SHEET = 1 << 26
 _CELL = re.compile(rb"""\br=["']([A-Z]*)([0-9]+)["']""")
@@ -140,11 +143,13 @@ def read_columnar_matrix(path: Path) -> Matrix:
 
 
 def _values(file: _Columns, numeric: list[int]) -> NDArray[np.float32]:
-    values = np.empty((file.rows, len(numeric)), dtype=np.float32, order="F")
-    for start in range(0, len(numeric), _COLUMNS_AT_A_TIME):
-        chunk = numeric[start : start + _COLUMNS_AT_A_TIME]
+    values = new_matrix(file.rows, len(numeric), "F")
+    step = min(_COLUMNS_AT_A_TIME, max(1, _CELLS_AT_A_TIME // max(1, file.rows)))
+    for start in range(0, len(numeric), step):
+        chunk = numeric[start : start + step]
         for offset, column in enumerate(file.read(chunk).columns):
             values[:, start + offset] = column.cast(pa.float64(), safe=False).to_numpy()
+        let_go(values)
     return values
 
 
@@ -273,12 +278,14 @@ def _first_sheet(path: Path) -> tuple[list[list[str]], tuple[Note, ...]]:
     with translated(lambda error: _unreadable(path, first_line(error))):
         _refuse_far_cells(path)
         book = fastexcel.read_excel(path)
-        sheet = pa.table(book.load_sheet(0, header_row=None, dtypes="string").to_arrow())
-    others = book.sheet_names[1:]
-    text = f"{path.name}: read the first sheet, {book.sheet_names[0]}; not read: {listed(others)}"
+        load = partial(book.load_sheet, header_row=None, dtypes="string")
+        first = next((one for one in map(load, book.sheet_names) if one.visible == "visible"), None) or load(0)
+        sheet = pa.table(first.to_arrow())
+    others = [name for name in book.sheet_names if name != first.name]
+    text = f"{path.name}: read the first sheet that is not hidden, {first.name}; not read: {listed(others)}"
     columns = [[cell or "" for cell in column.to_pylist()] for column in sheet.columns]
     rows = [list(row) for row in zip(*columns, strict=True)]
-    return rows, (Note("warning", text),) if others else ()
+    return rows, (*([Note("warning", text)] if others else []), *empty_cell_notes(path, first.name))
 
 
 def _unreadable(path: Path, found: str) -> DataError:

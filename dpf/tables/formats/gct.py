@@ -18,10 +18,12 @@ from dpf.errors import DataError, listed
 from dpf.files import sha256_file
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
+from dpf.tables.storage import new_matrix
+from dpf.tables.text.cells import MISSING
 from dpf.tables.text.encodings import decode, open_unpacked, rounded_in_float32, rounding_note, unpacked_at_most
 
 _BLOCK_BYTES = 1 << 24
-_MISSING_NUMBERS = ["", "NA", "na", "NaN", "nan", "N/A", "NULL", "null"]
+_MISSING_NUMBERS = sorted({form for word in MISSING for form in (word, word.upper(), word.capitalize())} | {"NaN"})
 _MINUS_666 = r"^-666(\.0*)?$"
 
 
@@ -36,8 +38,8 @@ class _Header(NamedTuple):
 
 
 def recognises_gct(path: Path, head: bytes) -> bool:
-    """Whether the file begins ``#1.2`` or ``#1.3``."""
-    return not path.is_dir() and re.match(rb"(\xef\xbb\xbf)?#1\.[23]\s", head + b"\n") is not None
+    """Whether the first line is GCT's: ``#1.2``, ``#1.3``, or one of another version, which is refused."""
+    return not path.is_dir() and re.match(rb"(\xef\xbb\xbf)?#1\.\d[\t ,;]*[\r\n]", head + b"\n") is not None
 
 
 def read_gct(path: Path) -> Matrix:
@@ -108,7 +110,7 @@ def _read_sizes(stream: io.BufferedReader, path: Path) -> tuple[int, int, int, i
             "not a GCT file of version 1.2 or 1.3",
             where=f"{path}, line 1",
             found=repr(version[:80]),
-            expected="#1.2 or #1.3",
+            expected="#1.2 or #1.3, and tabs between the columns",
         )
     sizes, _ = _fields(stream, path)
     expected = "rows, columns" if version == "#1.2" else "rows, columns, row fields, column fields"
@@ -150,7 +152,7 @@ def _read_body(
     texts: list[list[str]] = [[] for _ in range(n_texts)]
     if header.rows > (most := unpacked_at_most(path) // (n_texts + n_wells)):  # a tab or a line end a cell
         raise _rows_differ(path, header, most)
-    by_wells = np.empty((n_wells, header.rows), dtype=np.float32)
+    by_wells = new_matrix(n_wells, header.rows)
     notes: tuple[Note, ...] = ()
     row, line, rounded = 0, header.lines + 1, 0
     for block in _blocks(stream):
@@ -193,33 +195,48 @@ def _parse(block: bytes, path: Path, first_line: int, header: _Header) -> pa.Tab
     width = n_texts + len(header.well_names)
     names = [str(i) for i in range(width)]
     kinds = {name: pa.binary() if i < n_texts else pa.float64() for i, name in enumerate(names)}
-    try:
+
+    def parsed(lines: bytes) -> pa.Table:
         return csv.read_csv(
-            pa.BufferReader(block),
-            csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1),
+            pa.BufferReader(lines),
+            csv.ReadOptions(column_names=names, use_threads=False, block_size=len(lines) + 1),
             csv.ParseOptions(delimiter="\t", quote_char=False),
             csv.ConvertOptions(column_types=kinds, null_values=_MISSING_NUMBERS, strings_can_be_null=False),
         )
+
+    try:
+        return parsed(block)
     except pa.ArrowInvalid as error:
-        raise _bad_line(block, path, first_line, header) from error
+        try:
+            return parsed(b"\n".join(_without_more_tabs(line, width) for line in block.split(b"\n")))
+        except pa.ArrowInvalid:
+            raise _bad_line(block, path, first_line, header) from error
+
+
+def _without_more_tabs(line: bytes, width: int) -> bytes:
+    """A line without empty cells beyond `width`, which spreadsheets add; nothing of a line of tabs."""
+    line = line.rstrip(b"\r")
+    cells = line.split(b"\t", width)
+    return line.strip() and (b"\t".join(cells[:width]) if not b"".join(cells[width:]).strip() else line)
 
 
 def _bad_line(block: bytes, path: Path, first_line: int, header: _Header) -> DataError:
     """The error for the first line of `block` that does not fit: the fast parser says only that there is one."""
     n_texts = 1 + len(header.row_fields)
+    width = n_texts + len(header.well_names)
     for number, line in enumerate(block.split(b"\n"), start=first_line):
         cells = line.rstrip(b"\r").decode("latin-1").split("\t")
-        if cells == [""]:
+        if not any(cells):
             continue
-        if len(cells) != n_texts + len(header.well_names):
+        if any(cells[width:]) or len(cells) < width:
             return DataError(
                 "a line of a GCT file has another number of columns than the file says",
                 where=f"{path}, line {number} ({cells[0]})",
                 found=f"{len(cells):,} columns",
-                expected=f"{n_texts + len(header.well_names):,} columns separated by tabs (from line 2)",
-                hint="a last line cut short means that the file is truncated",
+                expected=f"{width:,} columns separated by tabs (from line 2)",
+                hint="a last line cut short means that the file is truncated" if len(cells) < width else None,
             )
-        for well, cell in zip(header.well_names, cells[n_texts:], strict=True):
+        for well, cell in zip(header.well_names, cells[n_texts:width], strict=True):
             if cell not in _MISSING_NUMBERS and not _is_number(cell):
                 return DataError(
                     "a cell of a GCT file is no number",

@@ -68,7 +68,7 @@ def _read_metadata(group: Any, length: int, path: Path) -> tuple[dict[str, list[
     table: dict[str, list[Any]] = {}
     notes: tuple[Note, ...] = ()
     for name in group:
-        shape, kind = getattr(group[name], "shape", None), getattr(group[name], "dtype", None)
+        shape, kind = (getattr(group[name], part, None) for part in ("shape", "dtype"))
         if kind is None or shape != (length,) or kind.kind not in "biufSUO":
             raise DataError(
                 "the metadata of a GCTX file are no column as long as its matrix",

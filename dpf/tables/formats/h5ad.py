@@ -15,10 +15,12 @@ from dpf.files import sha256_file
 from dpf.tables.formats.hdf5 import check_numeric, holds, open_hdf5, read_dense, require
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
+from dpf.tables.storage import let_go, new_matrix
 from dpf.tables.text.encodings import rounded_in_float32, rounding_note
 
 _PURPOSE = "reading .h5ad"
 _BLOCK_CELLS = 1 << 23
+_LOOKED_AT = 32  # wells
 
 
 def recognises_h5ad(path: Path, head: bytes) -> bool:
@@ -72,6 +74,19 @@ def read_h5ad(path: Path, layer: str | None = None) -> Matrix:
         notes=(*obs_notes, *var_notes, *rounding_note(rounded)),
         orientation="wells-by-genes",
     )
+
+
+def layers_of_counts(path: Path) -> list[str]:
+    """The layers, ``raw`` among them, whose first wells hold whole numbers from 0, some beyond 1."""
+    with open_hdf5(path, "h5ad", _PURPOSE) as file:
+        names = [*(list(file["layers"]) if "layers" in file else []), *(["raw"] if "raw" in file else [])]
+        return [name for name in names if _are_counts(_element(file, path, name)[0])]
+
+
+def _are_counts(element: Any) -> bool:
+    some = element if hasattr(element, "shape") else element["data"]
+    values = np.asarray(some[:_LOOKED_AT] if some.ndim > 1 else some[:_BLOCK_CELLS])
+    return bool(values.size and (values >= 0).all() and (values == np.rint(values)).all() and values.max() > 1)
 
 
 def _element(file: Any, path: Path, layer: str | None) -> tuple[Any, Any]:
@@ -129,7 +144,7 @@ def _read_values(element: Any, path: Path) -> tuple[NDArray[np.float32], int]:
     check_numeric(data.dtype, shape, f"{path}, {element.name}")
     if len(starts) == 0 or starts[0] != 0 or {indices.shape, data.shape} != {(int(starts[-1]),)}:
         raise _not_sparse(path, element, f"{indices.shape} indices and {data.shape} values for indptr {starts}")
-    values = np.empty(shape, dtype=np.float32)
+    values = new_matrix(shape[0], shape[1])
     lines = values if by_rows else values.T
     step = max(1, _BLOCK_CELLS // max(1, lines.shape[1]))
     rounded = 0
@@ -145,6 +160,7 @@ def _read_values(element: Any, path: Path) -> tuple[NDArray[np.float32], int]:
             raise _not_sparse(path, element, str(error)) from error
         rounded += rounded_in_float32(block.data)
         lines[start : start + step] = block.toarray()
+        let_go(values)
     return values, rounded
 
 

@@ -41,10 +41,14 @@ def recognises_mtx(path: Path, head: bytes) -> bool:
 
 def _mtx_in(folder: Path) -> list[Path]:
     """The matrices of a folder: those called ``matrix.mtx`` if there are any, else ``*matrix.mtx``, else ``*.mtx``."""
-    found = sorted(path for path in folder.iterdir() if path.name.removesuffix(".gz").endswith(".mtx"))
+    found = _all_mtx(folder)
     plain = {path: path.name.removesuffix(".gz") for path in found}
     exact = [path for path in found if plain[path] == "matrix.mtx"]
     return exact or [path for path in found if plain[path].endswith("matrix.mtx")] or found
+
+
+def _all_mtx(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name.removesuffix(".gz").endswith(".mtx"))
 
 
 def mtx_files(path: Path) -> MtxFolder:
@@ -117,6 +121,9 @@ def read_mtx(path: Path, orientation: Orientation | None = None) -> Matrix:
         wells_in_rows = _wells_in_rows(header, files, features.height, barcodes.height, orientation)
         by_wells, rounded = read_entries(stream, files.matrix, header, transpose=not wells_in_rows)
     notes = [*barcode_notes, *feature_notes, *rounding_note(rounded)]
+    if path.is_dir() and (others := [other.name for other in _all_mtx(path) if other != files.matrix]):
+        text = f"{files.matrix.name} was read; other matrices of the folder were not: {listed(others)}"
+        notes.append(Note("warning", f"{text} (name one with --from FOLDER/FILE)"))
     if wells_in_rows:
         notes.append(Note("info", f"{files.matrix.name} has wells in its rows and genes in its columns"))
     return Matrix(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from dpf.errors import DataError, UsageError, listed
+from dpf.files import copied, regular_file, sha256_file
 from dpf.tables.formats.columnar import (
     FEATHER,
     PARQUET,
@@ -19,11 +22,20 @@ from dpf.tables.formats.columnar import (
 )
 from dpf.tables.formats.gct import GCT
 from dpf.tables.formats.gctx import GCTX
-from dpf.tables.formats.h5ad import H5AD, read_h5ad
+from dpf.tables.formats.h5ad import H5AD, read_h5ad, recognises_h5ad
+from dpf.tables.formats.h5ad import layers_of_counts as h5ad_layers_of_counts
 from dpf.tables.formats.mtx import MTX, read_mtx
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.options import Orientation
-from dpf.tables.text.encodings import unpacked_head
+from dpf.tables.screen import SourceFile
+from dpf.tables.text.encodings import (
+    GZIP_MAGIC,
+    UNPACKED_AT_LEAST,
+    UNPACKED_TIMES,
+    open_unpacked,
+    require_delimiter,
+    unpacked_head,
+)
 from dpf.tables.text.expression import read_text_matrix
 from dpf.tables.text.wells_table import Table, read_text_table
 
@@ -33,6 +45,9 @@ TEXT = MatrixFormat("text", lambda path, head: not path.is_dir() and b"\0" not i
 #: Every kind of expression table, in the order in which they are tried; text comes last, since much else is text.
 FORMATS: tuple[MatrixFormat, ...] = (MTX, GCT, GCTX, H5AD, PARQUET, FEATHER, XLSX, TEXT)
 FORMAT_NAMES: tuple[str, ...] = (CLASSIC, *(known.name for known in FORMATS))
+
+#: Readers of these look here and there in a file: one that is packed is unpacked to a copy first.
+_BINARY = (b"\x89HDF", b"PAR1", b"ARROW1", b"PK\x03\x04")
 
 #: Files that begin so are known, and are not read: what to do instead.
 _FOREIGN = {
@@ -80,12 +95,43 @@ def read_matrix(
         The file is not there, of an unknown kind, or damaged.
     """
     refuse_absent([path])
-    known = _named_format(format_name) if format_name is not None else _recognised(path)
-    if layer is None:
-        return read_mtx(path, orientation) if known is MTX else known.read(path)
-    if known is not H5AD:
-        raise UsageError("only h5ad files have layers", where=path, found=f"a file of format {known.name}")
-    return partial(read_h5ad, layer=layer)(path)
+    with _at_hand(path) as file:
+        known = _named_format(format_name) if format_name is not None else _recognised(file)
+        if layer is not None and known is not H5AD:
+            raise UsageError("only h5ad files have layers", where=path, found=f"a file of format {known.name}")
+        readers = {MTX.name: partial(read_mtx, orientation=orientation), H5AD.name: partial(read_h5ad, layer=layer)}
+        matrix = readers.get(known.name, known.read)(file)
+        return matrix if file == path else replace(matrix, source=_source(path, file))
+
+
+def layers_of_counts(path: Path) -> list[str]:
+    """The layers of an h5ad file whose first wells hold counts; none where it is another file, or no longer there."""
+    if not path.is_file():
+        return []
+    with _at_hand(path) as file:
+        return h5ad_layers_of_counts(file) if recognises_h5ad(file, unpacked_head(file)) else []
+
+
+@contextmanager
+def _at_hand(path: Path) -> Iterator[Path]:
+    """Yield a file that can be opened again and read at any place: `path`, or a copy of a pipe or a packed table."""
+    with regular_file(path) as file:
+        if file.is_dir() or not unpacked_head(file).startswith(_BINARY) or not _is_packed(file):
+            yield file
+            return
+        longest = max(UNPACKED_AT_LEAST, UNPACKED_TIMES * file.stat().st_size)
+        with open_unpacked(file) as stream, copied(stream, path, file.name.removesuffix(".gz"), longest) as unpacked:
+            yield unpacked
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(2) == GZIP_MAGIC
+
+
+def _source(path: Path, copy: Path) -> SourceFile:
+    """Where a copy came from, with the digest of what the user has: of a pipe, of what it held."""
+    return SourceFile(str(path), sha256_file(path if path.is_file() else copy))
 
 
 def _named_format(name: str) -> MatrixFormat:
@@ -132,10 +178,20 @@ def read_table(path: Path) -> Table:
     refuse_absent([path])
     if path.is_dir():
         raise DataError("a wells table is a file", where=path, found="a folder", expected="CSV, TSV, Parquet or Excel")
+    with _at_hand(path) as file:
+        table = _read_table(file)
+        places = [place.replace(str(file), str(path)) for place in table.places]
+        return table if file == path else replace(table, sources=(_source(path, file),), places=places)
+
+
+def _read_table(path: Path) -> Table:
     head = unpacked_head(path)
     if recognises_parquet(path, head) or recognises_feather(path, head):
         return read_columnar_table(path)
     if recognises_xlsx(path, head):
         return read_xlsx_table(path)
     _refuse_foreign(path, head)
-    return read_text_table(path)
+    table = read_text_table(path)
+    if table.frame.width == 1:  # a column alone has nothing to say about the wells that it names
+        require_delimiter([*table.frame.columns, *table.frame.to_series(0).to_list()], path)
+    return table

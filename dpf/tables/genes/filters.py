@@ -15,7 +15,7 @@ import polars as pl
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from dpf.errors import DataError, UsageError, listed
+from dpf.errors import DataError, UsageError, listed, spelling_hint
 from dpf.tables.screen import Note
 from dpf.tables.text.encodings import parse_text
 
@@ -104,8 +104,11 @@ def most_perturbed(
     plate = np.asarray(plates if plates is not None else ["all"] * len(expression))
     names = np.asarray(compounds)
     _check_controls(plate, is_control)
-    groups = [np.flatnonzero((names == name) & ~is_control) for name in dict.fromkeys(names[~is_control].tolist())]
-    if not groups:
+    treated = np.flatnonzero(~is_control)
+    number = {name: at for at, name in enumerate(dict.fromkeys(names[treated].tolist()))}
+    code = np.array([number[name] for name in names[treated].tolist()], dtype=np.intp)
+    groups = np.split(treated[np.argsort(code, kind="stable")], np.cumsum(np.bincount(code))[:-1])
+    if not len(treated):
         raise DataError("no compound wells to compare with the controls", found="control wells only")
     n_controls = int(is_control.sum())
     weights = np.array([1 / (1 / len(group) + 1 / n_controls) for group in groups])
@@ -212,14 +215,7 @@ def listed_genes(genes: pl.DataFrame, wanted: Sequence[str], where: str) -> tupl
             where=where,
             found=listed(unknown, 5),
             expected=f"names such as {listed(genes.get_column('gene').head(3).to_list())}",
-            hint=case_hint(genes, unknown),
+            hint=spelling_hint(genes.get_column("gene").to_list(), unknown),
         )
     text = f"{where}: {len(unknown):,} listed genes are not measured: {listed(unknown)}"
     return found, (Note("warning", text),) if unknown else ()
-
-
-def case_hint(genes: pl.DataFrame, unknown: Sequence[str]) -> str | None:
-    """What to do where names differ in case only (mouse symbols against human ones); None where that is not it."""
-    upper = {name.upper() for name in genes.get_column("gene").to_list()}
-    same = [name for name in unknown if name.upper() in upper]
-    return f"{len(same):,} of them differ in upper and lower case only: another species' names?" if same else None

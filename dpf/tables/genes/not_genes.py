@@ -33,25 +33,29 @@ _ABOUT_WELLS = (
     r"percent[._]?(mt|mito|ribo))$"
 )
 _FEWEST_ROWS = 8
-_ALIKE = 1e-4
+_ALIKE, _EQUAL = 1e-4, 1e-6
 
 
 def without_counters(wells: Matrix) -> tuple[Matrix, tuple[Note, ...]]:
-    """A table of wells × genes without counters of unmapped reads and without features that are no gene expression.
+    """A table of wells × genes without counters of unmapped reads, sums and features that are no gene expression.
 
-    Features have a column of types (10x), where some are gene expression. The values kept are written over those
-    of the table.
+    A sum is what all other rows add up to in every well. Features have a column of types (10x), where some are gene
+    expression. The values kept are written over those of the table.
     """
     names = pl.Series("name", wells.column_names, dtype=pl.String).str.strip_chars()
     counters = names.str.contains(_COUNTER).fill_null(value=False)
     others, kinds = _other_features(wells.column_table, len(names))
-    keep = ~(counters | others)
+    sums = _sums(wells.values)
+    keep = ~(counters | others | sums)
     if keep.all() or not keep.any():
         return wells, ()
     notes = []
     if counters.any():
         found = names.filter(counters).to_list()
         text = f"{count(len(found), 'row')} count reads of no gene, left out: {listed(found)}"
+        notes.append(Note("warning", text))
+    if sums.any():
+        text = f"a row is the sum of all others, left out: {listed(names.filter(sums).to_list())}"
         notes.append(Note("warning", text))
     if others.any():
         notes.append(Note("warning", f"features that are no gene expression, left out: {listed(kinds)}"))
@@ -60,6 +64,20 @@ def without_counters(wells: Matrix) -> tuple[Matrix, tuple[Note, ...]]:
     genes = names.filter(keep).to_list()
     values = select_columns(wells.values, kept)
     return replace(wells, values=values, column_names=genes, column_table=table), tuple(notes)
+
+
+def _sums(values: NDArray[np.float32]) -> pl.Series:
+    """Whether a column is the sum of all others in every well."""
+    found = np.zeros(values.shape[1], dtype=bool)
+    if len(values) < _FEWEST_ROWS or values.shape[1] < _FEWEST_ROWS:
+        return pl.Series(found)
+    first = values[:_FEWEST_ROWS].astype(np.float64)
+    totals = first.sum(axis=1)
+    if totals.max() > 0:  # of empty wells every row is the sum
+        for at in np.flatnonzero(np.isclose(2 * first, totals[:, None], rtol=_EQUAL, atol=0).all(axis=0)):
+            totals = values.sum(axis=1, dtype=np.float64)
+            found[at] = np.allclose(2 * values[:, at].astype(np.float64), totals, rtol=_EQUAL, atol=0)
+    return pl.Series(found)
 
 
 def _other_features(table: pl.DataFrame | None, features: int) -> tuple[pl.Series, list[str]]:

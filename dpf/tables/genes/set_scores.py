@@ -12,11 +12,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.errors import DataError, listed
-from dpf.tables.genes.filters import case_hint, find_genes
+from dpf.errors import DataError, listed, spelling_hint
+from dpf.tables.genes.filters import find_genes
 from dpf.tables.screen import Note
 from dpf.tables.text.encodings import parse_text
 
+_WEIGHT = re.compile(r",(0?\.\d+|1(\.0*)?)$")
 _DIRECTION = re.compile(r"(?i)^(?P<name>.+?)[_ .-](?P<side>up|dn|down)$")
 
 
@@ -62,6 +63,8 @@ class SignatureScore:
 def read_gmt(path: Path) -> tuple[tuple[GeneSet, ...], tuple[Note, ...]]:
     """Read a GMT file, gzip or not: a set a line, tab-separated name, description, genes.
 
+    Enrichr's libraries have a weight behind each gene (``TP53,1.0``), which is not read.
+
     Raises
     ------
     DataError
@@ -73,7 +76,7 @@ def read_gmt(path: Path) -> tuple[tuple[GeneSet, ...], tuple[Note, ...]]:
         if not line.strip():
             continue
         fields = [field.strip() for field in line.split("\t")]
-        genes = tuple(dict.fromkeys(field for field in fields[2:] if field))
+        genes = tuple(dict.fromkeys(_WEIGHT.sub("", field) for field in fields[2:] if field))
         if not fields[0] or not genes or fields[0] in sets:
             raise DataError(
                 "a gene set stands twice" if fields[0] in sets else "a gene set has no name or no genes",
@@ -156,7 +159,7 @@ def gene_set_score(
                 where=signature.name,
                 found=f"{len(names):,} genes, of which unknown: {listed(unknown, 5)}",
                 expected=f"names such as {listed(genes.get_column('gene').head(3).to_list())}",
-                hint=case_hint(genes, unknown),
+                hint=spelling_hint(genes.get_column("gene").to_list(), unknown),
             )
         some = some[:, varies]
         values += sign * ((some - some.mean(axis=0)) / some.std(axis=0)).mean(axis=1)

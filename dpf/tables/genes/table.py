@@ -19,6 +19,7 @@ import polars as pl
 
 from dpf.errors import listed
 from dpf.tables.screen import Note
+from dpf.tables.text.cells import spreadsheet_notes
 
 Kind = Literal["gene", "mitochondrial", "spike_in"]
 
@@ -32,8 +33,6 @@ _ENSEMBL = r"^ENS[A-Z]*G\d{11}(\.\d+)?(_PAR_Y)?$"
 _VERSION = r"\.\d+(_PAR_Y)?$"
 _SPIKE_IN = r"(?i)^ERCC[-_.]\d{5}$"
 _MITOCHONDRIAL = r"(?i)^MT[-.]"
-_MONTH = "(feb|f[eé]vr?|mar|mär|mars|mrt|mrz|apr|avr|abr|sept?|set|oct|okt|out|ott|nov|dec|déc|dez|dic)"
-_DATE = rf"(?i)^(\d{{1,2}}[-. ]{{1,2}}{_MONTH}\.?|{_MONTH}\.?[-. ]\d{{1,2}}|\d{{4}}-\d{{2}}-\d{{2}}( 00:00:00)?)$"
 #: The human mitochondrial genes that are neither tRNA nor control region, for tables without symbols (Ensembl).
 _HUMAN_MITOCHONDRIAL = (
     *("ENSG00000198888", "ENSG00000198763", "ENSG00000198804", "ENSG00000198712", "ENSG00000228253"),
@@ -63,7 +62,8 @@ def describe_genes(names: Sequence[str], table: pl.DataFrame | None = None) -> t
         What was odd, with counts and examples.
     """
     source = pl.Series("source_name", names, dtype=pl.String).str.strip_chars()
-    gene_id, symbol = _identify(source, table)
+    identified, entrez_notes = _without_x(source)
+    gene_id, symbol = _identify(identified, table)
     gene_id, symbol, swap_notes = _unswapped(gene_id, symbol)
     gene_id, id_notes = _without_versions(gene_id)
     symbol = pl.select(pl.when(symbol == gene_id).then(None).otherwise(symbol).alias("symbol")).to_series()
@@ -71,7 +71,17 @@ def describe_genes(names: Sequence[str], table: pl.DataFrame | None = None) -> t
     gene, name_notes = _unique_names(genes)
     kind = _kinds(gene_id, symbol, source)
     described = pl.DataFrame([gene, gene_id, symbol, kind, source])
-    return described, (*swap_notes, *id_notes, *name_notes, *_date_notes(source, symbol), *_kind_notes(described))
+    broken = spreadsheet_notes("gene names", [own or name for own, name in zip(symbol, source, strict=True)])
+    return described, (*entrez_notes, *swap_notes, *id_notes, *name_notes, *broken, *_kind_notes(described))
+
+
+def _without_x(source: pl.Series) -> tuple[pl.Series, tuple[Note, ...]]:
+    """Names without the X that R puts before a number, where all are such: Entrez ids, not X1, X2, ... for no name."""
+    numbers = source.str.extract(r"^X(\d{1,9})$").cast(pl.Int64)
+    if numbers.null_count() or not len(source) or numbers.max() == len(source):
+        return source, ()
+    text = f"gene names are numbers behind an X, as R writes Entrez ids: {source[0]} was taken as {source[0][1:]}"
+    return source.str.slice(1), (Note("info", text),)
 
 
 def _identify(source: pl.Series, table: pl.DataFrame | None) -> tuple[pl.Series, pl.Series]:
@@ -199,10 +209,3 @@ def _kind_notes(genes: pl.DataFrame) -> tuple[Note, ...]:
 
 
 _KIND_TEXTS = {"mitochondrial": "mitochondrial genes", "spike_in": "ERCC spike-ins"}
-
-
-def _date_notes(source: pl.Series, symbol: pl.Series) -> tuple[Note, ...]:
-    either = pl.select(pl.coalesce(pl.lit(symbol), pl.lit(source))).to_series()
-    dates = either.filter(either.str.contains(_DATE).fill_null(value=False)).to_list()
-    text = f"{len(dates):,} gene names are dates, which a spreadsheet made of names such as MARCH1: {listed(dates, 5)}"
-    return (Note("warning", text),) if dates else ()

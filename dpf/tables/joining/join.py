@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, UsageError, count, listed
-from dpf.tables.joining.plate_files import refuse_other_order, tables_by_plate
+from dpf.tables.joining.plate_files import note_other_plate, refuse_other_order, tables_by_plate
 from dpf.tables.joining.well_matching import (
     WellColumn,
     WellsWithExpression,
@@ -22,6 +22,7 @@ from dpf.tables.joining.well_matching import (
 from dpf.tables.matrix import Matrix, select_rows
 from dpf.tables.options import DuplicateGenes, Orientation
 from dpf.tables.screen import Note, SourceFile
+from dpf.tables.storage import let_go, new_matrix
 from dpf.tables.text.wells_table import Table
 
 _WELLS_AT_A_TIME = 256
@@ -116,6 +117,8 @@ def join_wells(
         tables = tables_by_plate(tables[0], matrices, labels, plate_column, well_column)
     elif len(matrices) > 1:
         refuse_other_order(matrices, tables, labels)
+    if len(tables) == len(matrices) == 1:
+        notes += note_other_plate(matrices[0], tables[0])
     shared = len(tables) == 1 and len(matrices) > 1
     parts, columns = _match(matrices, tables, well_column, plate_column, orientation, duplicate_genes, notes)
     taken = [part.rows for part in parts]
@@ -204,18 +207,19 @@ def _combine(
             expected="the same kind of gene names in every table",
             hint="translate one to the other's ids first",
         )
-    for label, own in zip(labels, names, strict=True):
+    for label, own, part in zip(labels, names, parts, strict=True):
         alone = [name for name in own if name not in common]
         if alone:
             text = f"{label}: {count(len(alone), 'gene')} not in every table, left out: {listed(alone, 5)}"
-            notes.append(Note("warning", text))
+            share = _share_of_counts(part.values, np.array([name not in common for name in own]))
+            notes.append(Note("warning", text if share is None else f"{text}; they hold {share:.0%} of its counts"))
     if len(parts) > 1:
         notes.append(Note("info", f"{len(parts)} expression tables share {len(common):,} genes"))
     if len(parts) == 1:
         only = parts.pop()
         return only.genes, select_rows(only.values, only.positions)
     genes = parts[0].genes.filter(pl.col("gene").is_in(common))
-    expression = np.empty((sum(len(part.ids) for part in parts), genes.height), dtype=np.float32)
+    expression = new_matrix(sum(len(part.ids) for part in parts), genes.height)
     start = 0
     for own in names:
         part = parts.pop(0)
@@ -225,9 +229,20 @@ def _combine(
         for at in range(0, len(positions), _WELLS_AT_A_TIME):
             chunk = positions[at : at + _WELLS_AT_A_TIME]
             expression[start + at : start + at + len(chunk)] = part.values[chunk[:, None], columns]
+            let_go(expression)
+            let_go(part.values)
         start += len(positions)
         del part
     return genes, expression
+
+
+def _share_of_counts(values: NDArray[np.float32], genes: NDArray[np.bool_]) -> float | None:
+    """The share that some genes hold of all counts; None where the values are no counts."""
+    totals = values.sum(axis=0, dtype=np.float64)
+    some = values[:_WELLS_AT_A_TIME]
+    if not totals.sum() > 0 or (some < 0).any() or (some != np.rint(some)).any():
+        return None
+    return float(totals[genes].sum() / totals.sum())
 
 
 def _unique_ids(local_ids: list[str], plates: list[str], notes: list[Note]) -> list[str]:

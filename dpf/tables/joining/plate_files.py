@@ -13,8 +13,12 @@ from dpf.tables.joining.well_matching import are_unique
 from dpf.tables.matrix import Matrix
 from dpf.tables.roles.headings import guess_columns, named_or_headed
 from dpf.tables.roles.positions import PLATE_HEADINGS, WELL_HEADINGS
+from dpf.tables.screen import Note
 from dpf.tables.text.cells import is_missing_name
 from dpf.tables.text.wells_table import Table
+
+#: Words with a number behind them that say nothing about a plate.
+_NO_PLATES = frozenset({"v", "ver", "version", "rev", "draft", "final", "copy"})
 
 
 def tables_by_plate(
@@ -77,6 +81,32 @@ def refuse_other_order(matrices: Sequence[Matrix], tables: Sequence[Table], labe
             if files and at not in files:
                 found = f"plate {plate} in {table.short_name}, which is given with {matrices[at].path}"
                 raise _other_order(found, f"{matrices[files[0]].path}, which is named so")
+
+
+def note_other_plate(matrix: Matrix, table: Table) -> tuple[Note, ...]:
+    """A warning where one file's name, or its plate column, has another number than the other's name in one place.
+
+    ``plate1_counts.csv`` with ``plate2_map.csv``, or with a column ``plate`` that has plate2 throughout.
+    """
+    file = Path(matrix.path)
+    ours = _numbered(file.name)
+    others = [(_numbered(Path(source.path).name), Path(source.path).name) for source in table.sources]
+    for column in guess_columns(table, PLATE_HEADINGS):
+        values = {value for value in table.texts(column) if not is_missing_name(value)}
+        if not any(_is_named(value, file.name) for value in values):
+            others += [(_numbered(value), f"{column} {value} of {table.short_name}") for value in sorted(values)[:1]]
+    for words, what in others:
+        if any(ours[word] != number for word, number in words.items() if word in ours):
+            return (Note("warning", f"{file.name} is joined with {what}: is that the same plate?"),)
+    return ()
+
+
+def _numbered(name: str) -> dict[str, int]:
+    """The numbers behind the words of a name that could count plates: ``plate`` 1, ``GSM`` 4712."""
+    if name.isdecimal():
+        return dict.fromkeys(("plate", "p", "pl"), int(name))
+    found = re.findall(r"(?i)(?<![a-z])([a-z]+)[-_. ]?0*(\d+)(?!\d)", re.sub(r"(\.[A-Za-z]\w*)+$", "", name))
+    return {word.casefold(): int(number) for word, number in found if word.casefold() not in _NO_PLATES}
 
 
 def _names_plates(matrix: Matrix) -> bool:

@@ -13,7 +13,7 @@ from dpf.tables.text.cells import is_missing_name
 
 _POSITION = re.compile(
     r"(?:(?P<plate>.*[^_:\-./| ])[_:\-./| ]+)?"
-    r"(?:(?P<letters>[a-z]{1,2})[-_. ]?0?(?P<column>\d{1,2})|r(?P<row_number>\d{1,2})c(?P<column_number>\d{1,2}))",
+    r"(?:(?P<letters>[a-z]{1,2})[-_. ]{0,3}0?(?P<column>\d{1,2})|r(?P<row_number>\d{1,2})c(?P<column_number>\d{1,2}))",
     re.ASCII | re.DOTALL | re.IGNORECASE,
 )
 _ENDINGS = re.compile(

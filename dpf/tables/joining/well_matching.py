@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +20,7 @@ from dpf.tables.joining.same_names import Matching, match_names, position
 from dpf.tables.matrix import Matrix, orient
 from dpf.tables.options import DuplicateGenes, Orientation
 from dpf.tables.roles.headings import find_column, guess_columns
-from dpf.tables.roles.positions import PLATE_HEADINGS, WELL_HEADINGS
+from dpf.tables.roles.positions import COLUMN_HEADINGS, PLATE_HEADINGS, ROW_HEADINGS, WELL_HEADINGS
 from dpf.tables.roles.well_names import row_letters
 from dpf.tables.screen import Note
 from dpf.tables.text.cells import is_missing_name
@@ -146,18 +148,30 @@ def _candidates(table: Table, matrices: Sequence[Matrix], plate_column: str | No
 
 
 def _plate_and_well(table: Table, plate_column: str | None) -> list[WellColumn]:
-    """Plate and well as one name, where a column of wells names each once a plate and not once in all."""
+    """Plate and well as one name, where wells are there once a plate and not once in all; row and column as a well."""
     plates = (
         [find_column(table, plate_column, "--plate-column")] if plate_column else guess_columns(table, PLATE_HEADINGS)
     )
-    made = []
-    for well in guess_columns(table, WELL_HEADINGS):
-        wells = table.texts(well)
+    apart = _row_and_column(table)
+    made = [one for one in apart if are_unique(one.texts)]
+    for well in [*(WellColumn((name,), table.texts(name)) for name in guess_columns(table, WELL_HEADINGS)), *apart]:
         for plate in plates:
-            both = zip(table.texts(plate), wells, strict=True)
+            both = zip(table.texts(plate), well.texts, strict=True)
             texts = ["" if is_missing_name(w) or is_missing_name(p) else f"{p}_{w}" for p, w in both]
-            if not are_unique(wells) and are_unique(texts):
-                made.append(WellColumn((plate, well), texts))
+            if not are_unique(well.texts) and are_unique(texts):
+                made.append(WellColumn((plate, *well.columns), texts))
+    return made
+
+
+def _row_and_column(table: Table) -> list[WellColumn]:
+    """Row (letters or numbers) and column as one name, where the table has both."""
+    made = []
+    for row in guess_columns(table, ROW_HEADINGS)[:1]:
+        for column in guess_columns(table, COLUMN_HEADINGS)[:1]:
+            both = list(zip(table.texts(row), table.texts(column), strict=True))
+            if all(re.fullmatch(r"[A-Za-z]{1,2}|\d{1,2}", r) and re.fullmatch(r"\d{1,2}", c) for r, c in both):
+                letters = [row_letters(int(r)) if r.isdecimal() else r for r, _ in both]
+                made.append(WellColumn((row, column), [f"{r}{c}" for r, (_, c) in zip(letters, both, strict=True)]))
     return made
 
 
@@ -187,7 +201,7 @@ def _decided(rivals: list[_Candidate], table: Table, matrices: Sequence[Matrix])
         where=f"{matrices[0].path} and {table.name}",
         found="; ".join(f"{one.column.name}: {count(one.found, 'name')} in common" for one in rivals),
         expected="one column of well names, headed as in the expression table",
-        hint=f"say which it is: --well-column {rivals[0].column.name!r}",
+        hint=f"say which it is: --well-column {quote(rivals[0].column.name)}",
     )
 
 

@@ -11,7 +11,7 @@ from dpf.tables.joining.same_names import Matching, match_names, plain, position
 from dpf.tables.joining.well_matching import WellColumn, are_unique, find_well_column
 from dpf.tables.matrix import Matrix
 from dpf.tables.screen import Note
-from dpf.tables.text.cells import is_missing, is_missing_name, number
+from dpf.tables.text.cells import as_key, is_missing, is_missing_name, number
 from dpf.tables.text.wells_table import Table, is_row_number
 
 
@@ -74,7 +74,7 @@ def _add(base: Table, other: Table, row_of: dict[int, int], key: WellColumn, sho
     for name in other.frame.columns:
         cells = other.frame.get_column(name).to_list()
         placed = ["" if row is None else cells[row] for row in rows]
-        heading = next((own for own in merged.frame.columns if own.casefold() == name.casefold()), None)
+        heading = next((own for own in merged.frame.columns if as_key(own) == as_key(name)), None)
         if heading is None:
             merged = merged.with_column(name, placed)
             continue
@@ -96,7 +96,7 @@ def _add(base: Table, other: Table, row_of: dict[int, int], key: WellColumn, sho
 
 def _refuse_contradiction(base: Table, other: Table, heading: str, row_of: dict[int, int], shown: str) -> None:
     mine = base.texts(heading)
-    theirs = other.texts(next(name for name in other.frame.columns if name.casefold() == heading.casefold()))
+    theirs = other.texts(next(name for name in other.frame.columns if as_key(name) == as_key(heading)))
     differ = [(at, row) for at, row in row_of.items() if not _same(mine[at], theirs[row])]
     if not differ:
         return
@@ -128,7 +128,7 @@ def _common_column(base: Table, other: Table) -> tuple[tuple[WellColumn, WellCol
     found: list[tuple[tuple[WellColumn, WellColumn], Matching, tuple[bool, bool]]] = []
     for mine in _naming_columns(base):
         for theirs in _naming_columns(other):
-            headed = mine.name.casefold() == theirs.name.casefold()
+            headed = as_key(mine.name) == as_key(theirs.name)
             if not headed and any(number(text) is not None for text in (*mine.texts, *theirs.texts)):
                 continue
             matching = match_names(mine.texts, theirs.texts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dpf.errors import DataError, listed, repeated
-from dpf.files import sha256_file
+from dpf.files import regular_file, sha256_file
 from dpf.tables.genes.filters import read_gene_list
 from dpf.tables.genes.set_scores import GeneSet, Signature, pair_signatures, read_gmt
 from dpf.tables.options import PrepareOptions
@@ -43,19 +43,23 @@ def read_preparation(asked: PrepareOptions) -> Preparation:
     """
     sets: list[GeneSet] = []
     notes: list[Note] = []
+    sources: list[SourceFile] = []
     for path in asked.signature:
-        found, odd = read_gmt(path)
+        with regular_file(path) as file:
+            found, odd = read_gmt(file)
+            sources.append(SourceFile(str(path), sha256_file(file)))
         sets += found
         notes += odd
     if twice := repeated(one.name for one in sets):
         raise DataError("a gene set stands in two files", where=listed(asked.signature), found=listed(twice))
-    wanted, name, files = None, Preparation.gene_list_name, [*asked.signature]
+    wanted, name = None, Preparation.gene_list_name
     if asked.genes_file is not None:
-        wanted, odd = read_gene_list(asked.genes_file)
-        name, files = str(asked.genes_file), [*files, asked.genes_file]
+        with regular_file(asked.genes_file) as file:
+            wanted, odd = read_gene_list(file)
+            sources.append(SourceFile(str(asked.genes_file), sha256_file(file)))
+        name = str(asked.genes_file)
         notes += odd
-    sources = tuple(SourceFile(str(path), sha256_file(path)) for path in files)
     return Preparation(
         **vars(asked), signatures=pair_signatures(sets), gene_list=wanted, gene_list_name=name, notes=tuple(notes),
-        sources=sources,
+        sources=tuple(sources),
     )  # fmt: skip

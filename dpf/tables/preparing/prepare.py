@@ -5,15 +5,16 @@ In this order, each step on what the one before left:
 1. *Quality*: every well of counts is measured (`dpf.tables.preparing.well_quality`); the measures become columns of the
    wells table. Wells without cells, without enough RNA, and controls unlike the others are set aside, and named
    (`dpf.tables.preparing.set_aside`): they stay in the project, after the others, and nothing below looks at them.
-2. *Normalisation* is fitted: log-CPM on all wells, VST on the control wells, or on all where fewer than 8 controls
-   hold counts. It is applied to every well and every gene that any well has a count of.
+2. *Normalisation* is fitted, its reference being the control wells, or all where fewer than 8 controls hold counts. It
+   is applied to every well and every gene that any well has a count of.
 3. *Scores*: gene sets are scored on the normalised scale and become targets. The model does not read their genes,
    unless the user says so: it would predict the score from itself.
 4. *Genes of the model*: detected in enough wells (on counts), on the user's list; then, on the normalised scale, the
    most variable; then, of these, the most perturbed. The others stay in the project: signatures read all.
 
 A well's library size, here and for every later plate, is its counts in all genes that were measured, spike-ins left
-out, whatever genes are kept.
+out, whatever genes are kept: of several expression tables, in the genes that all of them have, so that one size means
+the same on every plate.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import numpy as np
@@ -28,12 +30,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, UsageError, count, listed
+from dpf.tables.formats.reading import layers_of_counts
 from dpf.tables.genes.filters import detected_in, listed_genes, most_perturbed, most_variable
 from dpf.tables.genes.set_scores import gene_set_score, signature_members
 from dpf.tables.matrix import select_rows
 from dpf.tables.options import Method
-from dpf.tables.preparing.counts import LARGEST_LOG, check_counts, looks_like_counts, scale_of
-from dpf.tables.preparing.normalise import Normalisation, fit_log_cpm, normalise
+from dpf.tables.preparing.counts import LARGEST_LOG, check_counts, fractions, looks_like_counts, scale_of
+from dpf.tables.preparing.normalise import Normalisation, composition_factors, fit_log_cpm, normalise
 from dpf.tables.preparing.options import Preparation
 from dpf.tables.preparing.set_aside import judge_wells
 from dpf.tables.preparing.vst import fit_vst
@@ -42,7 +45,7 @@ from dpf.tables.roles.validate import check_screen, require_sound
 from dpf.tables.screen import Note, Screen, Targets, takes_part
 from dpf.tables.text.cells import code_notes
 
-#: Fewer control wells with counts than this, and VST is fitted on all wells.
+#: Fewer control wells with counts than this, and all wells are the reference.
 FEWEST_REFERENCE_WELLS = 8
 _WELLS_LOOKED_AT = 32
 
@@ -104,6 +107,7 @@ def prepare(
     used = _used(screen, options)
     detected = None if options.min_wells is None else detected_in(used.expression, options.min_wells)
     fitted, notes = _fitted(used, options.normalize)
+    screen = _with_composition(screen, fitted)
     some = np.ones(screen.genes.height, dtype=bool)
     if are_counts:
         some = np.asarray(screen.expression.any(axis=0))
@@ -188,6 +192,10 @@ def _well_ids(screen: Screen) -> list[str]:
     return screen.wells.get_column("well_id").to_list()
 
 
+def _paths(screen: Screen) -> list[Path]:
+    return [Path(source.path) for source in screen.sources]
+
+
 def _files(screen: Screen) -> str:
     return listed([Path(source.path).name for source in screen.sources], 4) or "the screen"
 
@@ -212,15 +220,38 @@ def _are_counts(screen: Screen, options: Preparation) -> bool:
 def _doubts(screen: Screen, options: Preparation) -> tuple[Note, ...]:
     if options.normalize == "none":
         return looks_like_counts(screen.expression, _files(screen))
+    layers = {path: names for path in _paths(screen) if (names := layers_of_counts(path))}
+    if layers and fractions(screen.expression):
+        raise DataError(
+            "the values have fractions, and other layers of the file hold counts",
+            where=listed(list(layers)),
+            found=scale_of(screen.expression).evidence,
+            expected=f"counts, for --normalize {options.normalize}",
+            hint=f"read the counts: --layer {quote(next(iter(layers.values()))[0])}; or take the values as they are: "
+            "--normalize none",
+        )
     whole = options.normalize == "vst"
     return check_counts(screen.expression, _files(screen), whole, _well_ids(screen), screen.gene_names)
 
 
 def _with_quality(screen: Screen) -> Screen:
-    """The screen with the measures of its wells; a column of the user's that has the name of one is renamed."""
+    """The screen with the measures of its wells."""
     quality, notes = well_quality(screen.expression, screen.genes, screen.wells)
     measures = quality.drop("well_id", "plate", strict=False)
-    measures = measures[[column.name for column in measures if column.null_count() < len(column)]]
+    return _beside(screen, measures[[column.name for column in measures if column.null_count() < len(column)]], notes)
+
+
+def _with_composition(screen: Screen, fitted: Normalisation) -> Screen:
+    """The screen with the composition factors of its wells, where the normalisation has them."""
+    factors = composition_factors(fitted, screen.expression, screen.gene_names)
+    if factors is None:
+        return screen
+    text = f"library sizes were multiplied by composition factors from {factors.min():.3g} to {factors.max():.3g}"
+    return _beside(screen, pl.DataFrame({"composition_factor": factors}), (Note("info", text),))
+
+
+def _beside(screen: Screen, measures: pl.DataFrame, notes: tuple[Note, ...]) -> Screen:
+    """The screen with more columns about its wells; one of the user's that has the name of one is renamed."""
     clash = [name for name in measures.columns if name in screen.wells.columns]
     renamed = {name: f"{name}_original" for name in clash}
     targets = screen.targets
@@ -242,15 +273,15 @@ def _fitted(screen: Screen, method: Method) -> tuple[Normalisation, tuple[Note, 
     genes = screen.gene_names
     counted = (screen.genes.get_column("kind") != "spike_in").to_numpy()
     depth = f"a well's depth comes from {count(int(counted.sum()), 'gene')}"
-    if method == "log-cpm":
-        text = f"counts became log2(counts per million + 1); {depth}"
-        return fit_log_cpm(screen.expression, genes, counted), (Note("info", text),)
     counts = screen.wells.get_column("library_size").to_numpy() > 0
     reference = screen.wells.get_column("is_control").to_numpy() & counts
     source = f"{int(reference.sum())} control wells"
     if reference.sum() < FEWEST_REFERENCE_WELLS:
         source = f"all wells, as only {count(int(reference.sum()), 'control well')} have counts"
         reference = counts
+    if method == "log-cpm":
+        text = f"counts became log2(counts per million + 1), their composition compared with that of {source}; {depth}"
+        return fit_log_cpm(screen.expression, genes, counted, reference), (Note("info", text),)
     fitted, notes = fit_vst(screen.expression, genes, counted, reference)
     return fitted, (Note("info", f"counts became variance-stabilised values, fitted on {source}; {depth}"), *notes)
 

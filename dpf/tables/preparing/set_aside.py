@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from dpf.errors import count, listed
 from dpf.tables.preparing.options import Preparation
-from dpf.tables.roles.controls import EMPTY_WELLS, as_key
+from dpf.tables.roles.controls import EMPTY_WELLS
 from dpf.tables.screen import NO_CELLS, Note, reason_of
+from dpf.tables.text.cells import as_key
 
 #: A well has failed whose counts are below this share of its plate's median, and its detected genes below that ...
 COUNTS_SHARE, GENES_SHARE = 0.25, 0.5

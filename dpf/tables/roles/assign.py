@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import polars as pl
 
 from dpf.errors import DataError, listed
 from dpf.tables.options import Roles
-from dpf.tables.roles.controls import DEFAULT_CONTROL, find_controls, read_compounds, read_flags
-from dpf.tables.roles.headings import find_column, guess_columns
-from dpf.tables.roles.positions import read_concentrations, read_groups, read_plates, read_positions, shared_positions
+from dpf.tables.roles.compound_names import one_name_each, read_aliases
+from dpf.tables.roles.controls import DEFAULT_CONTROL, find_controls, kept_apart, marked, read_compounds, read_flags
+from dpf.tables.roles.headings import find_column, guess_columns, named_columns
+from dpf.tables.roles.positions import (
+    NO_SCORES,
+    PLATE_HEADINGS,
+    WELL_HEADINGS,
+    read_concentrations,
+    read_groups,
+    read_plates,
+    read_positions,
+    shared_positions,
+    undosed,
+)
 from dpf.tables.roles.targets import read_targets
 from dpf.tables.screen import CANONICAL_COLUMNS, Note, Targets
-from dpf.tables.text.cells import as_numbers, is_missing, typed
-from dpf.tables.text.wells_table import Table
+from dpf.tables.text.cells import as_numbers, is_missing_name, spreadsheet_notes, typed
+from dpf.tables.text.wells_table import Table, is_row_number
 
 #: Headings under which compounds stand, the likeliest first (`dpf.tables.roles.headings.guess_columns`).
 COMPOUND_HEADINGS = (
@@ -60,11 +72,17 @@ def assign_roles(table: Table, wells: Identified, roles: Roles) -> tuple[pl.Data
     UsageError, DataError
         A column named is not there or does not hold what its role needs; there is no compound or control.
     """
-    untargeted = () if roles.scores or roles.label or roles.activation or roles.targets_follow else _no_targets(table)
-    columns, targets, notes = read_targets(table, roles.scores, roles.label, roles.activation, roles.positive)
+    scores = named_columns(table, roles.scores)
+    untargeted = () if scores or roles.label or roles.activation or roles.targets_follow else _no_targets(table)
+    columns, targets, notes = read_targets(table, scores, roles.label, roles.activation, roles.positive)
     taken = [*wells.columns, *targets.columns]
     compound_column, compound_notes = _compound_column(table, roles.compound_column, taken)
     compounds, spelling_notes = read_compounds(table, compound_column)
+    aliases = read_aliases(roles.aliases) if roles.aliases is not None else {}
+    rename, joined = one_name_each(compounds, aliases, roles.merge_names, str(roles.aliases))
+    compounds = [rename(name) for name in compounds]
+    spelling_notes = (*spelling_notes, *joined, *kept_apart(compounds))
+    roles = replace(roles, controls=tuple(rename(name) for name in roles.controls))
     is_control, control_notes, control_column = _controls(table, compounds, compound_column, roles)
     canonical, sources, place_notes = _places(table, wells, roles, [*taken, compound_column], compounds, is_control)
     canonical |= {
@@ -75,17 +93,20 @@ def assign_roles(table: Table, wells: Identified, roles: Roles) -> tuple[pl.Data
     sources |= {"compound": compound_column, "is_control": control_column}
     sources["well_id"] = wells.columns[0] if wells.well_ids == wells.local_ids and len(wells.columns) == 1 else None
     frame, targets, clash_notes = _assembled(table, canonical, sources, columns, targets)
-    every = (*untargeted, *notes, *compound_notes, *spelling_notes, *control_notes, *place_notes, *clash_notes)
+    names = spreadsheet_notes("names of wells", wells.local_ids)
+    every = (*untargeted, *names, *notes, *compound_notes, *spelling_notes, *control_notes, *place_notes, *clash_notes)
     return frame, targets, every
 
 
 def _no_targets(table: Table) -> tuple[Note, ...]:
+    no_scores = guess_columns(table, (*NO_SCORES, *PLATE_HEADINGS, *WELL_HEADINGS, *COMPOUND_HEADINGS))
     candidates = []
     for name in table.frame.columns:
-        numbers = as_numbers(table.frame.get_column(name))
-        if numbers is not None and numbers.drop_nulls().n_unique() > 1:
+        numbers = as_numbers(table.frame.get_column(name), table.decimal_comma)
+        counts_rows = is_row_number(table.texts(name))
+        if numbers is not None and numbers.drop_nulls().n_unique() > 1 and name not in no_scores and not counts_rows:
             candidates.append(name)
-    found = f"columns of numbers: {listed(candidates, 20)}" if candidates else "there is no column of numbers"
+    found = f"columns of numbers: {listed(candidates, 20)}" if candidates else "no column could be a score"
     text = "nothing is named for a model to learn: dpf check and dpf rank need nothing more, dpf train needs --scores, "
     return (Note("info", f"{text}--label, --activation or a gene set (--signature); {found}"),)
 
@@ -93,7 +114,8 @@ def _no_targets(table: Table) -> tuple[Note, ...]:
 def _compound_column(table: Table, named: str | None, taken: Sequence[str]) -> tuple[str, tuple[Note, ...]]:
     if named is not None:
         return find_column(table, named, "--compound-column"), ()
-    guesses = [name for name in guess_columns(table, COMPOUND_HEADINGS) if name not in taken]
+    headed = [name for name in guess_columns(table, COMPOUND_HEADINGS) if name not in taken]
+    guesses = [name for name in headed if not all(map(is_missing_name, table.texts(name)))] or headed
     if not guesses:
         raise DataError(
             "no column of the wells table looks like the compound",
@@ -115,7 +137,8 @@ def _controls(
     if flagged:
         found = read_flags(table, flagged[0], compounds)
         return *found, flagged[0]
-    is_control, notes = find_controls(compounds, roles.controls, f"{table.name}, column {compound_column}")
+    likely = [*undosed(table, compounds, roles.concentration_column), *marked(table, compounds)]
+    is_control, notes = find_controls(compounds, roles.controls, f"{table.name}, column {compound_column}", likely)
     if not roles.controls:
         notes = (Note("info", f"controls are the wells of {DEFAULT_CONTROL}"), *notes)
     return is_control, notes, None
@@ -129,7 +152,7 @@ def _places(
     compounds: Sequence[str],
     is_control: Sequence[bool],
 ) -> tuple[dict[str, pl.Series], dict[str, str | None], list[Note]]:
-    """Plate, row, column, concentration, cluster and batch, where known, and the columns they were read from."""
+    """Plate, row, column, concentration, cluster, batch and donor, where known, and the columns they were read from."""
     canonical: dict[str, pl.Series] = {}
     sources: dict[str, str | None] = {}
     notes: list[Note] = []
@@ -137,8 +160,9 @@ def _places(
     readings = {
         "plate": read_plates(table, roles.plate_column, taken),
         "concentration": read_concentrations(table, wells.well_ids, is_control, roles.concentration_column, taken),
-        "cluster": read_groups(table, "cluster", taken),
-        "batch": read_groups(table, "batch", taken),
+        "cluster": read_groups(table, "cluster", None, taken),
+        "batch": read_groups(table, "batch", roles.batch_column, taken),
+        "donor": read_groups(table, "donor", roles.donor_column, taken),
     }
     for name, (column, source, column_notes) in readings.items():
         notes += column_notes
@@ -188,6 +212,4 @@ def _assembled(
 
 
 def _text(raw: pl.Series) -> pl.Series:
-    return pl.Series(
-        raw.name, [None if is_missing(text) and not text.strip() else text for text in raw], dtype=pl.String
-    )
+    return pl.Series(raw.name, [None if is_missing_name(text) else text for text in raw], dtype=pl.String)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import unicodedata
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from shlex import quote
 
 from dpf.errors import DataError, count, listed
+from dpf.tables.roles.headings import guess_columns
 from dpf.tables.screen import Note
-from dpf.tables.text.cells import is_missing, is_missing_name, truth
+from dpf.tables.text.cells import as_key, is_missing, is_missing_name, legible, spreadsheet_notes, truth
 from dpf.tables.text.wells_table import Table
 
 #: What wells without cells are called, whatever the case.
@@ -20,18 +22,24 @@ EMPTY_WELLS = frozenset(
 #: The control where the user names none.
 DEFAULT_CONTROL = "DMSO"
 
-_LIKE_CONTROLS = ("dmso", "vehicle", "control", "untreated", "mock")
+_HYPHENS = r"[\s\-\u2010-\u2015\u2212_]+"
+_BETWEEN_DIGITS = re.compile(rf"(?<=\d){_HYPHENS}(?=\d)")
+_JOINT = re.compile(_HYPHENS)
+_LIKE_CONTROLS = re.compile(
+    r"dmso|vehicle|control|untreated|non-?treated|mock|\b(ctrl|ctl|untrt|negcon|veh|solvent|water|h2o|pbs|hbss|saline|"
+    r"medium|media|ethanol|etoh|buffer|cells only|no (drug|compound|treatment))\b"
+)
+#: Headings of columns that may say which wells are controls, in whatever words.
+_MARKS = (r"(pert|control|well|sample|treatment)[ _.]?(type|role|class)", r"(is[ _.]?)?(ctrl|control|vehicle|negcon)")
 
 
-def as_key(name: str) -> str:
-    """The same for names that differ in case, surrounding space or the encoding of a letter only."""
-    return unicodedata.normalize("NFKC", name).strip().casefold()
+def spelling_key(name: str) -> str:
+    """The same for names that differ in case, spaces or hyphens only; what parts two numbers (``1-2``) is kept."""
+    return _JOINT.sub("", _BETWEEN_DIGITS.sub("/", as_key(name)))
 
 
 def read_compounds(table: Table, column: str) -> tuple[list[str], tuple[Note, ...]]:
-    """The compound of every well, surrounding space stripped, and a warning about names that differ in case only.
-
-    Names that differ in case stay apart: only the user knows whether they are one compound.
+    """The compound of every well, surrounding space stripped, and what was stripped.
 
     Raises
     ------
@@ -45,7 +53,7 @@ def read_compounds(table: Table, column: str) -> tuple[list[str], tuple[Note, ..
             "wells have no compound",
             where=f"{table.name}, column {column}",
             found=f"{len(nameless):,} empty cells: {listed([place.rsplit(', ', 1)[-1] for place in nameless])}",
-            expected="a name in every well",
+            expected="a name in every well (NA is none, nor is -666 in GCT and GCTX)",
             hint="write what is in them (empty, medium), or take these rows out of the wells table",
         )
     compounds = [text.strip() for text in raw]
@@ -55,15 +63,21 @@ def read_compounds(table: Table, column: str) -> tuple[list[str], tuple[Note, ..
         shown = listed([repr(text) for text in stripped], 5)
         text = f"surrounding space was taken off {count(len(stripped), 'compound name')}: {shown}"
         notes.append(Note("info", text))
-    several = spelled_in_several_ways(compounds)
-    if several:
-        text = f"{count(len(several), 'compound')} spelled in several ways, kept apart: {listed(several, 20)}"
-        notes.append(Note("warning", text))
+    notes += spreadsheet_notes("compound names", compounds)
     return compounds, tuple(notes)
 
 
-def spelled_in_several_ways(names: Sequence[str], key: Callable[[str], str] = as_key) -> list[str]:
-    """Names that have one `key` (by default: differ in case and space only), with counts: ``A (2) / a (1)``."""
+def kept_apart(compounds: Sequence[str]) -> tuple[Note, ...]:
+    """A warning about names that have one `spelling_key`: only the user knows whether they are one compound."""
+    several = spelled_in_several_ways(compounds, spelling_key)
+    if not several:
+        return ()
+    text = f"{count(len(several), 'compound')} spelled in several ways, kept apart: {listed(several, 20)}"
+    return (Note("warning", f"{text}; --merge-names joins them"),)
+
+
+def spelled_in_several_ways(names: Sequence[str], key: Callable[[str], str]) -> list[str]:
+    """Names that have one `key`, with counts: ``A (2) / a (1)``."""
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for name in names:
         spellings[key(name)][name] += 1
@@ -71,10 +85,12 @@ def spelled_in_several_ways(names: Sequence[str], key: Callable[[str], str] = as
 
 
 def _counted(spellings: Sequence[tuple[str, int]]) -> str:
-    return " / ".join(f"{name} ({times})" for name, times in spellings)
+    return " / ".join(f"{legible(name)} ({times})" for name, times in spellings)
 
 
-def find_controls(compounds: Sequence[str], controls: Sequence[str], where: str) -> tuple[list[bool], tuple[Note, ...]]:
+def find_controls(
+    compounds: Sequence[str], controls: Sequence[str], where: str, likely: Sequence[str] = ()
+) -> tuple[list[bool], tuple[Note, ...]]:
     """Which wells are controls: their compound is one of `controls`, whatever its case.
 
     Parameters
@@ -85,6 +101,8 @@ def find_controls(compounds: Sequence[str], controls: Sequence[str], where: str)
         Names the user gave; none means DMSO.
     where
         File and column, for errors.
+    likely
+        Compounds that other columns (doses of 0, types of wells) speak for.
 
     Returns
     -------
@@ -102,11 +120,11 @@ def find_controls(compounds: Sequence[str], controls: Sequence[str], where: str)
     present = {as_key(name) for name in counts}
     absent = [name for key, name in wanted.items() if key not in present]
     if absent:
-        raise _no_control(absent, counts, where)
+        raise _no_control(absent, counts, where, likely)
     is_control = [as_key(name) in wanted for name in compounds]
     notes = []
     taken = [name for name, control in zip(compounds, is_control, strict=True) if control]
-    if several := spelled_in_several_ways(taken):
+    if several := spelled_in_several_ways(taken, as_key):
         notes.append(Note("warning", f"spelled in several ways, all taken as controls: {listed(several)}"))
     alike = [(name, n) for name, n in counts.most_common() if as_key(name) not in wanted and _looks_like_control(name)]
     if alike:
@@ -115,6 +133,15 @@ def find_controls(compounds: Sequence[str], controls: Sequence[str], where: str)
     if sum(is_control) == 1:
         notes.append(Note("warning", "there is one control well only: how much controls vary cannot be known"))
     return is_control, tuple(notes)
+
+
+def marked(table: Table, compounds: Sequence[str]) -> list[str]:
+    """Compounds that a column such as ``pert_type`` calls controls: likely controls."""
+    found = []
+    for column in guess_columns(table, _MARKS):
+        cells = zip(table.texts(column), compounds, strict=True)
+        found += [name for text, name in cells if truth(text) or _looks_like_control(text)]
+    return list(dict.fromkeys(found))
 
 
 def read_flags(table: Table, column: str, compounds: Sequence[str]) -> tuple[list[bool], tuple[Note, ...]]:
@@ -149,18 +176,22 @@ def read_flags(table: Table, column: str, compounds: Sequence[str]) -> tuple[lis
 
 
 def _looks_like_control(name: str) -> bool:
-    return any(word in as_key(name) for word in _LIKE_CONTROLS)
+    return _LIKE_CONTROLS.search(as_key(name).replace("_", " ")) is not None
 
 
-def _no_control(absent: Sequence[str], counts: Counter[str], where: str) -> DataError:
+def _no_control(absent: Sequence[str], counts: Counter[str], where: str, likely: Sequence[str]) -> DataError:
+    """What to do without a control: of what may be one; never of whatever is there most often."""
     alike = [name for name in counts if _looks_like_control(name)]
     near = [match for name in absent for match in difflib.get_close_matches(name, list(counts), n=2)]
     common = [f"{name} ({times})" for name, times in counts.most_common(10)]
-    candidates = list(dict.fromkeys([*alike, *near])) or [counts.most_common(1)[0][0]]
+    candidates = list(dict.fromkeys([*near, *likely, *alike]))[:3]
+    hint = "name what the untreated or vehicle wells hold, --control NAME, or flag these wells in a column is_control"
+    if candidates:
+        hint = f"name the control: --control {' --control '.join(map(quote, candidates))}"
     return DataError(
         f"no well holds the control {listed(absent)}",
         where=where,
         found=f"{len(counts):,} compounds, the commonest: {', '.join(common)}",
         expected="control wells",
-        hint=f"name the control: --control {' --control '.join(repr(name) for name in candidates[:3])}",
+        hint=hint,
     )

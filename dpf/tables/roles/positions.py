@@ -10,21 +10,31 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from dpf.errors import DataError, count, listed
-from dpf.tables.roles.controls import as_key, spelled_in_several_ways
-from dpf.tables.roles.headings import find_column, guess_columns
+from dpf.tables.roles.controls import spelled_in_several_ways
+from dpf.tables.roles.headings import find_column, guess_columns, named_or_headed
 from dpf.tables.roles.well_names import parse_well_names, row_letters
 from dpf.tables.screen import Note
-from dpf.tables.text.cells import as_numbers, is_missing, number
+from dpf.tables.text.cells import as_key, as_numbers, is_missing, number
 from dpf.tables.text.wells_table import Table, refuse_unclear_points
 
 PLATE_HEADINGS = (r"plate", r"plate[ _.]?(id|name|barcode|number|no)", r"(rna|det|assay|compound)[ _.]?plate")
-_ROW = (r"row", r"(well|plate)[ _.]?row")
-_COLUMN = (r"col(umn)?", r"(well|plate)[ _.]?col(umn)?")
+ROW_HEADINGS = (r"row", r"(well|plate)[ _.]?row")
+COLUMN_HEADINGS = (r"col(umn)?", r"(well|plate)[ _.]?col(umn)?")
 WELL_HEADINGS = (r"well", r"well[ _.]?(id|name|pos|position)", r"position", r"(det|rna)[ _.]?well")
+_WELL_WORDS = ("well", "wells", "position", "pos", "sample")
 _UNIT = r"[munp\u00b5\u03bc]m(ol(/l)?)?|[un\u00b5\u03bc]?g/ml"
 _CONCENTRATION = (
     rf"(final[ _.]?)?(concentration|conc|dose)([ _.([]*({_UNIT})[)\]]*)?(_1)?",
     r"pert_i?dose",
+)
+#: Headings of numbers about wells that were not measured in them.
+NO_SCORES = (
+    *ROW_HEADINGS,
+    *COLUMN_HEADINGS,
+    *_CONCENTRATION,
+    r"(pert[ _.]?)?(i?dose|time|conc).*",
+    r"(time|day|hour|replicate|rep|batch|cluster|run|passage|seed|index|no|nr|number|is[ _.]?control)([ _.].*)?",
+    r"(.*[ _.])?(id|ids|barcode)",
 )
 _WITH_UNIT = re.compile(r"([+-]?[\d.,]+(?:[eE][+-]?\d+)?)\s*([A-Za-z\u00b5\u03bc%][^\d.,]*)")
 
@@ -63,9 +73,12 @@ def _names(table: Table, column: str, name: str) -> pl.Series:
     return pl.Series(name, [None if is_missing(text) else text for text in texts], dtype=pl.String)
 
 
-def read_groups(table: Table, name: str, taken: Sequence[str]) -> tuple[pl.Series | None, str | None, tuple[Note, ...]]:
-    """The `name` (``cluster``, ``batch``) of every well, where a column is headed so, and which column that is."""
-    guesses = [column for column in guess_columns(table, (name, rf"{name}[ _.]?id")) if column not in taken]
+def read_groups(
+    table: Table, name: str, named: str | None, taken: Sequence[str]
+) -> tuple[pl.Series | None, str | None, tuple[Note, ...]]:
+    """The `name` (``cluster``, ``batch``, ``donor``) of every well, and the column: the one named, or headed so."""
+    columns = named_or_headed(table, named, f"--{name}-column", (name, rf"{name}[ _.]?id"))
+    guesses = [column for column in columns if named is not None or column not in taken]
     if not guesses:
         return None, None, ()
     return _names(table, guesses[0], name), guesses[0], _found(name, guesses[0], (), None)
@@ -134,7 +147,11 @@ def _no_plates(parsed: pl.DataFrame, compounds: Sequence[str], source: str) -> t
     """A warning where what stands before the wells in their names does not behave as plates do."""
     prefixes = parsed.get_column("plate")
     different, wells = prefixes.n_unique(), parsed.height
-    if prefixes.null_count() or different == 1:
+    if prefixes.null_count():
+        return ()
+    if prefixes.str.to_lowercase().is_in(_WELL_WORDS).all():
+        return (Note("info", f"{prefixes[0]} before the well in {source} is no plate"),)
+    if different == 1:
         return ()
     own = zip(prefixes, compounds, strict=True)
     same = sum(_has_part(as_key(prefix), as_key(compound)) for prefix, compound in own)
@@ -159,7 +176,7 @@ def _from_columns(table: Table, taken: Sequence[str]) -> Positions:
     columns: dict[str, pl.Series] = {}
     sources: dict[str, str] = {}
     notes: list[Note] = []
-    for name, patterns in (("row", _ROW), ("column", _COLUMN)):
+    for name, patterns in (("row", ROW_HEADINGS), ("column", COLUMN_HEADINGS)):
         guesses = [heading for heading in guess_columns(table, patterns) if heading not in taken]
         if not guesses:
             continue
@@ -295,6 +312,19 @@ def read_concentrations(
         )
     text = f"column {column} holds no plain numbers ({listed(odd, 3)}): not taken as concentration"
     return None, None, (Note("warning", text),)
+
+
+def undosed(table: Table, compounds: Sequence[str], named: str | None) -> list[str]:
+    """Compounds that all have dose 0 in the column of concentrations, where others have more: vehicles, most likely."""
+    columns = [find_column(table, named, "--concentration-column")] if named else guess_columns(table, _CONCENTRATION)
+    for column in columns:
+        parts = [_WITH_UNIT.fullmatch(text) for text in table.texts(column)]
+        texts = [text if part is None else part[1] for text, part in zip(table.texts(column), parts, strict=True)]
+        doses = [None if is_missing(text) else number(text, table.decimal_comma) for text in texts]
+        dosed = {name for name, dose in zip(compounds, doses, strict=True) if dose != 0}
+        if dosed and (bare := [name for name in dict.fromkeys(compounds) if name not in dosed]):
+            return bare
+    return []
 
 
 def _without_unit(texts: list[str], is_control: Sequence[bool], where: str) -> tuple[list[str], tuple[Note, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from math import isfinite
 
@@ -12,7 +12,7 @@ import polars as pl
 from dpf.errors import DataError, DpfError, UsageError, listed
 from dpf.tables.roles.headings import find_column
 from dpf.tables.screen import Note, Targets
-from dpf.tables.text.cells import as_numbers, code_notes, is_missing, number, truth
+from dpf.tables.text.cells import as_key, as_numbers, code_notes, is_missing, number, truth
 from dpf.tables.text.wells_table import Table, is_row_number, refuse_unclear_points
 
 _SHOWN = 10
@@ -163,7 +163,7 @@ def _label(table: Table, name: str, positive: str | None) -> tuple[pl.Series, li
             where=where,
             found=found or f"{len(classes):,} missing values",
             expected="0 and 1, true and false, or two names",
-            hint="leave out --label to train without one",
+            hint=_which_are_0(counts, positive) or "leave out --label to train without one",
         )
     one = _positive_class(set(counts), positive, where)
     values = [None if value is None else int(value == one) for value in classes]
@@ -174,13 +174,24 @@ def _label(table: Table, name: str, positive: str | None) -> tuple[pl.Series, li
     return pl.Series(name, values, dtype=pl.Int64), notes
 
 
+def _which_are_0(classes: Collection[str], positive: str | None) -> str | None:
+    """What to do where one of several classes is named as 1."""
+    rest = sorted(set(classes) - {positive and _class(positive)})
+    if positive is None or len(rest) < 2 or len(rest) == len(classes):
+        return None
+    return (
+        f"which of {listed(rest, 5)} are 0? Add a column with 1 for {positive}, 0 for these and an empty cell for what "
+        "is neither, and name it with --label"
+    )
+
+
 def _class(text: str) -> str | None:
     """One spelling a class: ``1``, ``1.0`` and ``01`` are the same, to the last digit; so are ``TRUE`` and ``true``."""
     if is_missing(text):
         return None
     value = number(text)
     if value is None or not isfinite(value):
-        return text.strip().casefold()
+        return as_key(text)
     return f"{Decimal(text.strip()).normalize():f}"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,8 +15,8 @@ from dpf.errors import listed
 from dpf.tables.screen import Note
 
 #: What stands for "no value", whatever its case. For names (wells, compounds) only `MISSING_NAMES` does.
-MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none"})
-MISSING_NAMES = frozenset({"", "NA", "#N/A", "NaN", "nan"})
+MISSING = frozenset({"", "na", "n/a", "#n/a", "#nv", "#n/d", "nan", "null", "none"})
+MISSING_NAMES = frozenset({"", "NA", "N/A", "#N/A", "#NV", "#N/D", "NaN", "nan"})
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|infinity)", re.IGNORECASE)
 _COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
@@ -35,6 +36,18 @@ def is_missing(text: str) -> bool:
 def is_missing_name(text: str) -> bool:
     """Whether a cell that should hold a name is empty. ``None`` and ``null`` are names: some screens call wells so."""
     return text.strip() in MISSING_NAMES
+
+
+def as_key(name: str) -> str:
+    """The same for names that differ in case, surrounding space, signs without width or the encoding of a letter."""
+    seen = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+    return unicodedata.normalize("NFKC", seen).strip().casefold()
+
+
+def legible(name: str) -> str:
+    """A name as a reader can tell it from one that looks the same: escapes for what cannot be seen."""
+    whole = unicodedata.normalize("NFC", name) == name
+    return name if whole and name.isprintable() else name.encode("ascii", "backslashreplace").decode()
 
 
 def number(text: str, decimal_comma: bool = False) -> float | None:
@@ -64,12 +77,34 @@ def code_notes(what: str, values: NDArray[np.floating]) -> tuple[Note, ...]:
     return (Note("warning", f"{what} holds codes for missing values: {shown}; empty these cells"),) if shown else ()
 
 
-_TRUE = frozenset({"true", "t", "yes", "y", "1"})
-_FALSE = frozenset({"false", "f", "no", "n", "0"})
+_MONTH = (
+    "(jan|ene|gen|feb|f[eé]vr?|mar|mär|mars|mrt|mrz|m[aä]rz|apr|avr|abr|ma[iyjg]|maggio|jun|juin|giu|jul|juil|lug|aug|"
+    "août?|ago|sept?|set|oct|okt|out|ott|nov|dec|déc|dez|dic)"
+)
+_MADE = (
+    rf"(?i)^(\d{{1,2}}[-. ]{{1,2}}{_MONTH}\.?|{_MONTH}\.?[-. ]\d{{1,2}}|{_MONTH}\.?[-. ](19|20)\d\d|"
+    rf"\d{{1,2}}[-. ]{{1,2}}{_MONTH}\.?[-. ]\d{{2,4}}|\d{{1,2}}([/.])\d{{1,2}}[/.](19|20)\d\d|"
+    r"(19|20)\d\d[-/]\d{1,2}[-/]\d{1,2}([ T]00:00:00(\.0+)?)?|\d[.,]\d+E\+\d+)$"
+)
+
+
+def spreadsheet_notes(what: str, names: Sequence[str | None]) -> tuple[Note, ...]:
+    """A warning about names that a spreadsheet made of others: dates, in its languages, and rounded numbers."""
+    column = pl.Series(names, dtype=pl.String).drop_nulls().unique(maintain_order=True)
+    made = column.filter(column.str.strip_chars().str.contains(_MADE)).to_list()
+    text = f"dates or rounded numbers among the {what} ({len(made):,}), which a spreadsheet made of names such as"
+    return (Note("warning", f"{text} MARCH1, 1-2 or 2E13: {listed(made, 5)}"),) if made else ()
+
+
+_TRUE = frozenset({"true", "t", "yes", "y", "1", "wahr", "vrai", "vero", "verdadero", "verdadeiro", "waar"})
+_FALSE = frozenset({"false", "f", "no", "n", "0", "falsch", "faux", "falso", "onwaar"})
 
 
 def truth(text: str) -> bool | None:
-    """The truth value in a cell: true, false, yes, no, their first letters, 1, 0 (``1.0``); None for anything else."""
+    """The truth value in a cell: true, false, yes, no, their first letters, 1, 0 (``1.0``); None for anything else.
+
+    True and false are those of spreadsheets in other languages, too.
+    """
     value = number(text)
     word = text.strip().casefold() if value is None else f"{value:g}"
     return True if word in _TRUE else False if word in _FALSE else None

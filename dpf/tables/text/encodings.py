@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, first_line, translated
+from dpf.files import regular_file
 from dpf.tables.screen import Note
 
 _FALLBACK = "latin-1"  # fits any bytes
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_PACKS_AT_MOST = 1032  # times, by the format
 _LARGEST_EXACT = 2**24  # every integer up to here is a float32
 
@@ -36,7 +38,7 @@ def open_unpacked(path: Path) -> Iterator[io.BufferedReader]:
     """
     try:
         with path.open("rb") as raw:
-            packed = raw.peek(2)[:2] == _GZIP_MAGIC
+            packed = raw.peek(2)[:2] == GZIP_MAGIC
             yield io.BufferedReader(gzip.GzipFile(fileobj=raw)) if packed else raw
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
@@ -54,7 +56,7 @@ def open_unpacked(path: Path) -> Iterator[io.BufferedReader]:
 def unpacked_at_most(path: Path) -> int:
     """Bytes that a file can hold, unpacked: what it says of its own size is compared with that."""
     with path.open("rb") as stream:
-        return path.stat().st_size * (_GZIP_PACKS_AT_MOST if stream.read(2) == _GZIP_MAGIC else 1)
+        return path.stat().st_size * (_GZIP_PACKS_AT_MOST if stream.read(2) == GZIP_MAGIC else 1)
 
 
 def decode(data: bytes, path: Path) -> tuple[str, tuple[Note, ...]]:
@@ -84,6 +86,7 @@ def rounding_note(rounded: int) -> tuple[Note, ...]:
 T = TypeVar("T")
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon"}
+_SEPARATOR_LINE = re.compile(r'(?i)"?sep=(\\t|.)?"?[,;]*')
 #: A packed text may become so many times as large, or as large as this if that is more: repeated zeros pack a
 #: thousandfold, tables hardly thirtyfold.
 UNPACKED_TIMES, UNPACKED_AT_LEAST = 200, 1 << 26
@@ -114,6 +117,11 @@ def parse_text(path: Path, parse: Callable[[TextIO], T]) -> tuple[T, tuple[Note,
     DataError
         The file is missing, cut short, or no text.
     """
+    with regular_file(path) as file:
+        return _parse_text(file, parse)
+
+
+def _parse_text(path: Path, parse: Callable[[TextIO], T]) -> tuple[T, tuple[Note, ...]]:
     head = unpacked_head(path)
     notes = list(_packing_notes(path))
     if head[:2] in _UTF16_MARKS:
@@ -179,7 +187,7 @@ def _parse_as(path: Path, encoding: str, parse: Callable[[TextIO], T]) -> T:
 
 def _packing_notes(path: Path) -> list[Note]:
     with path.open("rb") as stream:
-        is_gzip = stream.read(2) == _GZIP_MAGIC
+        is_gzip = stream.read(2) == GZIP_MAGIC
     named_gzip = path.suffix.lower() == ".gz"
     if named_gzip and not is_gzip:
         return [Note("info", f"{path.name} is plain text in spite of its name")]
@@ -232,11 +240,33 @@ def _cells(line: str, delimiter: str) -> int:
         return 1
 
 
+def require_delimiter(lines: list[str], path: Path) -> None:
+    """Refuse a table of one column, which is one of several with another delimiter.
+
+    Raises
+    ------
+    DataError
+        Most lines have no comma, tab or semicolon between two cells.
+    """
+    if 2 * sum(any(_cells(line, delimiter) > 1 for delimiter in DELIMITERS) for line in lines) > len(lines):
+        return
+    raise DataError(
+        "the columns of a table are not separated by comma, tab or semicolon",
+        where=path,
+        found=f"lines such as {lines[0][:60]!r}",
+        expected="commas, tabs or semicolons between the cells",
+        hint="write it again as CSV; in R: write.csv(x, 'table.csv')",
+    )
+
+
 def leading_comments(lines: list[str]) -> int:
     """How many lines at the top are comments: they begin with ``#`` and are not split as the table is.
 
-    A last one that does split as the table does is the line of headings (``#gene,A01,A02``).
+    A last one that does split as the table does is the line of headings (``#gene,A01,A02``). A first line such as
+    ``sep=;``, which tells Excel the delimiter, is one too.
     """
+    if lines and _SEPARATOR_LINE.fullmatch(lines[0].strip()):
+        return 1 + leading_comments(lines[1:])
     count = 0
     while count < len(lines) and lines[count].startswith("#"):
         count += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,16 +21,19 @@ from numpy.typing import NDArray
 
 from dpf.errors import DataError, count, listed
 from dpf.files import sha256_file
-from dpf.tables.matrix import Matrix
+from dpf.tables.matrix import Matrix, select_rows
 from dpf.tables.screen import Note, SourceFile
+from dpf.tables.storage import fits_in_memory, is_in_file, let_go, new_matrix, wells_in_blocks
 from dpf.tables.text.cells import is_missing, number
 from dpf.tables.text.encodings import parse_text
 from dpf.tables.text.layout import Layout, cut_line, detect_layout
+from dpf.tables.text.spreadsheet import as_named
 from dpf.tables.text.wells_table import is_row_number
 
 _BLOCK_CHARACTERS = 1 << 24
 _LONGEST_LINE = 1 << 28
 _BAD_CELLS_SHOWN = 10
+_LETTERS_SHOWN = 40
 _GROWTH = 1.25
 
 
@@ -82,7 +86,7 @@ def _chain(first: _Lines, rest: Iterator[_Lines]) -> Iterator[_Lines]:
 
 
 class _Growing:
-    """Rows that are added block by block, in one array that grows in place: no second copy at the end."""
+    """Rows that are added block by block, in one array that grows in place, or, a large one, from file to file."""
 
     def __init__(self, width: int) -> None:
         self._values = np.empty((0, width), dtype=np.float32)
@@ -91,14 +95,26 @@ class _Growing:
     def append(self, block: NDArray[np.float32]) -> None:
         needed = self.rows + block.shape[0]
         if needed > self._values.shape[0]:
-            capacity = max(needed, int(self._values.shape[0] * _GROWTH)) if self.rows else needed
-            self._values.resize((capacity, self._values.shape[1]), refcheck=False)
+            self._grow(max(needed, int(self._values.shape[0] * _GROWTH)) if self.rows else needed)
         self._values[self.rows : needed] = block
+        let_go(self._values)
         self.rows = needed
 
+    def _grow(self, capacity: int) -> None:
+        width = self._values.shape[1]
+        if fits_in_memory(capacity, width):
+            self._values.resize((capacity, width), refcheck=False)
+            return
+        larger = new_matrix(capacity, width)
+        for rows in wells_in_blocks(self._values):
+            larger[rows] = self._values[rows]
+            let_go(larger)
+        self._values = larger
+
     def array(self) -> NDArray[np.float32]:
-        self._values.resize((self.rows, self._values.shape[1]), refcheck=False)
-        return self._values
+        if not is_in_file(self._values):
+            self._values.resize((self.rows, self._values.shape[1]), refcheck=False)
+        return self._values[: self.rows]
 
 
 def _blocks(stream: TextIO, path: Path) -> Iterator[_Lines]:
@@ -129,7 +145,7 @@ def _parse_block(block: _Lines, layout: Layout) -> tuple[list[list[str]], NDArra
             continue
         names, body = cut_line(text, line, layout)
         for collected, name in zip(leading, names, strict=True):
-            collected.append(name.strip())
+            collected.append(as_named(name.strip()))
         bodies.append(body)
         lines.append(line)
     if not bodies:
@@ -180,17 +196,19 @@ def _not_numbers(bad: list[tuple[int, str]], lines: list[int], layout: Layout) -
     def place(at: int) -> str:
         row, column = divmod(at, len(layout.columns))
         heading = layout.columns[column] or f"number {column + len(layout.leading) + 1}"
-        return f"line {lines[row]}, column {heading}"
+        return f"line {lines[row]}, column {heading[:_LETTERS_SHOWN]}"
 
     def shown(text: str) -> str:
         if layout.decimal_comma:
             text = text.replace(".", ",") if not text.startswith("<") else text[1:-1]
-        return repr(text)
+        return repr(text[:_LETTERS_SHOWN])
 
     listing = "; ".join(f"{place(at)}: {shown(text)}" for at, text in bad[:_BAD_CELLS_SHOWN])
     more = f"; and {len(bad) - _BAD_CELLS_SHOWN:,} more" if len(bad) > _BAD_CELLS_SHOWN else ""
     mark = "comma" if layout.decimal_comma else "point"
     hint = "correct these cells, or take that column or line out of the table"
+    if all(re.search(r"\S[\s|]+\S", text.strip("<>")) for _, text in bad):
+        hint = "are the columns separated by something else than commas, tabs or semicolons? Write the table as CSV"
     if layout.unclear_commas:
         hint = "a comma here may be a decimal comma or a thousands separator: write numbers with a decimal point"
     return DataError(
@@ -208,12 +226,13 @@ def _assemble(layout: Layout, names: list[list[str]], values: NDArray[np.float32
     if layout.trailing and np.isnan(values[:, -layout.trailing :]).all():
         notes.append(Note("info", f"{layout.path.name}: {count(layout.trailing, 'trailing empty column')} left out"))
         values, columns = values[:, : -layout.trailing], columns[: -layout.trailing]
-    empty = np.isnan(values[:, 0]) & np.isnan(values).all(axis=1) if values.shape[1] else np.zeros(len(values), bool)
+    empty = np.isnan(values[:, 0]) if values.shape[1] else np.zeros(len(values), bool)
+    empty[empty] = np.isnan(values[empty]).all(axis=1)
     if names:
         empty &= np.array([name == "" for name in names[0]])
     if empty.any():
         notes.append(Note("info", f"{layout.path.name}: {count(int(empty.sum()), 'empty line')} left out"))
-        values = values[~empty]
+        values = select_rows(values, np.flatnonzero(~empty))
         names = [[name for name, drop in zip(side, empty, strict=True) if not drop] for side in names]
     if layout.decimal_comma:
         notes.append(Note("info", f"{layout.path.name} is written with decimal commas"))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dpf.errors import DataError, listed
 from dpf.tables.text.cells import commas, is_missing, number, points_are_unclear
-from dpf.tables.text.encodings import leading_comments, sniff_delimiter, split_line
+from dpf.tables.text.encodings import leading_comments, require_delimiter, sniff_delimiter, split_line
+from dpf.tables.text.spreadsheet import as_named
 from dpf.tables.text.wells_table import is_unnamed
 
 _SAMPLE_LINES = 50
@@ -75,8 +76,9 @@ def detect_layout(texts: list[str], path: Path) -> tuple[Layout, int]:
     skipped = leading_comments(sample)
     if not sample[skipped:]:
         raise DataError("a table is empty", where=path, expected="a line of headings and the table below it")
+    require_delimiter(sample[skipped:], path)
     delimiter = sniff_delimiter(sample[skipped:])
-    headings = [heading.strip() for heading in split_line(sample[skipped], delimiter)]
+    headings = [as_named(heading.strip()) for heading in split_line(sample[skipped], delimiter)]
     rows = [split_line(text, delimiter) for text in sample[skipped + 1 :]]
     headings = _complete(headings, rows)
     leading = _leading(headings, rows)

@@ -17,6 +17,7 @@ from dpf.files import sha256_file
 from dpf.tables.screen import Note, SourceFile
 from dpf.tables.text.cells import commas, is_missing, number, points_are_unclear
 from dpf.tables.text.encodings import leading_comments, parse_text, sniff_delimiter
+from dpf.tables.text.spreadsheet import as_named
 
 _SAMPLE_CHARACTERS = 1 << 20
 _WELL = re.compile(r"[A-Za-z]{1,2}0?\d{1,2}")
@@ -145,7 +146,8 @@ def table_from_rows(
     if len(rows) < 2:
         found = "headings only" if rows else "an empty file"
         raise DataError("a table has no rows", where=path, found=found, expected="a line of headings and one a well")
-    (_, headings), body = rows[0], list(rows[1:])
+    rows = [(line, [as_named(cell) for cell in cells]) for line, cells in rows]
+    (_, headings), body = rows[0], rows[1:]
     notes: list[Note] = []
     if not one_column:  # in a column of its own an empty line is an empty cell; in a table it is nothing
         empty = [line for line, cells in body if not any(cell.strip() for cell in cells)]

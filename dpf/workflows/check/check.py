@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ from dpf.analysis.design.items.expression import expression_items
 from dpf.analysis.design.items.positions import ALPHA
 from dpf.analysis.design.wells import POSITION_FACTORS, DesignInput
 from dpf.errors import UsageError
+from dpf.files import together
 from dpf.project.directory import Project
 from dpf.workflows.check.integrity import ReadBack, read_back
 from dpf.workflows.check.plate_figures import draw_plates
-from dpf.workflows.check.stored import StoredCheck, items_table, store_check, stored_check
+from dpf.workflows.check.stored import FlaggedItem, StoredCheck, items_table, store_check, summarised
 from dpf.workflows.options import CheckOptions
 from dpf.workflows.progress import Progress, Silent
 
@@ -38,6 +39,7 @@ DETECTED = (
     *("detected", "n_genes", "n_genes_by_counts", "nfeature_rna", "detected_genes", "genes_detected", "n_features"),
     "number_of_genes",
 )
+COMPOSITION = ("composition_factor",)
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def check_project(
     _require_permutations(permutations)
     inputs = read_back(project)
     progress.plan(f"{inputs.wells.height:,} wells x {len(inputs.genes):,} genes, {permutations:,} permutations")
-    library_size, detected = (quality_column(inputs, names) for names in (LIBRARY_SIZE, DETECTED))
+    library_size, detected = (quality_column(inputs.wells, inputs.targets, names) for names in (LIBRARY_SIZE, DETECTED))
     design = design_of(inputs, library_size, detected)
     # Thousands of products of small matrices: synchronising threads would cost more than it gains.
     with threadpool_limits(1):
@@ -96,11 +98,11 @@ def check_project(
     compounds = inputs.wells.get_column("compound").to_list()
     of_expression = expression_items(inputs.expression, inputs.genes, well_ids, compounds)
     items = (*inputs.items, *of_expression, *found)
-    figures = draw_plates(project.check.figure("plates"), design, progress)
-    about = {"fdr": fdr, "permutations": permutations, "seed": seed}
-    path = store_check(inputs.now, items, about)
-    summary = stored_check(inputs.now)
-    assert summary is not None
+    with together(progress.warn):
+        figures = draw_plates(project.check.figure("plates"), design, progress)
+        path = store_check(inputs.now, items, {"fdr": fdr, "permutations": permutations, "seed": seed})
+    flagged = [FlaggedItem(*(getattr(item, part.name) for part in fields(FlaggedItem))) for item in items]
+    summary = summarised(flagged)
     named = {"library size": library_size, "detected genes": detected}
     read_as = tuple(f"{quantity}: {column}" for quantity, column in named.items() if column is not None)
     return CheckResult(items, summary, path, figures, read_as)
@@ -115,14 +117,14 @@ def _require_permutations(permutations: int) -> None:
         )
 
 
-def quality_column(inputs: ReadBack, names: Sequence[str]) -> str | None:
+def quality_column(wells: pl.DataFrame, targets: Collection[str], names: Sequence[str]) -> str | None:
     """The column of the wells table with one of these headings: numbers, none of them negative, and no target."""
-    headings = {re.sub(r"\W+", "_", name.strip().casefold()): name for name in reversed(inputs.wells.columns)}
+    headings = {re.sub(r"\W+", "_", name.strip().casefold()): name for name in reversed(wells.columns)}
     for name in names:
         column = headings.get(name)
-        if column is None or column in inputs.targets or not inputs.wells.schema[column].is_numeric():
+        if column is None or column in targets or not wells.schema[column].is_numeric():
             continue
-        values = inputs.wells.get_column(column).cast(pl.Float64).fill_nan(None).drop_nulls()
+        values = wells.get_column(column).cast(pl.Float64).fill_nan(None).drop_nulls()
         if values.len() and bool(values.is_finite().all()) and bool((values >= 0).all()):
             return column
     return None
@@ -147,11 +149,14 @@ def design_of(inputs: ReadBack, library_size: str | None, detected: str | None) 
         plate=cells("plate"),
         row=cells("row") if placed else None,
         column=numbers("column") if placed else None,
+        batch=cells("batch"),
+        donor=cells("donor"),
         targets=inputs.targets,
         label=inputs.label,
         expression=inputs.expression,
         library_size=numbers(library_size),
         detected=numbers(detected),
+        composition=numbers(quality_column(inputs.wells, inputs.targets, COMPOSITION)),
         cluster=cells("cluster"),
         well_id=wells.get_column("well_id").to_list(),
     )

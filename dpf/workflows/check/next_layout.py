@@ -23,6 +23,7 @@ from dpf.tables.roles.headings import guess_columns
 from dpf.tables.roles.well_names import PLATE_SHAPES, PlateFormat, row_number
 from dpf.tables.storage import read_table as read_stored
 from dpf.tables.text.encodings import parse_text
+from dpf.tables.text.spreadsheet import to_csv
 from dpf.workflows.options import LayoutWish
 
 REPLICATES = 2
@@ -121,7 +122,7 @@ def suggest(
     assert treatments is not None
     layout, replicates, controls = _lay_out(treatments, wish)
     table = _table(layout, treatments)
-    text = table.write_csv()
+    text = to_csv(table)
     if target.exists() and (target.is_dir() or target.read_bytes() != text.encode()):
         raise UsageError(
             "there is another file of that name, and a layout may have been pipetted",

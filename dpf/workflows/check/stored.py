@@ -96,10 +96,13 @@ def stored_check(now: Now) -> StoredCheck | None:
     path = now.project.check.table("check")
     if not path.exists():
         return None
-    items = _read_items(path)
+    return summarised(_read_items(path), why_stale(read_about(path, "check"), now))
+
+
+def summarised(items: Sequence[FlaggedItem], stale: str | None = None) -> StoredCheck:
+    """The items of a check as what is shown of them."""
     counts = Counter(item.verdict for item in items)
     flagged = tuple(item for verdict in (Verdict.FAIL, Verdict.WARN) for item in items if item.verdict == verdict)
-    stale = why_stale(read_about(path, "check"), now)
     return StoredCheck(worst(counts), {verdict: counts[verdict] for verdict in reversed(Verdict)}, flagged, stale)
 
 

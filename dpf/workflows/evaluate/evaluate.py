@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from dpf.errors import UsageError, listed
-from dpf.files import write_text
+from dpf.files import together, write_text
 from dpf.project.directory import ModelFolder, Project, ResultsFolder
 from dpf.splits.parts import Part, split_fingerprint
 from dpf.tables.storage import write_table
@@ -103,7 +103,8 @@ def evaluate_project(
         subject.design,
     )
     choices = {"in_sample": options.in_sample, "level": options.level, "classes": options.classes}
-    files, figures = _write(subject, wells, methods, result, choices)
+    with together(progress.warn):
+        files, figures = _write(subject, wells, methods, result, choices)
     return replace(result, files=files, figures=figures)
 
 
@@ -199,7 +200,7 @@ def _write(
         if subject.is_own and result.calibration is not None:
             write_calibration(home.calibration, result.calibration, made_of(now, "calibration"))
             files.append(home.calibration)
-    for name, table in tables.items():  # after the card, which the scoreboard's footer describes
+    for name, table in tables.items():
         write_table(folder.table(name), table, name, about)
     figures = draw_scoreboard(folder, result.board)
     figures += draw_reliability(folder, result.board, subject.truth, methods, wells.tested)

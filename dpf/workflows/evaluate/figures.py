@@ -16,13 +16,12 @@ from dpf.figures.scoreboard import scoreboard as draw
 from dpf.project.directory import ResultsFolder
 from dpf.workflows.evaluate.methods import CEILING, ENSEMBLE, INITIAL, MEAN, MODEL, UNCALIBRATED, Method, Truth
 from dpf.workflows.evaluate.scoreboard import OVERALL, WITHIN, Scoreboard
-from dpf.workflows.evaluate.scoreboard_text import MAIN, NAMES
+from dpf.workflows.evaluate.scoreboard_text import CHANCE, MAIN, NAMES
 
 #: Methods in the order of the rows: the model, the baselines, the noise ceiling.
-_ORDER = (MODEL, INITIAL, "ridge", "kernel ridge", "pls", "position", MEAN, CEILING)
+_ORDER = (MODEL, INITIAL, "ridge", "kernel ridge", "pls", "position", "depth", MEAN, CEILING)
 _CURVES = (UNCALIBRATED, MODEL, "ridge", "kernel ridge", "pls")
 _MOST_CURVES = 3
-_CHANCE = {"r2": 0.0, "auroc": 0.5}
 
 
 def draw_scoreboard(folder: ResultsFolder, board: Scoreboard) -> tuple[Path, ...]:
@@ -55,7 +54,7 @@ def _panel(rows: pl.DataFrame, target: str, methods: Sequence[str]) -> Metric:
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
     return Metric(
-        f"{target}: {NAMES[metric]}", column("value"), column("lower"), column("upper"), chance=_CHANCE[metric]
+        f"{target}: {NAMES[metric]}", column("value"), column("lower"), column("upper"), chance=CHANCE[metric]
     )
 
 

@@ -34,9 +34,9 @@ def notes(
     if outputs is not None:
         found += _model_notes(outputs, truth, inputs)
     for place, name in enumerate(truth.names):
-        found += _target_notes(name, truth.values[:, place], wells)
+        found += _target_notes(name, truth.values[:, place], wells, inputs.is_control)
     if truth.label_name:
-        found += _target_notes(truth.label_name, truth.label, wells) + _class_notes(truth, wells)
+        found += _target_notes(truth.label_name, truth.label, wells, inputs.is_control) + _class_notes(truth, wells)
     most = int(wells.evaluation.train.sum(axis=1).max(initial=0))
     if most > EXACT_WELLS:
         found.append(
@@ -45,6 +45,8 @@ def notes(
         )
     if wells.position is None:
         found.append("no positions are known: there is no baseline of position alone")
+    if wells.depth is None:
+        found.append("no depth is known, or it does not vary: there is no baseline of depth alone")
     if np.unique(wells.replicates[~inputs.is_control]).size == int((~inputs.is_control).sum()):
         found.append(
             "no compound has two wells at one concentration: there is no other replicate, and no noise ceiling"
@@ -55,10 +57,7 @@ def notes(
 def basis_line(wells: EvaluatedWells, is_control: NDArray[np.bool_]) -> str:
     """Which wells were measured, and what they were to the model."""
     tested = wells.tested
-    size = (
-        f"{int(tested.sum()):,} of {tested.size:,} wells, {np.unique(wells.groups[tested & ~is_control]).size:,} "
-        f"compounds and {int((tested & is_control).sum()):,} control wells"
-    )
+    size = f"{int(tested.sum()):,} of {tested.size:,} wells, {_contents(wells, tested, is_control)}"
     members = int(wells.member_test.any(axis=1).sum())
     if wells.basis == "held_out":
         by = f"in {members} folds" if members > 1 else "never seen in training"
@@ -72,6 +71,12 @@ def basis_line(wells: EvaluatedWells, is_control: NDArray[np.bool_]) -> str:
             "little too good. dpf train --folds 5 holds every well out once"
         )
     return "IN SAMPLE ONLY: the model was trained on every well of this project; no figure here is evidence"
+
+
+def _contents(wells: EvaluatedWells, of: NDArray[np.bool_], is_control: NDArray[np.bool_]) -> str:
+    """``12 compounds and 3 control wells``."""
+    compounds = np.unique(wells.groups[of & ~is_control]).size
+    return f"{count(compounds, 'compound')} and {count(int((of & is_control).sum()), 'control well')}"
 
 
 def _model_notes(outputs: Outputs, truth: Truth, inputs: Inputs) -> list[str]:
@@ -89,19 +94,19 @@ def _model_notes(outputs: Outputs, truth: Truth, inputs: Inputs) -> list[str]:
     return found
 
 
-def _target_notes(name: str, values: NDArray[np.float64], wells: EvaluatedWells) -> list[str]:
+def _target_notes(
+    name: str, values: NDArray[np.float64], wells: EvaluatedWells, is_control: NDArray[np.bool_]
+) -> list[str]:
     known = wells.tested & ~np.isnan(values)
     if not known.any():
         return [f"{name} was measured in none of these wells"] if wells.tested.any() else []
     if np.ptp(values[known]) == 0:
         return [f"{name} has the same value in all {int(known.sum()):,} wells: there is nothing to evaluate"]
     found = []
-    compounds, share = np.unique(wells.groups[known]).size, known.sum() / wells.tested.sum()
-    if compounds < FEW_COMPOUNDS or share < _LITTLE:
-        found.append(
-            f"{name} was measured in {int(known.sum()):,} of these wells ({count(compounds, 'compound')}): its figures "
-            "are rough"
-        )
+    few = np.unique(wells.groups[known]).size < FEW_COMPOUNDS
+    if few or known.sum() / wells.tested.sum() < _LITTLE:
+        contents = _contents(wells, known, is_control)
+        found.append(f"{name} was measured in {int(known.sum()):,} of these wells ({contents}): its figures are rough")
     constant = [
         str(fold)
         for fold, train in enumerate(wells.evaluation.train)

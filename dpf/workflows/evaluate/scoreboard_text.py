@@ -17,6 +17,8 @@ NAMES = {
     "r2": "R²", "pearson": "Pearson", "spearman": "Spearman", "rmse": "RMSE", "auroc": "AUROC", "auprc": "AUPRC",
     "brier": "Brier score", "ece": "calibration error", "log_loss": "log loss",
 }  # fmt: skip
+#: What a mean or a guess reaches.
+CHANCE = {"r2": 0.0, "auroc": 0.5}
 #: Fewer compounds than this make an interval a rough guess.
 FEW_COMPOUNDS = 30
 
@@ -49,8 +51,8 @@ def summary_table(board: Scoreboard) -> pl.DataFrame:
 
 
 def verdict_lines(board: Scoreboard) -> list[str]:
-    """One sentence a target: the reference against the best baseline, then the initial regression, position alone and
-    the other replicate.
+    """One sentence a target: the reference against the best baseline, then the initial regression, position and depth
+    alone, and the other replicate.
     """
     targets = board.values.get_column("target").unique(maintain_order=True)
     return [_verdict_line(board, target) for target in targets if board.reference]
@@ -70,10 +72,14 @@ def _verdict_line(board: Scoreboard, target: str) -> str:
         for name, what in (
             (INITIAL, "without its Transformer it reaches"),
             ("position", "position alone reaches"),
+            ("depth", "depth alone reaches"),
             (CEILING, "the other replicate"),
         )
         if name in rows and rows[name]["value"] is not None
     ]
+    ceiling = rows.get(CEILING, {"value": None})
+    if ceiling["value"] is not None and ceiling["value"] < CHANCE[ceiling["metric"]]:
+        others[-1] += " (replicates do not agree: it sets no limit to what can be predicted)"
     text = f"{target}: " + (_against_best(board, target, rows) if MODEL in rows else _best_alone(rows))
     return text + (f"; {', '.join(others)}" if others else "")
 
@@ -124,4 +130,5 @@ def _estimate(row: dict[str, Any]) -> str:
 def _sizes(row: dict[str, Any]) -> str:
     """How many wells a statement rests on, where they are few."""
     few = row["compounds"] < FEW_COMPOUNDS
-    return f", on only {row['wells']:,} wells of {row['compounds']:,} compounds" if few else ""
+    groups = f"{row['compounds']:,} groups (compounds, and each control alone)"
+    return f", on only {row['wells']:,} wells of {groups}" if few else ""

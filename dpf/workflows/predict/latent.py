@@ -13,6 +13,7 @@ from dpf.analysis.evaluation.metrics import spearman
 from dpf.analysis.latent.activation_pattern import NoPatternError, activation_pattern
 from dpf.analysis.latent.pca import latent_pca
 from dpf.errors import UsageError, listed
+from dpf.files import together
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
 from dpf.workflows.options import LatentOptions
@@ -80,13 +81,14 @@ def latent_project(
     )
     results, now = project.results(file.name), current(project, file, inputs)
     about = made_of(now, "latent", *(["umap"] if umap else [])) | {"map_member": member}
-    write_table(results.table("latent"), table, "latent", about)
     correlations, kind = correlate(distances, measured), "latent_correlations"
-    write_table(results.table(kind), correlations, kind, made_of(now, kind))
     arrow = None if umap else _direction(outputs, member, pca.axes, progress)
     explained = None if umap else pca.explained
     figure = results.figure("latent_umap" if umap else "latent_pca")
-    figures = _draw(figure, places, explained, inputs, measured, options.colour, arrow)
+    with together(progress.warn):
+        write_table(results.table("latent"), table, "latent", about)
+        write_table(results.table(kind), correlations, kind, made_of(now, kind))
+        figures = _draw(figure, places, explained, inputs, measured, options.colour, arrow)
     warn_not_held_out(members, progress)
     warn_no_axis(outputs, progress)
     return LatentResult(table, correlations, results.table("latent"), figures)

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dpf.files import together
 from dpf.project.directory import Project
 from dpf.tables.storage import write_table
 from dpf.workflows.predict.outputs import Outputs, project_outputs
@@ -56,7 +57,8 @@ def predict_project(project: Project, model: str = "default", *, progress: Progr
         | latent_columns(outputs, members)
     )
     path = project.results(file.name).table("predictions")
-    write_table(path, table, "predictions", made_of(current(project, file, inputs), "predictions"))
+    with together(progress.warn):
+        write_table(path, table, "predictions", made_of(current(project, file, inputs), "predictions"))
     warn_not_held_out(members, progress)
     warn_no_axis(outputs, progress)
     return PredictResult(table, path)

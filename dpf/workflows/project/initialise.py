@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from dpf.config.settings import Settings, TargetSettings
 from dpf.config.toml import preset_overrides, with_overrides
 from dpf.errors import UsageError
 from dpf.files import sha256_file
-from dpf.project.directory import Project, require_new, settings_path, write_settings
+from dpf.project.directory import Project, settings_path, write_settings
+from dpf.project.new_project import making, require_new
 from dpf.simulate.screen import Simulation, SimulationDesign, simulate
 from dpf.tables.importing import read_screen
+from dpf.tables.matrix import take_columns
 from dpf.tables.options import PrepareOptions, Roles
 from dpf.tables.preparing.normalise import Normalisation, write_normalisation
 from dpf.tables.preparing.options import Preparation, read_preparation
@@ -66,8 +68,6 @@ def init_project(
         require_new(path)
         return create_demo(path, simulate(_demo_design(demo, source.wells)), tuple(overrides))
     _refuse(replace(demo, seed=DemoOptions.seed).given(), "a screen from files", "--from")
-    names = [name.strip() for text in roles.scores for name in text.split(",")]
-    roles = replace(roles, scores=tuple(filter(None, names)))
     wells = [Path(table) for table in source.wells]
     require_new(path)
     return import_project(
@@ -135,17 +135,17 @@ def import_project(
     screen = read_screen(sources, wells, roles, source_format)
     if preparation.keep_flagged:
         overrides = ("quality.keep_flagged=true", *overrides)
-    counts = Project(path, Settings()).counts
-    with _removed_on_failure(path, counts):
+    with making(path) as folder:
+        counts = Project(folder, Settings()).counts
         screen, normalisation = prepare(screen, preparation, in_place=True, keep_counts=partial(_keep_counts, counts))
-        return _create(path, screen, overrides, normalisation)
+        return _write(folder, path, screen, overrides, normalisation)
 
 
 def _keep_counts(path: Path, screen: Screen) -> None:
     """Keep the counts that came in, of the genes that any well has a count of."""
     some = np.asarray(screen.expression.any(axis=0))
     wells, names = screen.wells.get_column("well_id").to_list(), screen.genes.filter(some).get_column("gene").to_list()
-    write_expression(path, wells, names, screen.expression[:, some], kind="counts")
+    write_expression(path, wells, names, take_columns(screen.expression, np.flatnonzero(some)), kind="counts")
 
 
 def create_project(
@@ -153,16 +153,16 @@ def create_project(
     screen: Screen,
     overrides: tuple[str, ...] = (),
     normalisation: Normalisation | None = None,
+    truth: Mapping[str, pl.DataFrame] | None = None,
 ) -> InitResult:
-    """Write a new project directory from a screen.
-
-    `dpf.toml` is written last: a folder without it is not a project. When `init` fails or is interrupted, what it has
-    written so far is removed.
+    """Write a new project directory from a screen: whole, or not at all (`dpf.project.new_project`).
 
     Parameters
     ----------
     normalisation
         How the screen's counts became its expression; None where they were taken as they are.
+    truth
+        Of a simulated screen: further tables, by their kinds, which stand apart from the inputs.
 
     Raises
     ------
@@ -172,47 +172,37 @@ def create_project(
     DataError
         A target that an override names cannot be learnt.
     """
-    require_new(path)
-    return _create(path, screen, overrides, normalisation)
+    with making(path) as folder:
+        result = _write(folder, path, screen, overrides, normalisation)
+        for kind, table in (truth or {}).items():
+            write_table(folder / f"{kind}.parquet", table, kind)
+        return result
 
 
-def _create(path: Path, screen: Screen, overrides: tuple[str, ...], normalisation: Normalisation | None) -> InitResult:
+def _write(
+    folder: Path, path: Path, screen: Screen, overrides: tuple[str, ...], normalisation: Normalisation | None
+) -> InitResult:
+    """Write the project, whose place will be `path`, into a folder."""
     targets = screen.targets
     chosen = TargetSettings(targets.scores, targets.label or "", targets.activation or "auto")
     settings = with_overrides(Settings(targets=chosen), (*preset_overrides("recommended"), *overrides))
     if has_targets(settings.targets):
         used = screen.wells.filter(takes_part(screen.wells, settings.quality.keep_flagged))
         read_measured(used, settings.targets, f"{settings_path(path)}: [targets]")
-    project = Project(path, settings)
+    project = Project(folder, settings)
     about = {"sources": [asdict(source) for source in screen.sources], "notes": [asdict(n) for n in screen.notes]}
     wells = screen.wells
-    with _removed_on_failure(path, project.expression, project.wells, project.genes, project.normalisation):
-        write_expression(
-            project.expression, wells.get_column("well_id").to_list(), screen.gene_names, screen.expression, about
-        )
-        made = None
-        if normalisation is not None and normalisation.method != "none":
-            write_normalisation(project.normalisation, normalisation)
-            made = sha256_file(project.normalisation)
-        write_table(project.wells, wells, "wells", {**about, NORMALISED_BY: made})
-        write_table(project.genes, screen.genes, "genes", about)
-        write_settings(path, settings)
-    return InitResult(project, summarise(screen))
-
-
-@contextmanager
-def _removed_on_failure(folder: Path, *files: Path) -> Iterator[None]:
-    """Remove these files, and the folders around them up to `folder` if they are empty then, when the block fails."""
-    existed = folder.is_dir()
-    try:
-        yield
-    except BaseException:
-        for file in files:
-            file.unlink(missing_ok=True)
-        for parent in [*dict.fromkeys(file.parent for file in files), *([] if existed else [folder])]:
-            with suppress(OSError):  # not empty: other files are there
-                parent.rmdir()
-        raise
+    write_expression(
+        project.expression, wells.get_column("well_id").to_list(), screen.gene_names, screen.expression, about
+    )
+    made = None
+    if normalisation is not None and normalisation.method != "none":
+        write_normalisation(project.normalisation, normalisation)
+        made = sha256_file(project.normalisation)
+    write_table(project.wells, wells, "wells", {**about, NORMALISED_BY: made})
+    write_table(project.genes, screen.genes, "genes", about)
+    write_settings(folder, settings)
+    return InitResult(Project(path, settings), summarise(screen))
 
 
 def create_demo(path: Path, simulation: Simulation, overrides: tuple[str, ...] = ()) -> InitResult:
@@ -220,9 +210,6 @@ def create_demo(path: Path, simulation: Simulation, overrides: tuple[str, ...] =
 
     `truth.parquet` has one row a well, `truth_genes.parquet` one a gene. Nothing in dpf reads them.
     """
-    result = create_project(path, simulation.screen, overrides)
-    project, truth, genes = result.project, path / "truth.parquet", path / "truth_genes.parquet"
-    with _removed_on_failure(path, settings_path(path), project.expression, project.wells, project.genes, truth):
-        write_table(truth, simulation.truth, "truth")
-        write_table(genes, simulation.gene_truth, "truth_genes")
-    return InitResult(result.project, result.summary, truth)
+    truth = {"truth": simulation.truth, "truth_genes": simulation.gene_truth}
+    result = create_project(path, simulation.screen, overrides, truth=truth)
+    return replace(result, truth=path / "truth.parquet")

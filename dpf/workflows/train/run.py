@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dpf.config.settings import Settings
 from dpf.errors import listed
-from dpf.files import canonical_json, sha256_file, write_text
+from dpf.files import canonical_json, sha256_file, together, write_text
 from dpf.model.checkpoint import ControlWells, TrainedModel, gene_fingerprint, save_model
 from dpf.model.initial_regression import RegressionShape
 from dpf.model.network import TargetLayout, empty_network
@@ -150,16 +150,18 @@ def write_model(run: TrainingRun, state: RunState) -> TrainResult:
     folder, ids = run.folder, run.inputs.well_ids
     about = about_model(run, state.best_epochs, state.tuned)
     replaced = sha256_file(folder.best) if folder.best.is_file() else None
-    for path, members in ((folder.last, state.last), (folder.best, state.best)):
-        save_model(path, trained_model(run, members, about))
     rows = table_from_splits(run.parts, ids)
     splits = pl.DataFrame(rows, schema=polars_schema("splits"), orient="row")
-    write_table(folder.splits, splits, "splits", {"fingerprint": about["split_sha256"]})
     history = history_table(run.layout, state.history)
-    write_table(folder.history, history, "history")
-    metrics = validation_metrics(run, state)
-    write_text(folder.metrics, canonical_json(metrics) + "\n")
-    draw_loss_curve(history, state.best_epochs, folder.loss_curve)
+    with together() as written:
+        for path, members in ((folder.last, state.last), (folder.best, state.best)):
+            save_model(path, trained_model(run, members, about))
+        of_model = {"model_sha256": sha256_file(written[folder.best])}
+        write_table(folder.splits, splits, "splits", of_model | {"fingerprint": about["split_sha256"]})
+        write_table(folder.history, history, "history", of_model)
+        metrics = validation_metrics(run, state) | of_model
+        write_text(folder.metrics, canonical_json(metrics) + "\n")
+        draw_loss_curve(history, state.best_epochs, folder.loss_curve)
     discard_run(folder.resume)
     folder.running_history.unlink(missing_ok=True)
     if folder.running_tuning.is_file():

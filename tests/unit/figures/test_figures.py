@@ -140,7 +140,7 @@ def test_figures_change_no_setting_and_import_no_pyplot():
 
 
 def test_names_that_cannot_be_drawn_are_marked_and_stay_on_one_line(tmp_path):
-    assert style.printable("a\n\tb  阿司匹林 γ 🧪") == "a b \ufffd\ufffd\ufffd\ufffd γ \ufffd"
+    assert style.printable("a\n\tb  阿司匹林 γ 🧪") == "a b {963f}{53f8}{5339}{6797} γ {1f9ea}"
     names = ["阿司匹林", "a\nb", "$\\frac{1}{0$", "\x07", ""]
     draw(ranked_dots(names, range(5), [1] * 5), tmp_path)
 
@@ -570,3 +570,10 @@ def test_scoreboard(tmp_path):
 def test_scoreboard_refuses_half_an_interval():
     with pytest.raises(DataError, match=r"ends of the interval of R²"):
         scoreboard(["dpf"], [Metric("R²", [1.0], low=[0.5])])
+
+
+def test_names_that_look_alike_when_cut_are_numbered():
+    names = ["a" * 20 + "\u836f" + "b" * 20, "a" * 20 + "\u7269" + "b" * 20]
+    assert len(set(style.shorten(names, 20))) == 2
+    assert style.shorten([*names, names[0]], 20)[::2] == ["a" * 10 + "…" + "b" * 9 + " #1"] * 2
+    assert style.shorten(["\u836f", "\u7269"]) == ["{836f}", "{7269}"]

@@ -6,7 +6,8 @@ import pytest
 
 from dpf.config.settings import Settings
 from dpf.errors import ProjectError, UsageError
-from dpf.project.directory import Project, open_project, require_new, settings_path, write_settings
+from dpf.project.directory import Project, open_project, settings_path, write_settings
+from dpf.project.new_project import require_new
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def test_a_file_that_knows_its_wells_needs_no_table(folder):
 
 def test_labels_of_several_files_are_whole_words_of_their_names(folder):
     for plate in ("DGE1", "DGE10"):
-        (folder / f"{plate}-counts.csv").write_text(COUNTS)
+        (folder / f"{plate}-counts.csv").write_text(COUNTS.replace("5", str(len(plate))))
         (folder / f"{plate}-class.csv").write_text(WELLS)
     sources, wells = ("DGE1-counts.csv", "DGE10-counts.csv"), ("DGE1-class.csv", "DGE10-class.csv")
     screen = read(folder, *sources, wells=wells)
@@ -197,3 +197,19 @@ def test_the_screens_that_know_their_wells(real_data):
     assert (summary.wells, summary.genes, summary.compounds) == (748, 978, 117)
     assert summary.controls == {"DMSO": 48}
     assert summary.columns == ("plate", "row", "column", "concentration")
+
+
+def test_one_table_under_two_names_is_no_second_plate(folder):
+    (folder / "P1.csv").write_text(COUNTS)
+    (folder / "P2.csv").write_text(COUNTS)
+    with pytest.raises(DataError, match="the same, byte for byte") as error:
+        read(folder, "P1.csv", "P2.csv", wells=("wells.csv", "wells.csv"))
+    assert "P1.csv and " in str(error.value.where)
+
+
+def test_genes_in_another_case_are_told_to_a_model(folder):
+    (folder / "lower.csv").write_text(COUNTS.lower())
+    with pytest.raises(DataError, match="cannot tell which side") as error:
+        read_expression(folder / "lower.csv", ["CD3", "IL2"])
+    assert error.value.hint == "2 of them differ in upper and lower case only: another species' names?"
+    assert read_expression(folder / "lower.csv", ["CD3", "IL2"], "genes-by-wells").column_names == ["cd3", "il2"]

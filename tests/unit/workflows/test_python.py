@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
@@ -82,8 +80,8 @@ def test_a_failed_init_takes_away_what_it_wrote_and_nothing_else(tmp_path, monke
         create_project(empty, screen)
     assert list(empty.iterdir()) == []
 
-    def fail_beside_another(path: Path, *_args: object) -> None:
-        (path / "theirs.txt").write_text("mine", encoding="utf-8")
+    def fail_beside_another(*_args: object) -> None:
+        (tmp_path / "shared/theirs.txt").write_text("mine", encoding="utf-8")
         raise ProjectError("planted")
 
     monkeypatch.setattr(initialise, "write_settings", fail_beside_another)

@@ -112,7 +112,7 @@ def test_excel_without_its_reader_names_the_extra(tmp_path, monkeypatch):
 
 
 def workbook(path, rows, sheets=("Sheet1",)):
-    """A workbook by hand: numbers as numbers, text inline, None as no cell."""
+    """A workbook by hand: numbers as numbers, text inline, None as no cell, a pair as the type and inside of a cell."""
     relation = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     package = "http://schemas.openxmlformats.org/package/2006"
@@ -123,6 +123,8 @@ def workbook(path, rows, sheets=("Sheet1",)):
         for letter, value in zip("ABCDEFG", row, strict=False):
             if isinstance(value, str):
                 cells += f'<c r="{letter}{at}" t="inlineStr"><is><t>{value}</t></is></c>'
+            elif isinstance(value, tuple):
+                cells += f'<c r="{letter}{at}" t="{value[0]}">{value[1]}</c>'
             elif value is not None:
                 cells += f'<c r="{letter}{at}"><v>{value}</v></c>'
         cells += "</row>"
@@ -178,3 +180,21 @@ def test_whole_numbers_under_a_heading_of_names_are_names(tmp_path):
     pl.DataFrame({"sample": [7, 8], "CD3": [1.5, 2.5], "IL2": [3, 4]}).write_parquet(tmp_path / "e.parquet")
     matrix = read_columnar_matrix(tmp_path / "e.parquet")
     assert (matrix.row_names, matrix.column_names, matrix.corner) == (["7", "8"], ["CD3", "IL2"], "sample")
+
+
+def test_formulas_without_values_and_errors_of_excel_are_told(tmp_path):
+    pytest.importorskip("fastexcel", reason="the extra xlsx is not installed")
+    formula, known = ("n", "<f>C2/100</f><v/>"), ("n", "<f>C2/100</f><v>0.5</v>")
+    rows = [["well", "score"], ["A01", formula], ["A02", known], ["A03", ("e", "<v>#DIV/0!</v>")], ["A04", None]]
+    workbook(tmp_path / "w.xlsx", rows)
+    table = read_xlsx_table(tmp_path / "w.xlsx")
+    assert table.texts("score") == ["", "0.5", "", ""]
+    first, second = (note.text for note in table.notes)
+    assert "1 formula without a stored value, missing here: B2" in first
+    assert "1 error, missing here: B4 (#DIV/0!)" in second
+
+
+def test_a_hidden_sheet_is_not_the_first(tmp_path):
+    pytest.importorskip("fastexcel", reason="the extra xlsx is not installed")
+    workbook(tmp_path / "w.xlsx", [["well", "x"], ["A01", 1]], sheets=('old" state="hidden', "wells"))
+    assert "is not hidden, wells; not read: old" in read_xlsx_table(tmp_path / "w.xlsx").notes[0].text

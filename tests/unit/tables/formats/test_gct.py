@@ -223,3 +223,31 @@ def test_metadata_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
     assert table is not None
     assert table["compound"].to_list() == ids
     assert table["plate"].to_list() == plates
+
+
+@pytest.mark.parametrize("text", [_GCT_12, _GCT_13])
+def test_tabs_that_a_spreadsheet_adds_are_no_cells(gct: Callable[[str | bytes], Path], text: str) -> None:
+    plain = read_gct(gct(text))
+    for tabs in ("\t", "\t\t\t\r"):
+        padded = read_gct(gct("".join(f"{line}{tabs}\n" for line in (*text.splitlines(), ""))))
+        np.testing.assert_array_equal(padded.values, plain.values)
+        assert (padded.row_names, padded.column_names) == (plain.row_names, plain.column_names)
+
+
+def test_a_line_with_one_cell_too_many_is_refused(gct: Callable[[str | bytes], Path]) -> None:
+    with pytest.raises(DataError, match="another number of columns") as error:
+        read_gct(gct(_GCT_12.replace("ENSG1\tTP53\t1\t2\t3", "ENSG1\tTP53\t1\t2\t3\t\t9")))
+    assert error.value.hint is None
+
+
+@pytest.mark.parametrize("missing", ["#N/A", "NA", "n/a", "null", "None", "NaN"])
+def test_what_is_missing_in_a_csv_is_missing_in_a_gct(gct: Callable[[str | bytes], Path], missing: str) -> None:
+    assert np.isnan(read_gct(gct(_GCT_12.replace("\t2\t3\n", f"\t{missing}\t3\n"))).values[0, 1])
+
+
+@pytest.mark.parametrize("first", ["#1.1", "#1.2,,,,", "#1.0\t\t"])
+def test_other_versions_are_recognised_and_refused(gct: Callable[[str | bytes], Path], first: str) -> None:
+    path = gct(_GCT_12.replace("#1.2", first))
+    assert GCT.recognises(path, path.read_bytes())
+    with pytest.raises(DataError, match=r"not a GCT file of version 1\.2 or 1\.3"):
+        read_gct(path)

@@ -87,3 +87,15 @@ def test_a_label_is_looked_for_only_where_chance_cannot_make_it():
     often = (np.arange(20) % 3 == 0).astype(np.float32)[:, None]
     with pytest.raises(DataError, match="L2 is hit"):
         refuse_targets_among_genes(pl.DataFrame({"hit": often[:, 0].astype(int)}), ["L2"], often, "e.csv")
+
+
+@pytest.mark.parametrize("at", [0, 5])
+def test_a_row_that_is_the_sum_of_all_others_is_left_out(at):
+    genes = matrix([f"G{n}" for n in range(9)])
+    values = np.insert(genes.values, at, genes.values.sum(axis=1), axis=1)
+    named = name_genes(matrix([*[f"G{n}" for n in range(at)], "Total", *[f"G{n}" for n in range(at, 9)]], values))
+    np.testing.assert_array_equal(named.values, genes.values)
+    assert "a row is the sum of all others, left out: Total" in named.notes[0].text
+    values[3, at] += 1
+    assert name_genes(matrix([f"G{n}" for n in range(10)], values)).genes.height == 10
+    assert name_genes(matrix([f"G{n}" for n in range(10)], np.zeros((10, 10)))).genes.height == 10

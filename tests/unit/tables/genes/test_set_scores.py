@@ -108,3 +108,9 @@ def test_driad_scores_come_back_from_the_counts(real_data: Path) -> None:
     for signature in pair_signatures(sets):
         score = gene_set_score(expression, genes, signature)
         assert np.corrcoef(score.values, wells[signature.name].to_numpy())[0, 1] > 0.95
+
+
+def test_weights_of_enrichr_are_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "a.gmt").write_text("S\t\tG0,1.0\tG3,0.5\tHLA-A,1\tX,Y\n")
+    (one,), _ = read_gmt(tmp_path / "a.gmt")
+    assert one.genes == ("G0", "G3", "HLA-A", "X,Y")

@@ -112,7 +112,7 @@ def test_kinds(name: str, kind: str) -> None:
 
 def test_names_that_a_spreadsheet_broke_are_noted() -> None:
     (text,) = _texts(["1-Mar", "Sep-02", "2-SEPT", "MARCH1", "DEC1"])
-    assert text.startswith("3 gene names are dates")
+    assert text.startswith("dates or rounded numbers among the gene names (3)")
 
 
 _NAMES = st.sampled_from(["A", "B", "A|1", "A|2", "A|1|1", "", "NA", "ENSG00000141510.1", "ENSG00000141510.2", "x y"])
@@ -144,13 +144,22 @@ def test_real_gene_tables(real_data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "date", ["1-Mar", "2-Sep", "Dec-1", "1. Mrz", "01-Mär", "2-Okt", "1-sept.", "2021-03-01 00:00:00"]
+    "date", ["1-Mar", "2-Sep", "Dec-1", "1. Mrz", "01-Mär", "2-Okt", "1-sept.", "2021-03-01 00:00:00", "2.31E+13"]
 )
 def test_dates_of_spreadsheets_are_told_in_several_languages(date):
     notes = describe_genes(["CD3", date, "IL2"])[1]
-    assert any("are dates" in note.text and date in note.text for note in notes)
+    assert any("dates or rounded" in note.text and date in note.text for note in notes)
 
 
 @pytest.mark.parametrize("name", ["MARCH1", "SEPT2", "DEC1", "MAR-AS1", "1-8D", "OCT4"])
 def test_symbols_are_no_dates(name):
-    assert not any("are dates" in note.text for note in describe_genes(["CD3", name, "IL2"])[1])
+    assert not any("dates or rounded" in note.text for note in describe_genes(["CD3", name, "IL2"])[1])
+
+
+def test_the_x_that_r_puts_before_entrez_ids_is_taken_off():
+    genes, notes = describe_genes(["X7157", "X920", "X3558"])
+    assert genes["gene"].to_list() == ["7157", "920", "3558"]
+    assert genes["source_name"].to_list() == ["X7157", "X920", "X3558"]
+    assert "X7157 was taken as 7157" in notes[0].text
+    for names in (["X1", "X2", "X3"], ["X7157", "XIST"]):
+        assert describe_genes(names)[0]["gene"].to_list() == names

@@ -229,7 +229,7 @@ def test_two_columns_that_could_name_the_wells(tmp_path):
     assert join(tmp_path, counts, numbered("sample,pipetted")).well_columns == ("sample",)
     with pytest.raises(DataError, match="they disagree") as error:
         join(tmp_path, counts, numbered("pipetted,dispensed"))
-    assert "--well-column 'pipetted'" in error.value.hint
+    assert "--well-column pipetted" in error.value.hint
     assert join(tmp_path, counts, numbered("pipetted,dispensed"), well_column="dispensed").well_ids == ["3", "1", "2"]
     source = "well,source_well,drug\nA01,B01,x\nA02,A01,y\nB01,A02,DMSO\n"
     assert join(tmp_path, COUNTS, source).well_columns == ("well",)
@@ -339,3 +339,54 @@ def test_a_map_that_lies_as_the_plate_lies_is_refused(tmp_path):
 def test_how_names_were_compared_is_told_also_between_tables(tmp_path):
     merged = merge(tmp_path, COUNTS, MAP, READER.replace("A0", "A").replace("B0", "B"))
     assert any("joined to t0.csv on column well; names of wells were compared by row" in n.text for n in merged.notes)
+
+
+@pytest.mark.parametrize(
+    ("counts", "wells", "plate", "told"),
+    [
+        ("plate1_counts", "plate2_map", None, "joined with plate2_map.csv"),
+        ("counts-P01", "map_P1", None, None),
+        ("counts-P01", "map_P12", None, "joined with map_P12.csv"),
+        ("GSM123_counts", "GSM124_wells", None, "joined with GSM124_wells.csv"),
+        ("counts_v1", "wells_v2", None, None),
+        ("plate1_counts", "map", "plate_2", "joined with plate plate_2 of map.csv"),
+        ("plate1_counts", "map", "2", "joined with plate 2 of map.csv"),
+        ("plate1_counts", "map", "1", None),
+        ("counts", "map", "2", None),
+    ],
+)
+def test_one_pair_of_files_that_name_different_plates_is_warned_of(tmp_path, counts, wells, plate, told):
+    rows = WELLS if plate is None else "Well,Drug,plate\n" + "".join(f"{well},x,{plate}\n" for well in ("A01", "B01"))
+    paths = files(tmp_path, **{counts: COUNTS, wells: rows})
+    joined = join_wells([read_text_matrix(paths[counts])], [read_text_table(paths[wells])], [counts])
+    warnings = [note.text for note in joined.notes if "the same plate" in note.text]
+    assert (told is None) == (warnings == [])
+    assert told is None or told in warnings[0]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [["A,1", "A,2", "B,1"], ["1,1", "1,2", "2,1"], ["a,01", "a,02", "b,01"]],
+    ids=["letters", "numbers", "padded"],
+)
+def test_row_and_column_in_columns_of_their_own_name_the_wells(tmp_path, rows):
+    wells = "Drug,Row,Col\n" + "".join(f"{drug},{row}\n" for drug, row in zip("xyz", rows, strict=True))
+    joined = join(tmp_path, COUNTS, wells)
+    np.testing.assert_array_equal(joined.expression, [[1, 4], [2, 5], [3, 6]])
+    assert "matched on column Row and Col" in said(joined)
+    plates = COUNTS.replace("A01,A02,B01", "P1_A01,P2_A01,P2_B02")
+    joined = join(tmp_path, plates, "Drug,plate,row,column\nx,P2,A,1\ny,P1,A,1\nz,P2,B,2\n")
+    np.testing.assert_array_equal(joined.expression, [[2, 5], [1, 4], [3, 6]])
+
+
+@pytest.mark.parametrize("name", ["A - 01", "Well A01", "a_1"])
+def test_wells_are_the_same_however_they_are_set(tmp_path, name):
+    joined = join(tmp_path, COUNTS, WELLS.replace("A01", name))
+    np.testing.assert_array_equal(joined.expression, [[3, 6], [1, 4], [2, 5]])
+
+
+def test_the_counts_of_genes_that_one_table_lacks_are_told(tmp_path):
+    joined = join(tmp_path, [COUNTS, COUNTS + "NEW,7,7,7\n"], [WELLS, WELLS])
+    assert "P2: 1 gene not in every table, left out: NEW; they hold 50% of its counts" in said(joined)
+    logs = COUNTS.replace("1,2,3", "1.5,2,3") + "NEW,7,7,7\n"
+    assert "left out: NEW |" in said(join(tmp_path, [COUNTS, logs], [WELLS, WELLS]))

@@ -103,7 +103,7 @@ def test_no_control_lists_the_commonest_compounds():
     with pytest.raises(DataError, match="no well holds the control DMSO") as error:
         assign(table(Drug=["x", "x", "y", "vehicle"], score=SCORE))
     assert "x (2)" in str(error.value.found)
-    assert "--control 'vehicle'" in str(error.value.hint)
+    assert "--control vehicle" in str(error.value.hint)
 
 
 def test_one_control_well_is_told():
@@ -329,6 +329,36 @@ def test_positions_from_columns_names_and_another_column_of_names():
     assert "row and column were read from column position" in said
 
 
+def test_batches_and_donors_from_columns_that_are_named_or_headed_so():
+    read = table(Drug=DRUGS, score=SCORE, run=["a", "a", "b", "NA"], donor_id=["1", "2", "1", "2"])
+    frame, _, said = assign(read, batch_column="Run")
+    assert frame.get_column("batch").to_list() == ["a", "a", "b", None]
+    assert frame.get_column("donor").to_list() == ["1", "2", "1", "2"]
+    assert frame.columns.index("donor") == frame.columns.index("batch") + 1
+    assert "batch is column run" in said
+    assert "donor is column donor_id" in said
+    with pytest.raises(DataError, match="no column 'patient'") as caught:
+        assign(read, donor_column="patient")
+    assert "--donor-column" in str(caught.value)
+
+
+def test_names_are_joined_before_controls_are_found(tmp_path):
+    (tmp_path / "aliases.csv").write_text("name,is\nsolvent,DMSO\nY,y\n")
+    read = table(Drug=["solvent", "x-1", "X 1", "Solvent"], score=SCORE)
+    frame, _, said = assign(read, merge_names=True, aliases=tmp_path / "aliases.csv")
+    assert frame.get_column("compound").to_list() == ["DMSO", "x-1", "x-1", "DMSO"]
+    assert frame.get_column("is_control").to_list() == [True, False, False, True]
+    assert frame.get_column("Drug").to_list() == ["solvent", "x-1", "X 1", "Solvent"]
+    assert "solvent (1) is DMSO" in said
+    assert "X 1 (1) is x-1" in said
+    assert "kept apart" not in said
+    apart, _, said = assign(read, controls=("solvent",))
+    assert apart.get_column("compound").to_list() == ["solvent", "x-1", "X 1", "Solvent"]
+    assert "kept apart: solvent (1) / Solvent (1), x-1 (1) / X 1 (1); --merge-names joins them" in said
+    named, _, _ = assign(read, merge_names=True, controls=("X-1",))
+    assert named.get_column("is_control").to_list() == [False, True, True, False]
+
+
 def test_columns_that_only_sound_like_positions_are_kept_as_they_are():
     read = table(Drug=DRUGS, score=SCORE, column=["left", "left", "right", "right"])
     frame, _, said = assign(read, ids=list("wxyz"))
@@ -382,3 +412,90 @@ def test_a_score_that_counts_its_rows_is_refused(start):
         assign(counted, ids=wells)
     shuffled = [str(at + start) for at in (3, 1, 2, 0, 4, 5, 6, 7, 8, 9)]
     assert assign(table(Well=wells, Drug=["DMSO", *"abcdefghi"], score=shuffled), ids=wells)[1].scores == ("score",)
+
+
+def test_a_score_with_a_comma_in_its_name_is_one_score():
+    read = table(compound=DRUGS, score=SCORE, **{"IL-2, pg/ml": ["1", "2", "3", "4"], "IL-2": ["4", "3", "2", "0"]})
+    for asked in (("IL-2, pg/ml,score",), ("IL-2, PG/ml", "score"), ("score, IL-2, pg/ml",)):
+        assert set(assign(read, scores=asked)[1].scores) == {"IL-2, pg/ml", "score"}
+    assert assign(read, scores=("IL-2,score",))[1].scores == ("IL-2", "score")
+
+
+@pytest.mark.parametrize(
+    ("heading", "asked"), [("Vitalita\u0300t", "Vitalit\u00e0t"), ("x \u00b5g/ml", "x \u03bcg/ml"), ("a\u200b", "A")]
+)
+def test_a_heading_is_found_however_its_letters_are_encoded(heading, asked):
+    read = table(compound=DRUGS, **{heading: SCORE})
+    assert assign(read, scores=(asked,))[1].scores == (heading,)
+
+
+def test_a_control_with_a_sign_that_nobody_sees_is_found_and_shown():
+    frame, _, said = assign(table(compound=["DMSO\u200b", "x", "y", "DMSO"], score=SCORE))
+    assert frame.get_column("is_control").to_list() == [True, False, False, True]
+    assert "DMSO\\u200b (1)" in said
+
+
+@pytest.mark.parametrize(
+    ("columns", "advice"),
+    [
+        ({"compound": ["toxin", "toxin", "PBS", "y"]}, "--control PBS"),
+        ({"compound": ["toxin", "toxin", "cell_culture_water", "y"]}, "--control cell_culture_water"),
+        ({"compound": ["toxin", "toxin", "B", "y"], "dose": ["10", "5", "0", "1"]}, "--control B"),
+        ({"compound": ["toxin", "toxin", "B", "y"], "dose": ["1 uM", "5 uM", "0 uM", "1 uM"]}, "--control B"),
+        (
+            {"compound": ["toxin", "toxin", "it's", "y"], "pert_type": ["trt", "trt", "ctl_vehicle", "trt"]},
+            "--control 'it'",
+        ),
+    ],
+)
+def test_without_dmso_the_vehicle_is_proposed(columns, advice):
+    with pytest.raises(DataError, match="no well holds the control DMSO") as error:
+        assign(table(score=SCORE, **columns))
+    assert advice in str(error.value.hint)
+
+
+def test_without_a_vehicle_no_compound_is_proposed():
+    with pytest.raises(DataError) as error:
+        assign(table(score=SCORE, compound=["toxin", "toxin", "z", "y"], dose=["10", "5", "1", "1"]))
+    assert "toxin" not in str(error.value.hint)
+    assert "is_control" in str(error.value.hint)
+
+
+def test_no_dose_time_or_number_is_proposed_as_a_score():
+    numbers = ["1", "2", "4", "3"]
+    never = ("pert_dose", "pert_time", "Conc (uM)", "replicate", "plate", "batch", "row", "col", "compound_id")
+    read = table(compound=DRUGS, index=WELLS, **dict.fromkeys(never, numbers), viability=SCORE)
+    assert assign(read, scores=())[2].split("; ")[1].startswith("columns of numbers: viability |")
+
+
+def test_a_label_of_three_classes_asks_which_are_0():
+    with pytest.raises(DataError, match="a label needs two classes") as error:
+        assign(table(compound=DRUGS, state=["a", "b", "c", "b"]), scores=(), label="state", positive="a")
+    assert "which of b, c are 0?" in str(error.value.hint)
+
+
+def test_names_that_a_spreadsheet_made_are_told():
+    said = assign(table(compound=["01. Mrz", "x", "1.00E+05", "DMSO"], score=SCORE))[2]
+    assert "among the compound names (2)" in said
+    assert "01. Mrz, 1.00E+05" in said
+    ids = ["2024-03-01 00:00:00", "A02", "B01", "B02"]
+    assert "among the names of wells (1)" in assign(table(compound=DRUGS, score=SCORE), ids=ids)[2]
+
+
+def test_na_is_missing_in_a_column_that_a_role_was_read_from():
+    frame = assign(table(compound=DRUGS, Plate_ID=["p1", "NA", "p1", "#N/A"], score=SCORE))[0]
+    assert frame.get_column("plate").to_list() == frame.get_column("Plate_ID").to_list() == ["p1", None, "p1", None]
+
+
+def test_the_word_well_is_no_plate():
+    frame, _, said = assign(table(compound=DRUGS, score=SCORE), ids=[f"Well {name}" for name in WELLS])
+    assert "plate" not in frame.columns
+    assert frame.get_column("row").to_list() == ["A", "A", "B", "B"]
+    assert "Well before the well in the well ids is no plate" in said
+
+
+def test_a_column_without_a_name_is_not_the_compound():
+    frame = assign(table(pert_iname=["", "NA", "", ""], pert_id=DRUGS, score=SCORE))[0]
+    assert frame.get_column("compound").to_list() == DRUGS
+    with pytest.raises(DataError, match="wells have no compound"):
+        assign(table(pert_iname=["", "NA", "", ""], score=SCORE))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpf.tables.text.cells import as_numbers, commas, is_missing, is_missing_name, number, typed
+from dpf.tables.text.cells import as_numbers, commas, is_missing, is_missing_name, number, truth, typed
 
 
 @pytest.mark.parametrize("text", ["", " ", "NA", "NaN", "nan", "null", "None", "#N/A", "n/a"])
@@ -69,3 +69,16 @@ def test_infinities_are_numbers_to_be_judged_later():
     assert numbers is not None
     assert math.isinf(numbers[0])
     assert as_numbers(pl.Series(["1", "x"])) is None
+
+
+@pytest.mark.parametrize("text", ["#NV", "#N/D", "#N/A"])
+def test_what_spreadsheets_write_where_nothing_is_found_is_missing(text):
+    assert is_missing(text)
+    assert is_missing_name(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("WAHR", True), ("FAUX", False), ("Yes", True), ("1.0", True), ("x", None)]
+)
+def test_truth_values_of_spreadsheets(text, value):
+    assert truth(text) is value

@@ -40,7 +40,7 @@ def setting(seed=0, error=(0.5, 0.8), cells=True):
     everything = np.ones((1, n), dtype=bool)
     wells = EvaluatedWells(
         "held_out", np.full((1, n), 2, dtype=np.int8), everything, Evaluation(~everything, everything), groups, groups,
-        ["P1", "P2"] * COMPOUNDS, None, np.arange(n) % 8 if cells else None,
+        ["P1", "P2"] * COMPOUNDS, None, None, np.arange(n) % 8 if cells else None,
     )  # fmt: skip
     return truth, methods, wells
 
@@ -182,7 +182,10 @@ def test_what_was_not_measured_has_no_verdict():
     truth, methods, wells = setting()
     nothing = replace(truth, values=np.full((80, 1), np.nan))
     board = scoreboard(nothing, methods, wells, seed=SEED)
-    assert verdict_lines(board)[0] == "score: the model cannot be compared, on only 0 wells of 0 compounds"
+    assert (
+        verdict_lines(board)[0]
+        == "score: the model cannot be compared, on only 0 wells of 0 groups (compounds, and each control alone)"
+    )
     assert summary_table(board).filter(pl.col("target") == "score")["value"].null_count() == 3
     one = replace(truth, values=np.where(wells.groups == 3, truth.values[:, 0], np.nan)[:, None])
     assert "no verdict" in verdict_lines(scoreboard(one, methods, wells, seed=SEED))[0]
@@ -194,3 +197,13 @@ def test_the_same_seed_gives_the_same_tables():
     first, second = (scoreboard(*setting(), seed=SEED) for _ in range(2))
     assert first.values.equals(second.values)
     assert first.comparisons.equals(second.comparisons)
+
+
+@pytest.mark.parametrize(("error", "is_limit"), [(0.3, True), (9.0, False)])
+def test_replicates_that_do_not_agree_are_no_limit(error, is_limit):
+    truth, methods, wells = setting()
+    values = truth.values + error * np.random.default_rng(1).normal(size=truth.values.shape)
+    other = Method("other replicate", ENSEMBLE, "held_out", values, methods[0].probability)
+    lines = verdict_lines(scoreboard(truth, [*methods, other], wells, seed=SEED))
+    assert ("replicates do not agree: it sets no limit" in lines[0]) != is_limit
+    assert "do not agree" not in lines[1]
