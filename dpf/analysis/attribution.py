@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dpf.model.encoder import Attention, torch_attention
 from dpf.model.network import PerturbFormer, Prediction
+from dpf.tables.storage import let_go
 
 Target = Callable[[Prediction], Tensor]
 
@@ -88,6 +89,7 @@ def gradient_times_input(
                 sums[index] += product.abs().sum(0, dtype=torch.float64)
                 sums[index + 1] += product.sum(0, dtype=torch.float64)
             sums[4] += gradient.sum(0, dtype=torch.float64)
+            let_go(expression)
             if progress:
                 progress(len(rows))
     return GradientTimesInput(*(sums / len(expression)).cpu().numpy())

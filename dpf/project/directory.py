@@ -142,9 +142,17 @@ class ResultsFolder:
 
     path: Path
 
-    def table(self, name: str) -> Path:
-        """The table of that name, such as `ranking`."""
-        return self.path / f"{name}.parquet"
+    def table(self, name: str, part: tuple[int, int] | None = None) -> Path:
+        """The table of that name, such as `ranking`, or part i of n of it, in a folder of their own."""
+        if part is None:
+            return self.path / f"{name}.parquet"
+        number, of = part
+        return self.path / f"{name}_in_{of}" / f"part-{number:0{len(str(of))}}.parquet"
+
+    def in_parts(self) -> dict[Path, int]:
+        """The folders of tables in parts, and how many parts each is to have."""
+        found = {path: path.name.rpartition("_in_")[2] for path in sorted(self.path.glob("predictions_*_in_*/"))}
+        return {path: int(of) for path, of in found.items() if of.isdecimal() and tables_in(path)}
 
     def figure(self, name: str) -> Path:
         """The figure of that name, without its ending."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from dpf.errors import DataError, UsageError, listed, repeated
+from dpf.files import sha256_file
 from dpf.tables.formats.classic import ClassicScreen, read_classic, recognises_classic, refuse_wells_table
 from dpf.tables.formats.columnar import table_from_frame
 from dpf.tables.formats.reading import CLASSIC, read_matrix, read_table, refuse_absent
@@ -56,6 +57,14 @@ def read_screen(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, fo
     refuse_absent([*sources, *wells])
     if not sources:
         raise UsageError("there is nothing to read", expected="--from with a file or a folder")
+    screen = _read(sources, wells, roles, format_name)
+    if roles.aliases is None:
+        return screen
+    aliases = SourceFile(str(roles.aliases), sha256_file(roles.aliases))
+    return replace(screen, sources=(*screen.sources, aliases))
+
+
+def _read(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None) -> Screen:
     is_classic = format_name == CLASSIC or (format_name is None and any(map(recognises_classic, sources)))
     if not is_classic:
         return _read_wide(sources, wells, roles, format_name)

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from dpf.errors import DataError, UsageError, listed
 from dpf.tables.options import Orientation
 from dpf.tables.screen import Note, SourceFile
+from dpf.tables.storage import is_in_file, let_go, new_matrix, wells_in_blocks
+
+Floats = NDArray[np.float64]
 
 _BLOCK_CELLS = 1 << 22
 
@@ -35,16 +38,23 @@ def select_rows(values: NDArray[np.float32], rows: Sequence[int] | NDArray[np.in
     Returns
     -------
     ndarray of shape (len(rows), G)
-        A view of `values`.
+        A view of `values`; a new matrix, where it lies in a file well by well.
     """
     chosen = np.asarray(rows, dtype=np.intp)
     selected = values[: len(chosen)]
     if (chosen == np.arange(len(chosen))).all():
         return selected
+    if is_in_file(values) and values.strides[0] > values.strides[1]:  # a few columns of all wells are the whole file
+        selected = new_matrix(len(chosen), values.shape[1])
+        for block in wells_in_blocks(selected):
+            selected[block] = values[chosen[block]]
+            let_go(values)
+        return selected
     step = max(1, _BLOCK_CELLS // max(1, len(values)))
     for start in range(0, values.shape[1], step):
         block = slice(start, start + step)
         selected[:, block] = values[:, block][chosen]
+        let_go(values)
     return selected
 
 
@@ -70,7 +80,37 @@ def select_columns(values: NDArray[np.float32], columns: NDArray[np.bool_]) -> N
     for start in range(0, len(values), step):
         block = slice(start, start + step)
         selected[block] = values[block][:, columns]
+        let_go(values)
     return selected
+
+
+def take_columns(values: NDArray[np.float32], columns: Sequence[int] | NDArray[np.intp]) -> NDArray[np.float32]:
+    """``values[:, columns]`` of an array of shape (N, G), as a new matrix (`dpf.tables.storage.new_matrix`)."""
+    taken = new_matrix(len(values), len(columns))
+    for wells in wells_in_blocks(values):
+        taken[wells] = values[wells][:, columns]
+        let_go(taken)
+    return taken
+
+
+def gene_moments(expression: NDArray[np.float32], wells: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Mean and population standard deviation of G genes over some of N wells, float64; `wells` has shape (N,)."""
+    parts = [part for part in wells_in_blocks(expression) if wells[part].any()]
+    number = max(1, int(wells.sum()))
+
+    def mean_of(number_of: Callable[[NDArray[np.float32]], NDArray[np.floating]]) -> Floats:
+        total = np.zeros(expression.shape[1])
+        for part in parts:
+            total += number_of(expression[part][wells[part]]).sum(0, dtype=np.float64)
+            let_go(expression)
+        return total / number
+
+    def squares(rows: NDArray[np.float32]) -> Floats:
+        deviations = rows - mean
+        return np.square(deviations, out=deviations)
+
+    mean = mean_of(lambda rows: rows)
+    return mean, np.sqrt(mean_of(squares))
 
 
 @dataclass(frozen=True)

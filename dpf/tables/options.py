@@ -47,7 +47,15 @@ class Roles(Options):
     controls: tuple[str, ...] = option(
         (), "Name of the control compound, repeatable. (Default: DMSO.)", "--control", panel=_ROLES
     )
+    merge_names: bool = option(
+        False, "Compound names that differ in case, spaces or hyphens only are one compound.", panel=_ROLES
+    )
+    aliases: Path | None = option(
+        None, "CSV with columns name and is: wells of the compound name hold the compound is.", panel=_ROLES
+    )
     plate_column: str | None = option(None, "Plates.", panel=_ROLES)
+    batch_column: str | None = option(None, "Batches, runs or experiments.", panel=_ROLES)
+    donor_column: str | None = option(None, "Donors, patients or cell lines.", panel=_ROLES)
     concentration_column: str | None = option(None, "Concentrations.", panel=_ROLES)
     scores: tuple[str, ...] = option((), "Continuous scores to learn: repeat it, or separate by commas.", panel=_ROLES)
     label: str | None = option(None, "Binary label to learn.", panel=_ROLES)
@@ -69,8 +77,8 @@ class PrepareOptions(Options):
 
     normalize: Method = option(
         "none",
-        "none: the values are normalised already. log-cpm: log2(counts per million + 1). vst: variance-stabilised by "
-        "PyDESeq2, fitted on the controls (extra counts).",
+        "none: the values are normalised already. log-cpm: log2(counts per million + 1), corrected for composition. "
+        "vst: variance-stabilised by PyDESeq2, fitted on the controls (extra counts).",
         panel=_PREPARE,
     )
     min_counts: int | None = option(

@@ -150,8 +150,9 @@ def _float(value: object) -> float:
 
 
 #: Columns of `inputs/wells.parquet` whose meaning and type are fixed. Only `well_id`, `compound` and
-#: `is_control` are always there. Every other column is the user's own and keeps its name.
-CANONICAL_COLUMNS = polars_schema("wells")
+#: `is_control` are always there. Every other column is the user's own and keeps its name. (Projects of before `donor`
+#: was a role may have a column of their own that is called so: it is read as it is.)
+CANONICAL_COLUMNS = polars_schema("wells") | {"donor": pl.String}
 
 
 @dataclass(frozen=True)

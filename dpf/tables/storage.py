@@ -8,8 +8,11 @@ first is compared wherever a table is read; of the expression, which is read in 
 from __future__ import annotations
 
 import hashlib
+import mmap
+import os
+import tempfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +26,7 @@ from numpy.typing import NDArray
 
 from dpf import __version__
 from dpf.config.settings import FORMAT, refuse_later
-from dpf.errors import DataError, DpfError, ProjectError, first_line, listed, translated
+from dpf.errors import DataError, DeviceError, DpfError, ProjectError, first_line, listed, translated
 from dpf.files import atomic_path, canonical_json, parse_object, require_regular
 from dpf.tables.schemas.registry import SCHEMAS, always_there, misfits, undeclared
 
@@ -32,6 +35,77 @@ _KEY = b"dpf"
 _CHECKSUMS, _ZEROS = b"dpf_crc32", b"0" * 8
 _WELLS_A_GROUP = 4096
 _CELLS_A_GROUP = 1 << 25
+#: A matrix of more cells (256 MiB) lies in a file: memory then does not grow with the wells.
+CELLS_IN_MEMORY = 1 << 26
+_CELLS_A_BLOCK = 1 << 22
+
+
+def fits_in_memory(wells: int, genes: int) -> bool:
+    """Whether a matrix of this shape is held in memory: one of at most 2²⁶ cells."""
+    return wells * genes <= CELLS_IN_MEMORY
+
+
+def new_matrix(wells: int, genes: int, order: Literal["C", "F"] = "C") -> NDArray[np.float32]:
+    """Zeros of shape (wells, genes), to be filled in: in memory or, of more than 2²⁶ cells, in a temporary file.
+
+    The file lies where TMPDIR says, else in /var/tmp (which, unlike /tmp, is never in memory), has no name, and goes
+    with the array.
+
+    Raises
+    ------
+    DeviceError
+        There is no room for the file.
+    """
+    if fits_in_memory(wells, genes):
+        return np.zeros((wells, genes), np.float32, order=order)
+    size = 4 * wells * genes
+    folder = os.environ.get("TMPDIR") or ("/var/tmp" if Path("/var/tmp").is_dir() else tempfile.gettempdir())  # noqa: S108
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):  # else a full disk would end the process where it is written to
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+            mapped = mmap.mmap(file.fileno(), size)
+    except OSError as error:
+        raise DeviceError(
+            "there is no room for a temporary file",
+            where=folder,
+            found=f"{error.strerror or error}; {size / 2**30:.1f} GiB for {wells:,} wells × {genes:,} genes",
+            hint="free some space there, or name a folder with room in the environment variable TMPDIR",
+        ) from error
+    return np.frombuffer(mapped, np.float32).reshape((wells, genes), order=order)
+
+
+def wells_in_blocks(values: NDArray[np.floating]) -> Iterator[slice]:
+    """All wells of a matrix in turn: at once where it is in memory, else some at a time.
+
+    What was read or written of a file through one slice is no longer in memory with the next.
+    """
+    mapped = _mapped(values)
+    step = max(1, len(values) if mapped is None else _CELLS_A_BLOCK // max(1, values.shape[1]))
+    for start in range(0, len(values), step):
+        yield slice(start, min(start + step, len(values)))
+        let_go(values)
+
+
+def let_go(values: NDArray[np.floating]) -> None:
+    """What of a matrix in a file has been read or written need not stay in memory: the file has it."""
+    mapped = _mapped(values)
+    if mapped is not None and hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def is_in_file(values: NDArray[np.floating]) -> bool:
+    """Whether a matrix (or what it is a view of) is one of those of `new_matrix` that lie in a file."""
+    return _mapped(values) is not None
+
+
+def _mapped(values: NDArray[np.floating]) -> mmap.mmap | None:
+    base: Any = values
+    while isinstance(base, np.ndarray | memoryview):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    return base if isinstance(base, mmap.mmap) else None
 
 
 @dataclass(frozen=True)
@@ -305,7 +379,7 @@ def _write_matrix(
     path: Path, schema: pa.Schema, options: dict[str, Any], well_ids: Sequence[str], values: NDArray[np.float32]
 ) -> None:
     with pq.ParquetWriter(path, schema, **options) as writer:
-        step = max(1, min(_WELLS_A_GROUP, _CELLS_A_GROUP // max(1, values.shape[1])))
+        step = _wells_a_group(values.shape[1])
         for start in range(0, len(well_ids), step):
             rows = slice(start, start + step)
             block = np.asarray(values[rows].T, dtype=np.float32)
@@ -314,6 +388,20 @@ def _write_matrix(
             block = block.astype(schema.field(1).type.to_pandas_dtype(), copy=False)
             arrays = [pa.array(well_ids[rows], pa.string()), *(pa.array(column) for column in block)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=step)
+            let_go(values)
+
+
+def _wells_a_group(genes: int) -> int:
+    return max(1, min(_WELLS_A_GROUP, _CELLS_A_GROUP // max(1, genes)))
+
+
+def read_names(path: Path) -> tuple[list[str], list[str]]:
+    """The N well ids and the G genes of the matrix that `write_expression` wrote (errors as for `read_about`)."""
+    file = _open(path)
+    _about(file, path, "expression")
+    genes = _gene_columns(file.schema_arrow, path)
+    with translated(lambda error: _unreadable(path, error)):
+        return file.read(columns=["well_id"]).column(0).to_pylist(), genes
 
 
 def read_expression(path: Path, check: bool = True, genes: Sequence[str] | None = None) -> Expression:
@@ -322,9 +410,7 @@ def read_expression(path: Path, check: bool = True, genes: Sequence[str] | None 
     With `check`, values that are not finite are an error: someone has changed the file, and a NaN would reach the
     weights (errors otherwise as for `read_about`).
     """
-    file = _open(path)
-    _about(file, path, "expression")
-    there = _gene_columns(file.schema_arrow, path)
+    well_ids, there = read_names(path)
     if genes is not None and (absent := sorted(set(genes) - set(there))):
         raise DataError(
             "genes are missing from the expression table",
@@ -334,18 +420,19 @@ def read_expression(path: Path, check: bool = True, genes: Sequence[str] | None 
             hint="run dpf init again; the tables belong together",
         )
     genes = there if genes is None else list(genes)
-    wells = file.metadata.num_rows
-    values = np.empty((wells, len(genes)), np.float32)
-    well_ids: list[str] = []
+    values, finite = new_matrix(len(well_ids), len(genes)), True
+    step = _wells_a_group(len(there))
     with translated(lambda error: _unreadable(path, error)):
         # Group by group, so that a large matrix needs one group beside it; by polars, because on tens of thousands of
         # columns it is twice as fast as pyarrow.
-        for start in range(0, wells, _WELLS_A_GROUP):
-            rows = pl.scan_parquet(path, use_statistics=False).slice(start, _WELLS_A_GROUP)
-            table = (rows if len(genes) == len(there) else rows.select("well_id", *genes)).collect()
-            well_ids += table.drop_in_place("well_id").to_list()
-            values[start : start + table.height] = table.to_numpy()
-    if check and not np.isfinite(values).all():
+        for start in range(0, len(well_ids), step):
+            rows = pl.scan_parquet(path, use_statistics=False).slice(start, step)
+            table = (rows.drop("well_id") if genes == there else rows.select(genes)).collect()
+            some = slice(start, start + table.height)
+            values[some] = table.to_numpy()
+            finite = finite and bool(np.isfinite(values[some]).all())
+            let_go(values)
+    if check and not finite:
         _refuse_not_finite(path, well_ids, genes, values)
     return Expression(well_ids, genes, values)
 

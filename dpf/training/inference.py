@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dpf.model.network import PerturbFormer, Prediction
+from dpf.tables.storage import let_go
 from dpf.training.compute.device import Compute, memory_errors
 
 
@@ -65,15 +66,23 @@ def predict_wells(
     network = network.to(compute.device).eval()
     genes = expression.shape[1]
     size = compute.wells_at_once(genes)
-    passes: list[Prediction] = []
     with torch.inference_mode(), memory_errors(compute, genes):
+        whole = empty_prediction(network, len(expression), compute.device)
         for start in range(0, len(expression), size):
             rows = _on_device(torch.from_numpy(expression[start : start + size]), compute.device)
-            passes.append(network.predict(rows, compute.dtype, compute.attention))
+            _fill_in(whole, start, network.predict(rows, compute.dtype, compute.attention))
+            let_go(expression)
             if progress:
                 progress(len(rows))
         # At the end: fetching each pass would have a GPU wait for us, and us for it, once a pass.
-        return concatenate(passes).cpu()
+        return whole.cpu()
+
+
+def _fill_in(whole: Prediction, start: int, wells: Prediction) -> None:
+    """Put some wells' predictions in their place: kept one by one, they would leave holes in the memory around them."""
+    for there, here in zip(whole, wells, strict=True):
+        if there is not None and here is not None:
+            there[start : start + len(here)] = here
 
 
 def _on_device(rows: Tensor, device: torch.device) -> Tensor:
@@ -100,18 +109,9 @@ def predict_initial_regression(
         return None
     network = network.to(compute.device).eval()
     with torch.inference_mode(), memory_errors(compute, expression.shape[1]):
-        rows = torch.from_numpy(expression).split(_WELLS_OF_REGRESSION)
-        return concatenate([network.predict_start(part.to(compute.device)).cpu() for part in rows])
-
-
-def concatenate(passes: list[Prediction]) -> Prediction:
-    """The predictions of several passes, one after another."""
-
-    def join(parts: list[Tensor | None]) -> Tensor | None:
-        there = [part for part in parts if part is not None]
-        return torch.cat(there) if there else None
-
-    latent, scores, logit, activation = (join(list(parts)) for parts in zip(*passes, strict=True))
-    assert latent is not None
-    assert scores is not None
-    return Prediction(latent, scores, logit, activation)
+        whole = empty_prediction(network, len(expression), torch.device("cpu"))
+        for start in range(0, len(expression), _WELLS_OF_REGRESSION):
+            rows = torch.from_numpy(expression[start : start + _WELLS_OF_REGRESSION]).to(compute.device)
+            _fill_in(whole, start, network.predict_start(rows).cpu())
+            let_go(expression)
+        return whole

@@ -20,13 +20,22 @@ from dpf.model.network import PerturbFormer
 from dpf.regression.linear_models import platt
 from dpf.regression.stacking import Stacked, stack
 from dpf.splits.grouping import Index
+from dpf.training.data import ScaledWells
 
 #: Each holds some products of wells in memory.
 _FITS_AT_A_TIME = 8
+#: It is fitted to no more wells than this, whole groups at random: a few for each gene are enough, and all of a large
+#: screen would not fit into memory.
+MOST_WELLS = 20_000
 
 
 def fit_initial_regression(
-    network: PerturbFormer, expression: Tensor, targets: TargetBatch, groups: Index, learned: Index, seed: int
+    network: PerturbFormer,
+    expression: Tensor | ScaledWells,
+    targets: TargetBatch,
+    groups: Index,
+    learned: Index,
+    seed: int,
 ) -> tuple[Tensor, tuple[str, ...]]:
     """Fit the initial regression and set the heads that read it; the Transformer's own contribution begins at zero.
 
@@ -42,21 +51,22 @@ def fit_initial_regression(
     groups
         (N,): wells of one group (replicates) stay together in every fold.
     learned
-        The wells that the regression is fitted to: all that the member may learn from or choose by.
+        All wells that the member may learn from or choose by: those that the regression is fitted to, or of more than
+        20,000 so many of them.
     seed
         Deals the folds.
 
     Returns
     -------
     tuple
-        The regression's part of the latent, (N, L) float32, out of fold for the wells in `learned`; and what the
-        regression of each target is made of.
+        The regression's part of the latent, (N, L) float32, for the wells in `learned` by fits without their own
+        groups; and what the regression of each target is made of.
     """
     columns, heads = _columns(network, targets)
-    x = expression.double().numpy()
+    fitted = _wells_to_fit(learned, groups, seed)
     found = stack(
-        x[learned], columns[learned], groups[learned], seed, only_ridge=network.settings.start == "ridge",
-        threads=min(torch.get_num_threads(), _FITS_AT_A_TIME),
+        _rows(expression, fitted).double().numpy(), columns[fitted], groups[fitted], seed,
+        only_ridge=network.settings.start == "ridge", threads=min(torch.get_num_threads(), _FITS_AT_A_TIME),
     )  # fmt: skip
     network.start = InitialRegression.from_stacked(found)
     with torch.no_grad():
@@ -65,15 +75,34 @@ def fit_initial_regression(
         for dimension, (head, row) in enumerate(heads):
             slope, intercept = 1.0, 0.0
             if head is network.label:
-                slope, intercept = _probable(found, columns[learned, dimension], dimension)
+                slope, intercept = _probable(found, columns[fitted, dimension], dimension)
             # Other targets' dimensions begin without influence; the free ones keep their random weights, so that the
             # Transformer has somewhere to write.
             head.weight[row, : len(heads)] = 0.0
             head.weight[row, dimension] = slope
             head.bias[row] = intercept
-        values = network.start(expression)  # (N, T)
-        values[torch.from_numpy(learned)] = torch.from_numpy(found.out_of_fold).to(torch.float32)
+        parts = np.split(np.arange(len(groups)), range(MOST_WELLS, len(groups), MOST_WELLS))
+        values = torch.cat([network.start(_rows(expression, part)) for part in parts])  # (N, T)
+        values[torch.from_numpy(fitted)] = torch.from_numpy(found.out_of_fold).to(torch.float32)
         return network.in_latent(values), found.parts
+
+
+def _wells_to_fit(learned: Index, groups: Index, seed: int) -> Index:
+    """The wells of `learned`, or of more than `MOST_WELLS` those of whole groups at random, in order.
+
+    The fit has then not seen the groups of the others, so that its values for these are out of fold as well.
+    """
+    if len(learned) <= MOST_WELLS:
+        return learned
+    _, place, size = np.unique(groups[learned], return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(size.size)
+    used = np.zeros(size.size, dtype=bool)
+    used[order] = np.cumsum(size[order]) <= MOST_WELLS
+    return learned[used[place]]
+
+
+def _rows(expression: Tensor | ScaledWells, wells: Index) -> Tensor:
+    return expression[torch.from_numpy(wells).to(expression.device)].cpu()
 
 
 def _columns(network: PerturbFormer, targets: TargetBatch) -> tuple[np.ndarray, list[tuple[nn.Linear, int]]]:

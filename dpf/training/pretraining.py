@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dpf.model.dropout import Noise
 from dpf.model.network import PerturbFormer
 from dpf.training.compute.device import Compute, gradient_scaler, memory_errors
+from dpf.training.data import ScaledWells
 from dpf.training.schedule import learning_rate
 
 
@@ -82,7 +83,7 @@ class MaskedGenes(nn.Module):
 
 def pretrain(
     network: PerturbFormer,
-    expression: Tensor,
+    expression: Tensor | ScaledWells,
     wells: Tensor,
     epochs: int,
     batch_size: int,

@@ -88,7 +88,7 @@ def export_project(
     if layout == "classic":
         write = _classic(project, model, progress)
     elif file_format == "h5ad":
-        write = [_h5ad(project, _all_tables(project, model, progress), model, progress)]
+        write = [_h5ad(project, _results(project, model, progress), model, progress)]
     else:
         write = [_table(table) for table in _all_tables(project, model, progress).values()]
     known = True
@@ -101,23 +101,23 @@ def export_project(
     return ExportResult(tuple(paths))
 
 
-def _table(table: pl.DataFrame) -> Write:
+def _table(table: pl.DataFrame | pl.LazyFrame) -> Write:
+    """Writes a table: one that is still in a file, a part at a time."""
+
     def write(path: Path) -> None:
         if path.suffix == ".csv":
             write_csv(table, path)
         else:
-            table.write_parquet(path)
+            table.lazy().sink_parquet(path)
 
     return write
 
 
-def _all_tables(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame]:
+def _all_tables(project: Project, model: str, progress: Progress) -> dict[str, pl.DataFrame | pl.LazyFrame]:
     folder = project.trained_model(model)
-    inputs = read_inputs(project, every_gene=True, every_well=True)
-    expression = pl.DataFrame({"well_id": inputs.well_ids}).hstack(pl.DataFrame(inputs.expression, schema=inputs.genes))
     return {
-        "wells": inputs.wells,
-        "expression": expression,
+        "wells": read_inputs(project, every_well=True).wells,
+        "expression": pl.scan_parquet(project.expression),
         "genes": read_table(project.genes, "genes"),
         "splits": read_table(folder.splits, "splits"),
         "history": read_table(folder.history, "history"),

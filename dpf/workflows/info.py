@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
-from dpf.errors import DpfError
+from dpf.errors import DpfError, listed
 from dpf.files import read_object, require_regular
 from dpf.project.directory import ModelFolder, Project, ResultsFolder, tables_in
 from dpf.project.lock import is_held
@@ -248,7 +248,7 @@ def _result_files(project: Project) -> Iterator[Path]:
     models = [project.model(name) for name in project.model_names()]
     found = [path for model in models for path in (model.card, model.calibration)]
     for folder in sorted((project.path / "results").glob("*/")):
-        found += [folder / "card.md", *tables_in(folder)]
+        found += [folder / "card.md", *tables_in(folder), *ResultsFolder(folder).in_parts()]
     without = [folder.path for folder in _without_models(project)]
     yield from filter(Path.exists, [*found, *(path for folder in without for path in tables_in(folder))])
 
@@ -259,17 +259,29 @@ def _without_models(project: Project) -> tuple[ResultsFolder, ...]:
 
 
 def _result(path: Path, now: Now, files: dict[str, ModelFile]) -> ResultInfo:
-    require_regular(path)
+    if not path.is_dir():
+        require_regular(path)
     unmodelled = [folder.path for folder in _without_models(now.project)]
-    of = None if path.parent in unmodelled else files.get(path.parent.name)
-    return ResultInfo(str(path.relative_to(now.project.path)), _stale(path, replace(now, model=of)))
+    now = replace(now, model=None if path.parent in unmodelled else files.get(path.parent.name))
+    stale = _stale_parts(path, now) if path.is_dir() else _stale(path, path.parent, now)
+    return ResultInfo(str(path.relative_to(now.project.path)), stale)
 
 
-def _stale(path: Path, now: Now) -> str | None:
+def _stale_parts(folder: Path, now: Now) -> str | None:
+    """Why a folder of parts is not the whole table as it would be now: parts are stale, or not there."""
+    stale = {path.stem: why for path in tables_in(folder) if (why := _stale(path, folder.parent, now))}
+    if stale:
+        return f"{listed(list(stale), 3)}: {next(iter(stale.values()))}"
+    there = len(tables_in(folder))
+    of = ResultsFolder(folder.parent).in_parts()[folder]
+    return None if there == of else f"{there:,} of {of:,} parts are there"
+
+
+def _stale(path: Path, results: Path, now: Now) -> str | None:
     about = _about(path, now.project)
     if about is None:
         return "what it was made of is not known; dpf evaluate writes a new one"
-    if path.parent.name == elsewhere(about.get("model_sha256") or ""):  # a file that may lie anywhere
+    if results.name == elsewhere(about.get("model_sha256") or ""):  # a file that may lie anywhere
         about = {name: value for name, value in about.items() if name not in ("model_sha256", "calibration_sha256")}
     return why_stale(about, now)
 
@@ -288,4 +300,4 @@ def _kind(path: Path) -> str:
     for kind in ("importance", "predictions"):
         if path.stem.startswith(kind):
             return kind
-    return path.stem
+    return "predictions" if path.parent.name.startswith("predictions_") else path.stem

@@ -4,6 +4,7 @@ files in `dpf.tables.options`. Nothing scientific is imported: `--help` and `imp
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -234,6 +235,12 @@ class PredictOptions(Options):
     )
     source_format: str | None = source_format_option()
     layer: str | None = layer_option()
+    shard: str = option(
+        "",
+        "With --input: of N equal parts of its wells, predict part I, counted from 1: several processes, on any "
+        "machines, can each predict one.",
+        metavar="I/N",
+    )
     output: Path | None = option(None, "With --input: where the table goes (Parquet).")
     overwrite: bool = overwrite_option()
     missing_genes: Literal["refuse", "impute"] = option(
@@ -244,6 +251,8 @@ class PredictOptions(Options):
         super().__post_init__()
         if self.input is None and (alone := self.given()):
             raise UsageError(f"{listed(alone)} is for new wells", expected="--input TABLE beside it")
+        if self.shard and (self.part is None or not 1 <= self.part[0] <= self.part[1]):
+            raise UsageError("wrong value for --shard", found=self.shard, expected="I/N, part I of N: 1/8 to 8/8")
         if self.output is not None and self.output.suffix != ".parquet":
             raise UsageError(
                 "new wells are written as Parquet",
@@ -251,6 +260,12 @@ class PredictOptions(Options):
                 expected="--output NAME.parquet",
                 hint="for CSV redirect the result: dpf predict ... --format csv > NAME.csv",
             )
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """I and N of `shard`; None for the whole table."""
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", self.shard)
+        return (int(found[1]), int(found[2])) if found else None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [engine] [program]`: measure, print a table, keep the JSON with the machine's description."""
+"""`python -m tests.bench [engine] [program] [scale]`: measure and print; the JSON says of which machine it is."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     """Run the parts that were asked for (all of them by default)."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=["engine", "program", []], default=[])
+    parser.add_argument("parts", nargs="*", choices=["engine", "program", "scale", []], default=[])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--genes", type=int, nargs="+", default=[500, 1000, 2541, 5000])
     parser.add_argument("--induced", type=int, nargs="*", default=[2541, 5000, 20000])
+    parser.add_argument("--wells", type=int, nargs="+", default=[2000, 10_000, 50_000, 200_000])
     asked = parser.parse_args()
     keep_freed_memory()  # as dpf train does
     parts = asked.parts or ["engine", "program"]
@@ -35,6 +36,11 @@ def main() -> None:
         from tests.bench import program  # the engine is measured on machines that have PyTorch and little else, too
 
         result["program"] = program.measure()
+    if "scale" in parts:
+        from tests.bench import scale
+
+        result["scale"] = scale.measure(asked.wells)
+        print(scale.table(result["scale"]))
     print(json.dumps(result, indent=1))
     if "engine" in parts:
         print(engine.table(result["engine"]))

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,28 +24,38 @@ BARE_TYPER = (
 TINY = ["--set", "model.width=16", "--set", "model.heads=2", "--set", "model.feed_forward=32"]
 
 
-def run(*command: str) -> tuple[float, float]:
-    """Seconds and peak MiB of a command in a fresh process."""
+class Cost(NamedTuple):
+    """Of a process: seconds, peak MiB, and seconds of all its processors' time."""
+
+    seconds: float
+    mib: float
+    processor: float
+
+
+def run(*command: str) -> Cost:
+    """What a command costs in a fresh process."""
     code = (
         "import resource, subprocess, sys, time; t = time.perf_counter(); "
         "r = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode; "
-        "print(time.perf_counter() - t, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, r)"
+        "u = resource.getrusage(resource.RUSAGE_CHILDREN); "
+        "print(time.perf_counter() - t, u.ru_maxrss / 1024, u.ru_utime + u.ru_stime, r)"
     )
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
-    seconds, mib, status = done.stdout.split()
+    *cost, status = done.stdout.split()
     if status != "0":
         raise RuntimeError(f"{' '.join(command)} ended with {status}")
-    return float(seconds), float(mib)
+    return Cost(*map(float, cost))
 
 
-def dpf(*arguments: str) -> tuple[float, float]:
+def dpf(*arguments: str) -> Cost:
     """A dpf command."""
     return run(sys.executable, "-m", "dpf", *arguments)
 
 
 def start_up(repeats: int = 9) -> dict[str, float]:
     """`dpf --help` over the help of a bare Typer program with two commands, in turn."""
-    pairs = [(dpf("--help")[0], run(sys.executable, "-c", f"{BARE_TYPER}app()", "--help")[0]) for _ in range(repeats)]
+    bare_help = (sys.executable, "-c", f"{BARE_TYPER}app()", "--help")
+    pairs = [(dpf("--help").seconds, run(*bare_help).seconds) for _ in range(repeats)]
     ours, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
     return {"help_seconds": ours, "bare_typer_seconds": bare, "ratio": ours / bare}
 
@@ -76,12 +86,12 @@ def full_size() -> dict[str, float]:
         rank = dpf("rank", project)
         baselines = dpf("evaluate", project, "--baselines-only", "--set", "train.folds=5")
         return {
-            "check_seconds": check[0],
-            "train_epoch_seconds": train[0],
-            "train_peak_gib": train[1] / 1024,
-            "rank_seconds": rank[0],
-            "rank_peak_mib": rank[1],
-            "baselines_5_folds_seconds": baselines[0],
+            "check_seconds": check.seconds,
+            "train_epoch_seconds": train.seconds,
+            "train_peak_gib": train.mib / 1024,
+            "rank_seconds": rank.seconds,
+            "rank_peak_mib": rank.mib,
+            "baselines_5_folds_seconds": baselines.seconds,
         }
 
 
@@ -121,8 +131,8 @@ def counts(wells: int = 384, genes: int = 37_000) -> dict[str, float]:
         table.write_text("well,compound,viability\n" + "\n".join(rows) + "\n", encoding="utf-8")
         project = str(Path(name) / "project")
         asked = ["--from", str(folder), "--wells", str(table), "--scores", "viability", "--normalize", "log-cpm"]
-        seconds, mib = dpf("init", project, *asked)
-        return {"init_seconds": seconds, "peak_mib": mib, "entries": len(entries)}
+        init = dpf("init", project, *asked)
+        return {"init_seconds": init.seconds, "peak_mib": init.mib, "entries": len(entries)}
 
 
 def _gzip(path: Path, text: str) -> None:

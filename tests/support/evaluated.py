@@ -43,7 +43,9 @@ def inputs_of(table, strength, genes=6, seed=0):
     rng = np.random.default_rng([seed, 1])
     expression = strength[:, None] * rng.normal(size=genes) + 0.5 * rng.normal(size=(len(strength), genes))
     control = table.get_column("is_control").to_numpy()
-    return Inputs(table, [f"g{g}" for g in range(genes)], expression.astype(np.float32), control, "e" * 64, "i" * 64)
+    return Inputs(
+        table, [f"g{g}" for g in range(genes)], lambda: expression.astype(np.float32), control, "e" * 64, "i" * 64
+    )
 
 
 def project_of(scores=("first", "second"), label="label", **train):

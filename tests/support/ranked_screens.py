@@ -82,7 +82,8 @@ def make_screen(planted: Planted) -> tuple[Inputs, Outputs]:
     )
     expression = rng.normal(size=(n, len(GENES)))
     expression[:, :5] += shift[:, :1]
-    inputs = Inputs(wells, GENES, expression.astype(np.float32), codes < 0, "e" * 64, "i" * 64)
+    expression[:, 5:10] += shift[:, 1:2]
+    inputs = Inputs(wells, GENES, lambda: expression.astype(np.float32), codes < 0, "e" * 64, "i" * 64)
     told = {"targets": {"scores": ["size"], "label": None, "activation": None}}
     scores = shift[None, :, :1].repeat(planted.members, 0)
     outputs = Outputs(

@@ -35,7 +35,7 @@ ORDERS = {
     " < member < tuning, probe, resume",
     "dpf/analysis": "latent < ranking < design, evaluation, signatures < layout, attribution",
     "dpf/analysis/design": "item, wells < plates, target_redundancy, variance_explained, position < position_prediction"
-    " < context, controls < items < check",
+    " < depth_prediction < context, controls < items < check",
     "dpf/model": "dropout, initial_regression < encoder < induced, native < network < losses, compiled < checkpoint",
     "dpf/figures": "drawing < ranking, volcano, latent_map, plates, genes, heatmap, reliability, scoreboard, loss_curve"
     " < dose",

@@ -44,7 +44,7 @@ def check_design(
     DataError
         A position that is not on a plate.
     """
-    for_components, for_positions, for_controls, for_replicates = rng.spawn(4)
+    for_components, for_positions, for_controls, for_replicates, for_plates = rng.spawn(5)
     shared = context(design, for_components, permutations)
     positions, effects = position_items(shared, for_positions)
     return [
@@ -53,5 +53,5 @@ def check_design(
         *replicate_items(shared, effects, for_replicates),
         *target_items(shared),
         *power_items(shared, fdr),
-        *plate_items(shared),
+        *plate_items(shared, for_plates),
     ]

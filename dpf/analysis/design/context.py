@@ -45,11 +45,10 @@ class Context:
         """The plate of each well, shape (N,)."""
         return self.positions.codes["plate"]
 
-    @property
-    def plates_without_controls(self) -> list[str]:
-        """Plates with compounds and no control."""
-        names = self.positions.levels["plate"]
-        compounds, controls = (set(self.plate[part].tolist()) for part in (~self.is_control, self.is_control))
+    def without_controls(self, factor: str) -> list[str]:
+        """Levels of a factor (plates, batches) with compounds and no control."""
+        names, codes = self.positions.levels[factor], self.positions.codes[factor]
+        compounds, controls = (set(codes[part].tolist()) for part in (~self.is_control, self.is_control))
         return [names[code] for code in sorted(compounds - controls - {MISSING})]
 
 

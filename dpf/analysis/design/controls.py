@@ -14,7 +14,7 @@ from dpf.analysis.design.variance_explained import (
     permuted_in_blocks,
     together_counts,
 )
-from dpf.analysis.design.wells import MISSING, Codes, Positions
+from dpf.analysis.design.wells import BLOCK_FACTORS, MISSING, Codes, Positions
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ControlSpread:
     Attributes
     ----------
     factor
-        plate, row, column, quadrant, interleave or edge.
+        plate, batch, donor, row, column, quadrant, interleave or edge.
     distance
         Total variation distance of the two distributions: the share of the controls that would have to move to lie
         as the compounds do. 0 is the same, 1 is no level in common.
@@ -57,8 +57,8 @@ def control_spread(
 ) -> list[ControlSpread]:
     """Compare where the controls stand with where the compounds stand, factor by factor.
 
-    Random layouts: the controls take random wells of the plate they are on (for the factor plate: of any plate). A
-    layout that is balanced on purpose is closer than random and gets a p-value near 1.
+    Random layouts: the controls take random wells of the plate they are on (for plate, batch and donor: of any plate).
+    A layout that is balanced on purpose is closer than random and gets a p-value near 1.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def control_spread(
         levels, place = np.unique(codes[wells], return_inverse=True)
         if levels.size < 2 or not control.any() or control.all():
             continue
-        strata = np.zeros(wells.size, dtype=np.intp) if factor == "plate" else plate[wells]
+        strata = np.zeros(wells.size, dtype=np.intp) if factor in BLOCK_FACTORS else plate[wells]
         observed = float(_distances(control[None], place)[0])
         blocks = permuted_in_blocks(np.arange(wells.size), strata, permutations, rng)
         null = np.concatenate([_distances(control[order], place) for order in blocks])

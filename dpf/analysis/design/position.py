@@ -32,6 +32,26 @@ def position_design(
     return np.concatenate(columns, axis=1) if columns else None
 
 
+def depth_design(plate: Sequence[str | None] | None, depth: Floats) -> Floats | None:
+    """What a model may know of N wells that sees how many counts they have, and no gene: shape (N, Q); else None.
+
+    Log depth over all wells as z-scores (0 where it is not known), and the plate one-hot. None where depth does not
+    vary.
+
+    Parameters
+    ----------
+    depth
+        Shape (N,): counts; NaN where not known.
+    """
+    logs = np.log(np.where(depth > 0, depth, np.nan))
+    known = ~np.isnan(logs)
+    if not known.any() or np.ptp(logs[known]) == 0:
+        return None
+    scaled = np.where(known, (logs - logs[known].mean()) / logs[known].std(), 0.0)[:, None]
+    plates = np.zeros(len(depth), dtype=np.intp) if plate is None else codes_of(plate)[0] + 1
+    return np.concatenate([scaled, one_hot([plates])], axis=1) if np.ptp(plates) > 0 else scaled
+
+
 def edge_distance(row: Sequence[str | None], column: Sequence[int | None]) -> Floats | None:
     """Wells between each well and the nearest edge of its plate, shape (N,): 0 in the outer ring.
 

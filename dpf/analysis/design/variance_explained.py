@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpf.analysis.design.wells import MISSING, Codes, Positions
+from dpf.analysis.design.wells import BLOCK_FACTORS, MISSING, Codes, Positions
 
 #: Permutations of a check: the smallest p-value is 1/1000, a tenth of the level after Bonferroni over six factors.
 PERMUTATIONS = 999
@@ -29,7 +29,7 @@ class FactorShare:
     Attributes
     ----------
     factor
-        plate, row, column, quadrant, interleave or edge.
+        plate, batch, donor, row, column, quadrant, interleave or edge.
     share
         Eta squared over all wells, controls included, in [0, 1].
     share_compounds
@@ -42,6 +42,9 @@ class FactorShare:
         Permutation p-value of `share_compounds`.
     unit
         What was permuted.
+    controls
+        The same among the controls, permuted one by one; None where they do not vary or stand on one level. They are
+        all alike: what differs between their levels no compound has done.
     """
 
     factor: str
@@ -50,6 +53,15 @@ class FactorShare:
     above_chance: float
     p_value: float
     unit: Unit
+    controls: Explained | None
+
+
+class Explained(NamedTuple):
+    """Eta squared of a factor, how far above chance it is, and the permutation p-value."""
+
+    share: float
+    above_chance: float
+    p_value: float
 
 
 def eta_squared(values: NDArray[np.float64], codes: Codes) -> float:
@@ -93,8 +105,8 @@ def position_shares(
 ) -> list[FactorShare]:
     """Eta squared of every position factor, and how far above chance it is among the compounds.
 
-    Chance: compounds' wells change places within their plate (for the factor plate: anywhere), `permutations` times;
-    ``p = (b + 1) / (permutations + 1)``, ties counted (Phipson & Smyth 2010). Where compounds have all their
+    Chance: compounds' wells change places within their plate (for plate, batch and donor: anywhere), `permutations`
+    times; ``p = (b + 1) / (permutations + 1)``, ties counted (Phipson & Smyth 2010). Where compounds have all their
     wells on one level of the factor more often than by chance (`often_together`), it was the compound and not the
     well that was put there, and whole compounds change places, with others that have as many wells on the same
     plates: else the likeness of replicates would count as an effect of position.
@@ -116,17 +128,37 @@ def position_shares(
     shares = []
     for factor, codes in positions.codes.items():
         plate = positions.codes["plate"]
-        wells = np.flatnonzero(measured & ~is_control & (codes != MISSING) & (plate != MISSING))
-        share = eta_squared(table[wells], codes[wells])
-        if np.isnan(share):
+        usable = measured & (codes != MISSING) & (plate != MISSING)
+        strata = np.zeros(codes.size, dtype=np.intp) if factor in BLOCK_FACTORS else plate
+        wells, controls = np.flatnonzero(usable & ~is_control), np.flatnonzero(usable & is_control)
+        if np.isnan(eta_squared(table[wells], codes[wells])):
             continue
         unit = _unit(units[wells], codes[wells])
         moved = units[wells] if unit == "compound" else np.arange(wells.size)
-        strata = np.zeros(wells.size, dtype=np.intp) if factor == "plate" else plate[wells]
-        null = _null_shares(table[wells], codes[wells], moved, strata, rng, permutations)
-        whole = eta_squared(table, codes)
-        shares.append(FactorShare(factor, whole, share, above_chance(share, null), permutation_p(share, null), unit))
+        found = explained(table[wells], codes[wells], moved, strata[wells], rng, permutations)
+        among = None
+        if not np.isnan(eta_squared(table[controls], codes[controls])):
+            singly = np.arange(controls.size)
+            among = explained(table[controls], codes[controls], singly, strata[controls], rng, permutations)
+        shares.append(FactorShare(factor, eta_squared(table, codes), *found, unit, among))
     return shares
+
+
+def explained(
+    values: NDArray[np.float64], codes: Codes, moved: Codes, strata: Codes, rng: np.random.Generator, permutations: int
+) -> Explained:
+    """Eta squared beside that of `permutations` arrangements in which `moved` units change places within `strata`.
+
+    Parameters
+    ----------
+    values
+        Shape (N, K), complete, and not the same in every well.
+    codes, moved, strata
+        Shape (N,): level, unit and stratum of each well, all known; two levels or more.
+    """
+    share = eta_squared(values, codes)
+    null = _null_shares(values, codes, moved, strata, rng, permutations)
+    return Explained(share, above_chance(share, null), permutation_p(share, null))
 
 
 def permutation_p(observed: float, null: NDArray[np.float64]) -> float:

@@ -16,8 +16,10 @@ Codes = NDArray[np.intp]
 
 #: The code of a value that is not known.
 MISSING = -1
-#: The factors of a well's position, in the order they are reported.
-POSITION_FACTORS = ("plate", "row", "column", "quadrant", "interleave", "edge")
+#: What whole groups of wells have in common.
+BLOCK_FACTORS = ("plate", "batch", "donor")
+#: All factors of a well's place, in the order they are reported.
+POSITION_FACTORS = (*BLOCK_FACTORS, "row", "column", "quadrant", "interleave", "edge")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class DesignInput:
     plate, row, column
         N plate names, row letters (``A`` ... ``AF``) and column numbers from 1; None as a whole or in single wells
         where not known. Without `plate` all wells are taken to lie on one.
+    batch, donor
+        N names; None as a whole or in single wells where not known.
     targets
         Name to float array of shape (N,); NaN where not measured. Scores, activation and label alike.
     label
@@ -41,6 +45,8 @@ class DesignInput:
         Array of shape (N, G), finite, on the scale the model is trained on.
     library_size, detected
         Counts and detected genes of each well, before normalisation, shape (N,).
+    composition
+        What the library size was multiplied by because of what takes it up, above 0, shape (N,).
     cluster
         N cluster names.
     well_id
@@ -65,15 +71,19 @@ class DesignInput:
     expression: NDArray[np.float32] | NDArray[np.float64] | None = None
     library_size: NDArray[np.float64] | None = None
     detected: NDArray[np.float64] | None = None
+    composition: NDArray[np.float64] | None = None
     cluster: Sequence[str | None] | NDArray[np.object_] | None = None
     well_id: Sequence[str] | None = None
     plate_format: PlateFormat | None = None
+    batch: Sequence[str | None] | NDArray[np.object_] | None = None
+    donor: Sequence[str | None] | NDArray[np.object_] | None = None
 
     def __post_init__(self) -> None:
         n_wells = len(self.compound)
         if n_wells == 0:
             raise DataError("a design without wells cannot be checked", found="0 wells", expected="at least one")
-        names = ("is_control", "plate", "row", "column", "expression", "library_size", "detected", "cluster", "well_id")
+        names = ("is_control", "plate", "row", "column", "expression", "library_size", "detected", "composition",
+                 "cluster", "well_id", "batch", "donor")  # fmt: skip
         parts = {name: getattr(self, name) for name in names} | {f"target {k}": v for k, v in self.targets.items()}
         for name, part in parts.items():
             if part is not None and len(part) != n_wells:
@@ -122,7 +132,7 @@ class Positions:
         One integer array of shape (N,) a factor of `POSITION_FACTORS`; `MISSING` (-1) where not known.
         ``quadrant`` is the quarter of the plate (upper left, ...). ``interleave`` is row parity by column parity, the
         wells that one 96-well head reaches on a 384-well plate; left out on 96-well plates. ``edge`` is 1 in the
-        outermost rows and columns.
+        outermost rows and columns. ``batch`` and ``donor`` are left out where no well has one.
     levels
         The names of each factor's codes.
     plate_format
@@ -191,8 +201,12 @@ def locate(design: DesignInput) -> Positions:
             expected=f"rows A to {row_letters(n_rows)}, columns 1 to {n_columns}",
         )
     plate, plates = (np.zeros(design.n_wells, dtype=np.intp), ("",)) if design.plate is None else codes_of(design.plate)
-    codes, levels = within_plate(row, column, n_rows, n_columns)
-    return Positions({"plate": plate, **codes}, {"plate": plates, **levels}, plate_format)
+    codes, levels = {"plate": plate}, {"plate": plates}
+    for name, values in (("batch", design.batch), ("donor", design.donor)):
+        if values is not None:
+            codes[name], levels[name] = codes_of(values)
+    inside, inside_levels = within_plate(row, column, n_rows, n_columns)
+    return Positions(codes | inside, levels | inside_levels, plate_format)
 
 
 def smallest_format(row: Codes, column: Codes) -> PlateFormat:

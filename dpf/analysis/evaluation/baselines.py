@@ -1,4 +1,5 @@
-"""The methods that a deep model has to beat, on its own splits: mean, position, ridge, kernel ridge, PLS, replicate.
+"""The methods that a deep model has to beat, on its own splits: mean, position, depth, ridge, kernel ridge, PLS,
+replicate.
 
 Ahlmann-Eltze, Huber & Anders 2025 (Nature Methods) found published deep models of perturbation behind such
 baselines, so every model here is compared with them.
@@ -24,7 +25,9 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 #: Those that are fitted to a member's training wells, and all, in the order of the scoreboard.
-FITTED = ("mean", "position", "ridge", "kernel ridge", "pls")
+FITTED = ("mean", "position", "depth", "ridge", "kernel ridge", "pls")
+#: Those that see no gene.
+_ALONE = ("position", "depth")
 BASELINES = (*FITTED, "other replicate")
 #: Widths γ of the kernel exp(−γ d²), as multiples of 1 / median d².
 KERNEL_WIDTHS = (0.1, 0.4, 1.6)
@@ -76,6 +79,7 @@ def baseline_predictions(
     *,
     seed: int,
     position: Floats | None = None,
+    depth: Floats | None = None,
     replicates: Index | None = None,
     on_fit: Callable[[], None] = lambda: None,
 ) -> dict[str, BaselinePrediction]:
@@ -85,7 +89,7 @@ def baseline_predictions(
     member's training wells; settings are chosen by 5-fold cross-validation that holds out whole groups.
 
     - `mean`: the training mean; for the label the training share.
-    - `position`: ridge and logistic ridge on `position` alone, no gene. Left out where `position` is None.
+    - `position`, `depth`: ridge and logistic ridge on that alone, no gene. Left out where it is None.
     - `ridge`: ridge and logistic ridge on the z-scored genes.
     - `kernel ridge`: Gaussian kernel on the z-scored genes. `pls`: PLS1. Both fit the label as 0 and 1 and scale
       it to a probability (Platt 1999) on the inner out-of-fold predictions.
@@ -107,10 +111,12 @@ def baseline_predictions(
         Masks of shape (M, N), from `evaluation_of`.
     position
         Shape (N, P), from `dpf.analysis.design.position.position_design`.
+    depth
+        Shape (N, Q), from `dpf.analysis.design.position.depth_design`.
     replicates
         Shape (N,): the replicate group of each well (compound and dose); `groups` where None.
     on_fit
-        Called after each fit: `FITTED` (without `position` where it is None) times M.
+        Called after each fit: `FITTED` (without those that are left out) times M.
 
     Raises
     ------
@@ -125,14 +131,15 @@ def baseline_predictions(
     truth = np.full(len(X), np.nan) if label is None else np.asarray(label, dtype=np.float64)
     _check(X, groups, evaluation)
     targets = np.column_stack([y, truth])
-    totals = {name: np.zeros(targets.shape) for name in FITTED if name != "position" or position is not None}
+    alone = {name: seen for name, seen in zip(_ALONE, (position, depth), strict=True) if seen is not None}
+    totals = {name: np.zeros(targets.shape) for name in FITTED if name not in _ALONE or name in alone}
     for member, (train, test) in enumerate(zip(*evaluation, strict=True)):
         folds = inner_folds(groups[train], truth[train], seed + member)
         genes = _Split(_coordinates(standardised(X, train), train, test), targets[train], folds)
         for name, total in totals.items():
             split = genes
-            if name == "position" and position is not None:
-                split = genes._replace(F=_coordinates(position, train, test))
+            if name in alone:
+                split = genes._replace(F=_coordinates(alone[name], train, test))
             total[test] += _predict(name, split)
             on_fit()
     times = evaluation.test.sum(axis=0)[:, None]
@@ -224,7 +231,7 @@ def _predict(name: str, split: _Split) -> Floats:
     base_rate = (known.sum() + 1) / (known.size + 2) if known.size else np.nan  # never 0 or 1
     fallback = np.array([*(y[~np.isnan(y)].mean() if (~np.isnan(y)).any() else np.nan for y in scores), base_rate])
     predicted = np.full((len(split.test), len(fallback)), np.nan)
-    if name in ("position", "ridge"):
+    if name in (*_ALONE, "ridge"):
         predicted[:, :-1], _ = _learn(Ridge(), split, split.targets[:, :-1])
         logit, _ = _learn(Logistic(), split, split.targets[:, -1:])
         predicted[:, -1] = expit(logit[:, 0])

@@ -7,6 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dpf.tables.storage import fits_in_memory, wells_in_blocks
+
+_FITTED_CELLS = 1 << 25
+
 Floats = NDArray[np.float64]
 
 
@@ -32,10 +36,15 @@ def principal_components(
     fit
         Shape (N,): the rows that mean and axes are of; all where None.
     rng
-        Randomised (Halko, Martinsson & Tropp 2011, ten extra directions, four rounds): for many rows and columns.
+        Randomised (Halko, Martinsson & Tropp 2011, ten extra directions, four rounds): for many rows and columns. Of a
+        matrix that does not fit into memory, mean and axes are those of 2²⁵ cells' worth of rows at random.
     """
     from sklearn.decomposition import PCA  # imported here: it costs more than the rest of this module
 
+    if fit is None and rng is not None and not fits_in_memory(*x.shape):
+        fit = np.zeros(len(x), dtype=bool)
+        some = rng.spawn(1)[0].choice(len(x), min(len(x), max(1, _FITTED_CELLS // x.shape[1])), replace=False)
+        fit[some] = True
     rows = x if fit is None else x[fit]
     if not len(rows) or np.ptp(rows, axis=0).max(initial=0) == 0:
         return Components(np.zeros((len(x), 0)), np.zeros((0, x.shape[1])), np.zeros(0))
@@ -45,7 +54,11 @@ def principal_components(
     else:
         seed = int(rng.integers(2**31))
         pca = PCA(few, svd_solver="randomized", n_oversamples=10, iterated_power=4, random_state=seed)
-    places = pca.fit_transform(rows) if fit is None else pca.fit(rows).transform(x)
+    if fit is None:
+        places = pca.fit_transform(rows)
+    else:
+        pca.fit(rows)
+        places = np.concatenate([pca.transform(x[wells]) for wells in wells_in_blocks(x)])
     singular = pca.singular_values_
     kept = singular > singular[0] * max(rows.shape) * np.finfo(singular.dtype).eps
     found = (places[:, kept], pca.components_[kept], pca.explained_variance_ratio_[kept])

@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 #: Residuals of compounds of similar T that a compound's own are drawn from.
 WINDOW = 100
 DRAWS = 1000
+#: Numbers that are ranked, or whose quantiles are taken, at once.
+_BLOCK = 4_000_000
 #: The coverage aimed at.
 LEVEL = 0.95
 
@@ -83,6 +85,14 @@ def bootstrap_intervals(
         picked = residuals[well_start + rng.integers(window, size=len(well_start))]
         drawn[draw] = mean + np.add.reduceat(picked, edges) / n
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    t_low, t_high = np.quantile(drawn, tails, axis=0)
-    rank_low, rank_high = np.quantile(descending_rank(drawn), tails, axis=0)
-    return Intervals(t_low, t_high, rank_low, rank_high)
+    ranks = np.empty(drawn.shape, np.float32)  # whole or half numbers: exact
+    step = max(1, _BLOCK // n_groups)
+    for first in range(0, DRAWS, step):
+        ranks[first : first + step] = descending_rank(drawn[first : first + step])
+    ends = np.empty((4, n_groups))
+    step = max(1, _BLOCK // DRAWS)
+    for first in range(0, n_groups, step):
+        some = slice(first, first + step)
+        ends[:2, some] = np.quantile(drawn[:, some], tails, axis=0)
+        ends[2:, some] = np.quantile(ranks[:, some].astype(np.float64), tails, axis=0)
+    return Intervals(*ends)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import chi2, norm
+from scipy.stats import t as student
 
 from dpf.analysis.ranking.subsets import ENUMERATE_BELOW, compositions, number_of_subsets
+
+_QUANTILES = 1_000
 
 
 @dataclass(frozen=True)
@@ -74,3 +80,44 @@ def hits_needed(floors: NDArray[np.float64], fdr: float) -> int | None:
     rank = np.arange(1, floors.size + 1)
     passing = np.flatnonzero(np.sort(floors) <= fdr * rank / floors.size * (1 + 1e-12))
     return int(rank[passing[0]]) if passing.size else None
+
+
+def detectable_effect(counts: Sequence[tuple[int, int]], level: float, power: float = 0.8) -> float:
+    r"""The shift of a score, in its controls' standard deviations, that a compound's test finds with some power.
+
+    Two-sided, the mean of the compound's wells less that of the controls of their plates, as exchanges within plates
+    compare them: with k controls and n wells a plate and :math:`N = \sum n`, its standard error is
+    :math:`\sqrt{\sum (n + n^2/k)} / N` control standard deviations, and the exchanges' power is close to that of the t
+    test with :math:`\sum (n + k - 1) - 1` degrees of freedom.
+
+    Parameters
+    ----------
+    counts
+        Controls and wells of the compound, plate by plate.
+    level
+        The p-value that it has to reach; what the number of sets allows of it is used.
+
+    Returns
+    -------
+    float
+        inf where no p-value of the compound is as small, or nothing is known of the spread.
+
+    Examples
+    --------
+    >>> round(detectable_effect([(16, 3)], 0.05), 2)
+    1.87
+    """
+    if not counts or not all(k for k, _ in counts):
+        return float("inf")
+    sets = min(number_of_subsets(counts), ENUMERATE_BELOW + 1)
+    reached = np.floor(level * sets * (1 + 1e-12)) / sets
+    freedom = sum(n + k - 1 for k, n in counts) - 1
+    if reached <= 0 or freedom < 1:
+        return float("inf")
+    error = float(np.sqrt(sum(n + n * n / k for k, n in counts)) / sum(n for _, n in counts))
+    limit = float(student.isf(reached / 2, freedom))
+
+    # The noncentral t distribution's tail, as a mean over what the spread is estimated to be (scipy's has gaps).
+    spread = np.sqrt(chi2.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, freedom) / freedom)
+    found = brentq(lambda shift: float(norm.cdf(shift - limit * spread).mean()) - power, 0, limit * spread.max() + 10)
+    return error * float(found)

@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 
 #: With this many controls for each replicate, sets of controls alone will do, and compounds can share them.
 _CONTROLS_ALONE_FROM = 10
+#: Similarities that are ranked at once.
+_BLOCK = 4_000_000
 
 
 class Retrieval(NamedTuple):
@@ -146,22 +148,26 @@ def _controls_p(controls: Floats, observed: Floats, sets: Subsets) -> Floats:
     return np.asarray((beyond + 1) / (len(null) + 1), dtype=np.float64)
 
 
-def _ranks(unit: Floats) -> Floats:
-    """(P, P): row q, column j holds how many others are at least as similar to q as j is (j counts: ranks from 1)."""
+def _ranks(unit: Floats) -> NDArray[np.float32]:
+    """(P, P) whole numbers: row q, column j holds how many others are at least as similar to q as j is (j counts)."""
     from scipy.stats import rankdata  # imported here: it costs more than the rest of this module
 
-    similarity = unit @ unit.T
-    np.fill_diagonal(similarity, -np.inf)
-    return np.asarray(rankdata(-similarity, method="max", axis=1), dtype=np.float64)
+    ranks = np.empty((len(unit), len(unit)), np.float32)
+    step = max(1, _BLOCK // len(unit))
+    for first in range(0, len(unit), step):
+        similarity = unit[first : first + step] @ unit.T
+        np.fill_diagonal(similarity[:, first:], -np.inf)
+        ranks[first : first + step] = rankdata(-similarity, method="max", axis=1)
+    return ranks
 
 
-def _set_precision(ranks: Floats, sets: Codes) -> Floats:
+def _set_precision(ranks: NDArray[np.float32], sets: Codes) -> Floats:
     """(D,) mAP of D sets of wells (D, n), each the positives of its own members and all other wells the negatives."""
     n = sets.shape[1]
     order = np.arange(1, n)
     total = np.zeros(len(sets))
     for i in range(n):
         others = np.delete(sets, i, axis=1)
-        found = np.sort(ranks[sets[:, i][:, None], others], axis=1)
+        found = np.sort(ranks[sets[:, i][:, None], others], axis=1).astype(np.float64)
         total += (order / found).mean(axis=1)
     return np.asarray(total / n, dtype=np.float64)

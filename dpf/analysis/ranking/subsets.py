@@ -99,11 +99,22 @@ def comparisons(
     stratum = np.zeros(len(group), dtype=np.int64) if strata is None else strata
     plan = compositions(group, n_groups, is_control, stratum)
     require_controls(plan, is_control, stratum, strata_names, largest_floor)
+    controls_of = wells_by_code(stratum, is_control, int(stratum.max(initial=0)) + 1)
+    # By compound, then stratum by stratum, in `Subsets`' order.
+    by_stratum = np.argsort(stratum, kind="stable")
+    wells_of = wells_by_code(group[by_stratum], ~is_control[by_stratum], n_groups)
     for composition, compounds in plan.items():
-        pools = [np.flatnonzero(is_control & (stratum == code)) for code, _ in composition]
+        pools = [controls_of[code] for code, _ in composition]
         counts = tuple((len(pool), n) for pool, (_, n) in zip(pools, composition, strict=True))
-        own = own_wells(compounds, group, is_control, stratum)
+        own = by_stratum[np.stack([wells_of[compound] for compound in compounds])]
         yield Comparison(compounds, np.concatenate(pools), own, counts, draw_subsets(counts, rng))
+
+
+def wells_by_code(codes: Codes, chosen: Mask, count: int) -> list[Codes]:
+    """The wells of each of the codes 0 ... count − 1 among those that are chosen, ascending, in one pass over them."""
+    wells = np.flatnonzero(chosen & (codes >= 0))
+    order = wells[np.argsort(codes[wells], kind="stable")]
+    return np.split(order, np.cumsum(np.bincount(codes[wells], minlength=count))[:-1])
 
 
 def draw_subsets(
@@ -191,13 +202,6 @@ def compositions(group: Codes, n_groups: int, is_control: Mask, strata: Codes) -
     for code in range(n_groups):
         plan.setdefault(tuple(found[code]), []).append(code)
     return {composition: np.array(codes, dtype=np.int64) for composition, codes in plan.items()}
-
-
-def own_wells(compounds: Codes, group: Codes, is_control: Mask, strata: Codes) -> Codes:
-    """(B, n) rows of the wells of compounds of one composition, stratum by stratum, in `Subsets`' order."""
-    rows = np.flatnonzero(np.isin(group, compounds) & ~is_control)
-    rows = rows[np.lexsort((rows, strata[rows], group[rows]))]
-    return rows.reshape(len(compounds), -1)  # compounds are in ascending order of their codes
 
 
 def require_controls(

@@ -20,13 +20,14 @@ from dpf.errors import DataError, UsageError, first_line, listed, repeated, tran
 from dpf.files import parse_object, sha256_file
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
+from dpf.tables.storage import let_go, new_matrix
 from dpf.tables.text.cells import as_numbers, commas
 from dpf.tables.text.encodings import UNPACKED_AT_LEAST, UNPACKED_TIMES
 from dpf.tables.text.expression import matrix_from_cells
 from dpf.tables.text.layout import NAME_HEADINGS
 from dpf.tables.text.wells_table import Table, is_unnamed, table_from_rows
 
-_COLUMNS_AT_A_TIME = 512
+_COLUMNS_AT_A_TIME, _CELLS_AT_A_TIME = 512, 1 << 24
 #: Of a workbook's sheet, empty ones included: 4,096 wells x 16,384 genes, at some 50 bytes a cell.
 _CELLS_OF_A_SHEET = 1 << 26
 _CELL = re.compile(rb"""\br=["']([A-Z]*)([0-9]+)["']""")
@@ -140,11 +141,13 @@ def read_columnar_matrix(path: Path) -> Matrix:
 
 
 def _values(file: _Columns, numeric: list[int]) -> NDArray[np.float32]:
-    values = np.empty((file.rows, len(numeric)), dtype=np.float32, order="F")
-    for start in range(0, len(numeric), _COLUMNS_AT_A_TIME):
-        chunk = numeric[start : start + _COLUMNS_AT_A_TIME]
+    values = new_matrix(file.rows, len(numeric), "F")
+    step = min(_COLUMNS_AT_A_TIME, max(1, _CELLS_AT_A_TIME // max(1, file.rows)))
+    for start in range(0, len(numeric), step):
+        chunk = numeric[start : start + step]
         for offset, column in enumerate(file.read(chunk).columns):
             values[:, start + offset] = column.cast(pa.float64(), safe=False).to_numpy()
+        let_go(values)
     return values
 
 

@@ -18,6 +18,7 @@ from dpf.errors import DataError, listed
 from dpf.files import sha256_file
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
+from dpf.tables.storage import new_matrix
 from dpf.tables.text.encodings import decode, open_unpacked, rounded_in_float32, rounding_note, unpacked_at_most
 
 _BLOCK_BYTES = 1 << 24
@@ -150,7 +151,7 @@ def _read_body(
     texts: list[list[str]] = [[] for _ in range(n_texts)]
     if header.rows > (most := unpacked_at_most(path) // (n_texts + n_wells)):  # a tab or a line end a cell
         raise _rows_differ(path, header, most)
-    by_wells = np.empty((n_wells, header.rows), dtype=np.float32)
+    by_wells = new_matrix(n_wells, header.rows)
     notes: tuple[Note, ...] = ()
     row, line, rounded = 0, header.lines + 1, 0
     for block in _blocks(stream):

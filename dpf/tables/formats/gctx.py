@@ -69,7 +69,7 @@ def _read_metadata(group: Any, length: int, path: Path) -> tuple[dict[str, list[
     notes: tuple[Note, ...] = ()
     for name in group:
         shape, kind = (getattr(group[name], part, None) for part in ("shape", "dtype"))
-        if shape != (length,) or kind.kind not in "biufSUO":
+        if kind is None or shape != (length,) or kind.kind not in "biufSUO":
             raise DataError(
                 "the metadata of a GCTX file are no column as long as its matrix",
                 where=f"{path}, {group.name}/{name}",

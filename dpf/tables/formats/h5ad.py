@@ -15,6 +15,7 @@ from dpf.files import sha256_file
 from dpf.tables.formats.hdf5 import check_numeric, holds, open_hdf5, read_dense, require
 from dpf.tables.matrix import Matrix, MatrixFormat
 from dpf.tables.screen import Note, SourceFile
+from dpf.tables.storage import let_go, new_matrix
 from dpf.tables.text.encodings import rounded_in_float32, rounding_note
 
 _PURPOSE = "reading .h5ad"
@@ -129,7 +130,7 @@ def _read_values(element: Any, path: Path) -> tuple[NDArray[np.float32], int]:
     check_numeric(data.dtype, shape, f"{path}, {element.name}")
     if len(starts) == 0 or starts[0] != 0 or {indices.shape, data.shape} != {(int(starts[-1]),)}:
         raise _not_sparse(path, element, f"{indices.shape} indices and {data.shape} values for indptr {starts}")
-    values = np.empty(shape, dtype=np.float32)
+    values = new_matrix(shape[0], shape[1])
     lines = values if by_rows else values.T
     step = max(1, _BLOCK_CELLS // max(1, lines.shape[1]))
     rounded = 0
@@ -145,6 +146,7 @@ def _read_values(element: Any, path: Path) -> tuple[NDArray[np.float32], int]:
             raise _not_sparse(path, element, str(error)) from error
         rounded += rounded_in_float32(block.data)
         lines[start : start + step] = block.toarray()
+        let_go(values)
     return values, rounded
 
 

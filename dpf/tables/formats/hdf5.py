@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpf.errors import DataError, UsageError, first_line, listed, translated
+from dpf.tables.storage import let_go, new_matrix
 from dpf.tables.text.encodings import rounded_in_float32
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -131,12 +132,13 @@ def read_dense(dataset: Any, path: Path) -> tuple[NDArray[np.float32], int]:
     if not hasattr(dataset, "dtype"):
         raise _no_table(where, f"a group with {listed(list(dataset)) or 'nothing'} in it")
     check_numeric(dataset.dtype, dataset.shape, where)
-    values = np.empty(dataset.shape, dtype=np.float32)
+    values = new_matrix(*dataset.shape)
     step = max(1, _BLOCK_CELLS // max(1, dataset.shape[1]))
     rounded = 0
     for start in range(0, dataset.shape[0], step):
         block = dataset[start : start + step]
         values[start : start + step] = block
+        let_go(values)
         rounded += rounded_in_float32(block)
     return values, rounded
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.io import mmread
 
 from dpf.errors import DataError
+from dpf.tables.storage import new_matrix
 from dpf.tables.text.encodings import rounded_in_float32, unpacked_at_most
 
 BANNER = b"%%MatrixMarket"
@@ -178,7 +179,7 @@ def read_entries(
             expected="one entry a cell",
             hint="if they are to be added, sum them first: scipy.io.mmread, then sum_duplicates(), then mmwrite",
         )
-    dense = np.zeros(shape, dtype=np.float32)
+    dense = new_matrix(*shape)
     dense[row, column] = matrix.data
     return dense, rounded_in_float32(matrix.data)
 

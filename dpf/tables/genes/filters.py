@@ -104,8 +104,11 @@ def most_perturbed(
     plate = np.asarray(plates if plates is not None else ["all"] * len(expression))
     names = np.asarray(compounds)
     _check_controls(plate, is_control)
-    groups = [np.flatnonzero((names == name) & ~is_control) for name in dict.fromkeys(names[~is_control].tolist())]
-    if not groups:
+    treated = np.flatnonzero(~is_control)
+    number = {name: at for at, name in enumerate(dict.fromkeys(names[treated].tolist()))}
+    code = np.array([number[name] for name in names[treated].tolist()], dtype=np.intp)
+    groups = np.split(treated[np.argsort(code, kind="stable")], np.cumsum(np.bincount(code))[:-1])
+    if not len(treated):
         raise DataError("no compound wells to compare with the controls", found="control wells only")
     n_controls = int(is_control.sum())
     weights = np.array([1 / (1 / len(group) + 1 / n_controls) for group in groups])

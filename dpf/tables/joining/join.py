@@ -22,6 +22,7 @@ from dpf.tables.joining.well_matching import (
 from dpf.tables.matrix import Matrix, select_rows
 from dpf.tables.options import DuplicateGenes, Orientation
 from dpf.tables.screen import Note, SourceFile
+from dpf.tables.storage import let_go, new_matrix
 from dpf.tables.text.wells_table import Table
 
 _WELLS_AT_A_TIME = 256
@@ -215,7 +216,7 @@ def _combine(
         only = parts.pop()
         return only.genes, select_rows(only.values, only.positions)
     genes = parts[0].genes.filter(pl.col("gene").is_in(common))
-    expression = np.empty((sum(len(part.ids) for part in parts), genes.height), dtype=np.float32)
+    expression = new_matrix(sum(len(part.ids) for part in parts), genes.height)
     start = 0
     for own in names:
         part = parts.pop(0)
@@ -225,6 +226,8 @@ def _combine(
         for at in range(0, len(positions), _WELLS_AT_A_TIME):
             chunk = positions[at : at + _WELLS_AT_A_TIME]
             expression[start + at : start + at + len(chunk)] = part.values[chunk[:, None], columns]
+            let_go(expression)
+            let_go(part.values)
         start += len(positions)
         del part
     return genes, expression

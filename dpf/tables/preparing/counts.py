@@ -15,6 +15,9 @@ _CHECKED_WELLS = 48
 _WELLS_AT_A_TIME = 256
 LARGEST_LOG = 30.0  # 2**30 counts in one gene of one well: no log of a count is larger
 _SAME_DEPTH = 1e-3
+#: What a logarithm in float32 loses of a count, as a share of it.
+_ROUNDING = 1e-4
+_MOSTLY_WHOLE = 0.5
 
 
 class Scale(NamedTuple):
@@ -33,6 +36,11 @@ def check_counts(
 ) -> tuple[Note, ...]:
     """Refuse what cannot be counts; say what makes it doubtful, with the numbers.
 
+    Fractions alone are no reason: tools that share a read among genes write expected counts (RSEM, kallisto, salmon).
+    What tells these from a logarithm: some are above 30, past every log2 of a count; or, on a shallow plate, most
+    values above 0 are whole (reads of one gene alone), and undoing a logarithm does not make all whole. Refused are
+    fractions without either, and values that add up to the same in every well, which CPM and TPM do and counts do not.
+
     Parameters
     ----------
     values
@@ -47,7 +55,7 @@ def check_counts(
     Raises
     ------
     DataError
-        A value is negative, missing or infinite, or `whole` and it has a fraction.
+        A value is negative, missing or infinite; there are fractions, and the values look normalised or `whole` is on.
     """
     if not np.isfinite(values).all():
         found = _first(values, ~np.isfinite(values), wells, genes)
@@ -63,13 +71,26 @@ def check_counts(
     fractions = _fractions(values)
     if not fractions:
         return ()
-    evidence = _already_normalised(values)
+    found = f"{fractions:,} of {values.size:,} values have a fraction"
+    if evidence := already_normalised(values):
+        raise DataError(
+            "values given as counts are normalised already",
+            where=where,
+            found=f"{found}; {evidence}",
+            expected="counts; expected counts may have fractions, but most are whole or some above "
+            f"{LARGEST_LOG:g}, and wells differ in their sums",
+            hint="use --normalize none, or give the counts (of h5ad: --layer)",
+        )
     if whole:
-        hint = "use --normalize none" if evidence else "round them, or use --normalize log-cpm, which takes fractions"
-        found = f"{fractions:,} values with a fraction; {evidence or 'no sign of a logarithm'}"
-        raise DataError("counts are not whole numbers", where=where, found=found, expected="whole numbers", hint=hint)
+        raise DataError(
+            "counts are not whole numbers",
+            where=where,
+            found=found,
+            expected="whole numbers",
+            hint="round them, or use --normalize log-cpm, which takes fractions",
+        )
     text = f"{where}: {fractions:,} of {values.size:,} values given as counts have a fraction"
-    return (Note("warning", f"{text}; {evidence}: is --normalize none meant?" if evidence else text),)
+    return (Note("warning", f"{text}: taken as expected counts (a read shared among genes)"),)
 
 
 def looks_like_counts(values: NDArray[np.floating], where: str) -> tuple[Note, ...]:
@@ -109,8 +130,10 @@ def _fractions(values: NDArray[np.floating]) -> int:
     return sum(int(np.count_nonzero(block != np.rint(block))) for block in blocks)
 
 
-def _already_normalised(values: NDArray[np.floating]) -> str | None:
-    """What shows that the values were normalised: depths equal as they stand or after undoing a logarithm."""
+def already_normalised(values: NDArray[np.floating]) -> str | None:
+    """What shows that values from 0 were normalised, as they stand or after undoing a logarithm; None: nothing."""
+    if not _fractions(values):
+        return None
     some = values[np.linspace(0, len(values) - 1, min(_CHECKED_WELLS, len(values)), dtype=int)].astype(np.float64)
     undone = {"": some}
     if values.max() <= LARGEST_LOG:
@@ -119,7 +142,10 @@ def _already_normalised(values: NDArray[np.floating]) -> str | None:
         depth = raw.sum(axis=1)
         if len(depth) > 1 and depth.min() > 0 and depth.max() / depth.min() - 1 < _SAME_DEPTH:
             return f"{what or 'the values'} add up to {depth.mean():,.0f} in every well"
-    if values.max() <= LARGEST_LOG:
+        if what and (np.abs(raw - np.rint(raw)) <= _ROUNDING * np.maximum(raw, 1)).all():
+            return f"{what} are whole numbers"
+    above = some[some > 0]
+    if values.max() <= LARGEST_LOG and (above == np.rint(above)).mean() < _MOSTLY_WHOLE:
         return f"the largest is {values.max():.4g}, as after a logarithm"
     return None
 

@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dpf.errors import DataError, listed
+from dpf.errors import DataError, count, listed
 from dpf.tables.options import Method
+from dpf.tables.preparing.composition import FEWEST_GENES, LEAST_EXPECTED, robust_factors
 from dpf.tables.screen import Note
-from dpf.tables.storage import read_about, read_table, write_table
+from dpf.tables.storage import let_go, new_matrix, read_about, read_table, write_table
 
 KIND = "normalisation"
 
@@ -87,6 +88,22 @@ class VstParameters:
 
 
 @dataclass(frozen=True, eq=False)
+class Composition:
+    """What composition factors are taken against (`dpf.tables.preparing.composition`).
+
+    Attributes
+    ----------
+    share
+        float64 array, one for each of `Normalisation.depth_genes`: its share of the counts of the reference wells.
+    scale
+        The geometric mean of the robust factors of the wells of the fit, by which those of all wells are divided.
+    """
+
+    share: NDArray[np.float64]
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
 class Normalisation:
     """How counts became expression: stored with a project, applied again to new counts.
 
@@ -94,7 +111,7 @@ class Normalisation:
     ----------
     method
         ``none``: the values are taken as they are.
-        ``log-cpm``: log2(10⁶·c/L + 1), c the count, L the well's library size.
+        ``log-cpm``: log2(10⁶·c/(L·f) + 1), c the count, L the well's library size, f its composition factor.
         ``vst``: variance-stabilised, log2 scale for large counts (Anders & Huber 2010).
     depth_genes
         The genes of which a well's depth is made up: all that were measured, before any gene filter, without
@@ -104,17 +121,23 @@ class Normalisation:
         lost when a gene is missing from new counts.
     vst
         The fitted parameters of ``vst``.
+    composition
+        What the composition factors of ``log-cpm`` need; None where f is 1 throughout (what earlier versions fitted).
     """
 
     method: Method
     depth_genes: tuple[str, ...] = ()
     depth_share: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     vst: VstParameters | None = None
+    composition: Composition | None = None
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
         """What JSON can hold, and the arrays."""
         values: dict[str, Any] = {"method": self.method, "depth_genes": list(self.depth_genes)}
         arrays = {"depth_share": self.depth_share}
+        if self.composition is not None:
+            values["composition"] = self.composition.scale
+            arrays["reference_share"] = self.composition.share
         if self.vst is not None:
             values["vst"] = {
                 "size_factors": self.vst.size_factors,
@@ -151,15 +174,23 @@ class Normalisation:
                 found=f"a share of the depth that is {listed(share[~(np.isfinite(share) & (share >= 0))].tolist(), 3)}",
                 expected="shares of 0 or more",
             )
+        composition = None
+        if "composition" in values:
+            composition = Composition(arrays["reference_share"], values["composition"])
+            if not (np.isfinite(composition.share).all() and 0 < composition.scale < np.inf):
+                found = f"composition {composition.scale}, shares that are no number"
+                raise DataError("the stored normalisation is damaged", found=found, expected="numbers above 0")
         vst = None
         if method == "vst":
             parts = {**values["vst"], "dispersion": tuple(values["vst"]["dispersion"])}
             vst = VstParameters(arrays["log_reference"], **parts)
-        return cls(method, genes, arrays["depth_share"], vst)
+        return cls(method, genes, arrays["depth_share"], vst, composition)
 
 
-def fit_log_cpm(counts: NDArray[np.floating], genes: Sequence[str], counted: NDArray[np.bool_]) -> Normalisation:
-    """Remember what a library size is made of; log-CPM has nothing else to fit.
+def fit_log_cpm(
+    counts: NDArray[np.floating], genes: Sequence[str], counted: NDArray[np.bool_], reference: NDArray[np.bool_]
+) -> Normalisation:
+    """What a library size is made of, and what its composition is compared with.
 
     Parameters
     ----------
@@ -169,8 +200,52 @@ def fit_log_cpm(counts: NDArray[np.floating], genes: Sequence[str], counted: NDA
         G names.
     counted
         Of shape (G,): whether a gene counts towards the depth (spike-ins do not).
+    reference
+        Of shape (N,): the wells whose composition is that of the reference. Controls, where there are enough: a
+        reference that holds a share of what compounds do shows less of it in their wells, and some in all others.
     """
-    return Normalisation("log-cpm", *depth_of(counts, genes, counted))
+    names, depth_share = depth_of(counts, genes, counted)
+    _, share = depth_of(counts[reference], genes, counted)
+    blocks = (counts[rows][:, counted] for rows in _blocks(counts))
+    factors = np.concatenate([robust_factors(block, block.sum(axis=1, dtype=np.float64), share) for block in blocks])
+    logs = np.log(factors[~np.isnan(factors)])
+    return Normalisation(
+        "log-cpm", names, depth_share, composition=Composition(share, float(np.exp(logs.mean())) if logs.size else 1.0)
+    )
+
+
+def composition_factors(
+    fitted: Normalisation, counts: NDArray[np.floating], genes: Sequence[str]
+) -> NDArray[np.float64] | None:
+    """What `normalise` multiplies each well's library size by, shape (N,); None where it does not.
+
+    1 where too few genes have enough expected counts.
+    """
+    if fitted.composition is None:
+        return None
+    place = {name: position for position, name in enumerate(genes)}
+    present = np.array([name in place for name in fitted.depth_genes], dtype=bool)
+    columns = np.array([place[name] for name in fitted.depth_genes if name in place], dtype=np.intp)
+    blocks = (counts[rows][:, columns] for rows in _blocks(counts))
+    factors = [_composition(fitted, block, block.sum(axis=1, dtype=np.float64), present)[0] for block in blocks]
+    return np.concatenate(factors)
+
+
+def _blocks(counts: NDArray[np.floating]) -> list[slice]:
+    step = max(1, _BLOCK_CELLS // max(1, counts.shape[1]))
+    return [slice(start, start + step) for start in range(0, len(counts), step)]
+
+
+def _composition(
+    fitted: Normalisation, counts: NDArray[np.floating], depth: NDArray[np.float64], present: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The composition factors of wells, and which could not be known and are 1; both of shape (N,)."""
+    if fitted.composition is None:
+        return np.ones(len(counts)), np.zeros(len(counts), dtype=bool)
+    # Shares are not made to add up to 1 where genes are missing: the factor then makes up for their counts.
+    factors = robust_factors(counts, depth, fitted.composition.share[present]) / fitted.composition.scale
+    unknown = np.isnan(factors)
+    return np.where(unknown, 1.0, factors), unknown
 
 
 def depth_of(
@@ -230,25 +305,35 @@ def normalise(
         )
     columns = np.array([place[name] for name in wanted], dtype=np.intp)
     # A block of wells is read whole before its place is written, so the result may lie over the counts.
-    values = counts[:, : len(columns)] if in_place else np.empty((len(counts), len(columns)), dtype=np.float32)
-    step = max(1, _BLOCK_CELLS // max(1, counts.shape[1]))
-    blocks = [slice(start, start + step) for start in range(0, len(counts), step)]
+    values = counts[:, : len(columns)] if in_place else new_matrix(len(counts), len(columns))
     if fitted.method == "none":
-        for rows in blocks:
+        for rows in _blocks(counts):
             values[rows] = counts[rows][:, columns]
+            let_go(values)
+            let_go(counts)
         return values, ()
     notes = _lost_depth(fitted, place)
     present = np.array([name in place for name in fitted.depth_genes], dtype=bool)
     depth_columns = np.array([place[name] for name in fitted.depth_genes if name in place], dtype=np.intp)
     empty: list[str] = []
-    for rows in blocks:
-        depth = _depth(fitted, counts[rows][:, depth_columns].astype(np.float64), present)
+    shallow: list[str] = []
+    for rows in _blocks(counts):
+        depth, unknown = _depth(fitted, counts[rows][:, depth_columns].astype(np.float64), present)
         empty += [wells[rows.start + int(i)] for i in np.flatnonzero(depth == 0)]
+        shallow += [wells[rows.start + int(i)] for i in np.flatnonzero(unknown & (depth > 0))]
         scaled = counts[rows][:, columns].astype(np.float64) / np.where(depth > 0, depth, np.inf)[:, None]
         values[rows] = np.log2(scaled + 1) if fitted.vst is None else stabilise(scaled, fitted.vst)
+        let_go(values)
+        let_go(counts)
     if empty:
         text = f"{len(empty):,} wells hold no counts and were given the value of count 0: {listed(empty)}"
         notes = (*notes, Note("warning", text))
+    if shallow:
+        text = (
+            f"the composition of {count(len(shallow), 'well')} is not known, fewer than {FEWEST_GENES} genes having "
+            f"{LEAST_EXPECTED:g} expected counts: normalised by library size alone: {listed(shallow)}"
+        )
+        notes = (*notes, Note("info", text))
     return values, notes
 
 
@@ -271,12 +356,19 @@ def _lost_depth(fitted: Normalisation, place: dict[str, int]) -> tuple[Note, ...
     return (Note("warning", text),)
 
 
-def _depth(fitted: Normalisation, counts: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """What a well's counts are divided by, shape (N,): CPM in millions, or the size factor; 0 for an empty well."""
+def _depth(
+    fitted: Normalisation, counts: NDArray[np.float64], present: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """What a well's counts are divided by, shape (N,), and where the composition is not known.
+
+    The library size in millions times the composition factor, or the size factor; 0 for an empty well.
+    """
     if fitted.vst is None:
-        millions: NDArray[np.float64] = counts.sum(axis=1) / 1e6
-        return millions
-    return size_factors(counts, fitted.vst.log_reference[present]) / fitted.vst.scale
+        depth = counts.sum(axis=1)
+        factors, unknown = _composition(fitted, counts, depth, present)
+        return depth * factors / 1e6, unknown
+    factors = size_factors(counts, fitted.vst.log_reference[present]) / fitted.vst.scale
+    return factors, np.zeros(len(counts), dtype=bool)
 
 
 def size_factors(counts: NDArray[np.float64], log_reference: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,8 +5,8 @@ In this order, each step on what the one before left:
 1. *Quality*: every well of counts is measured (`dpf.tables.preparing.well_quality`); the measures become columns of the
    wells table. Wells without cells, without enough RNA, and controls unlike the others are set aside, and named
    (`dpf.tables.preparing.set_aside`): they stay in the project, after the others, and nothing below looks at them.
-2. *Normalisation* is fitted: log-CPM on all wells, VST on the control wells, or on all where fewer than 8 controls
-   hold counts. It is applied to every well and every gene that any well has a count of.
+2. *Normalisation* is fitted, its reference being the control wells, or all where fewer than 8 controls hold counts. It
+   is applied to every well and every gene that any well has a count of.
 3. *Scores*: gene sets are scored on the normalised scale and become targets. The model does not read their genes,
    unless the user says so: it would predict the score from itself.
 4. *Genes of the model*: detected in enough wells (on counts), on the user's list; then, on the normalised scale, the
@@ -33,7 +33,7 @@ from dpf.tables.genes.set_scores import gene_set_score, signature_members
 from dpf.tables.matrix import select_rows
 from dpf.tables.options import Method
 from dpf.tables.preparing.counts import LARGEST_LOG, check_counts, looks_like_counts, scale_of
-from dpf.tables.preparing.normalise import Normalisation, fit_log_cpm, normalise
+from dpf.tables.preparing.normalise import Normalisation, composition_factors, fit_log_cpm, normalise
 from dpf.tables.preparing.options import Preparation
 from dpf.tables.preparing.set_aside import judge_wells
 from dpf.tables.preparing.vst import fit_vst
@@ -42,7 +42,7 @@ from dpf.tables.roles.validate import check_screen, require_sound
 from dpf.tables.screen import Note, Screen, Targets, takes_part
 from dpf.tables.text.cells import code_notes
 
-#: Fewer control wells with counts than this, and VST is fitted on all wells.
+#: Fewer control wells with counts than this, and all wells are the reference.
 FEWEST_REFERENCE_WELLS = 8
 _WELLS_LOOKED_AT = 32
 
@@ -104,6 +104,7 @@ def prepare(
     used = _used(screen, options)
     detected = None if options.min_wells is None else detected_in(used.expression, options.min_wells)
     fitted, notes = _fitted(used, options.normalize)
+    screen = _with_composition(screen, fitted)
     some = np.ones(screen.genes.height, dtype=bool)
     if are_counts:
         some = np.asarray(screen.expression.any(axis=0))
@@ -217,10 +218,23 @@ def _doubts(screen: Screen, options: Preparation) -> tuple[Note, ...]:
 
 
 def _with_quality(screen: Screen) -> Screen:
-    """The screen with the measures of its wells; a column of the user's that has the name of one is renamed."""
+    """The screen with the measures of its wells."""
     quality, notes = well_quality(screen.expression, screen.genes, screen.wells)
     measures = quality.drop("well_id", "plate", strict=False)
-    measures = measures[[column.name for column in measures if column.null_count() < len(column)]]
+    return _beside(screen, measures[[column.name for column in measures if column.null_count() < len(column)]], notes)
+
+
+def _with_composition(screen: Screen, fitted: Normalisation) -> Screen:
+    """The screen with the composition factors of its wells, where the normalisation has them."""
+    factors = composition_factors(fitted, screen.expression, screen.gene_names)
+    if factors is None:
+        return screen
+    text = f"library sizes were multiplied by composition factors from {factors.min():.3g} to {factors.max():.3g}"
+    return _beside(screen, pl.DataFrame({"composition_factor": factors}), (Note("info", text),))
+
+
+def _beside(screen: Screen, measures: pl.DataFrame, notes: tuple[Note, ...]) -> Screen:
+    """The screen with more columns about its wells; one of the user's that has the name of one is renamed."""
     clash = [name for name in measures.columns if name in screen.wells.columns]
     renamed = {name: f"{name}_original" for name in clash}
     targets = screen.targets
@@ -242,15 +256,15 @@ def _fitted(screen: Screen, method: Method) -> tuple[Normalisation, tuple[Note, 
     genes = screen.gene_names
     counted = (screen.genes.get_column("kind") != "spike_in").to_numpy()
     depth = f"a well's depth comes from {count(int(counted.sum()), 'gene')}"
-    if method == "log-cpm":
-        text = f"counts became log2(counts per million + 1); {depth}"
-        return fit_log_cpm(screen.expression, genes, counted), (Note("info", text),)
     counts = screen.wells.get_column("library_size").to_numpy() > 0
     reference = screen.wells.get_column("is_control").to_numpy() & counts
     source = f"{int(reference.sum())} control wells"
     if reference.sum() < FEWEST_REFERENCE_WELLS:
         source = f"all wells, as only {count(int(reference.sum()), 'control well')} have counts"
         reference = counts
+    if method == "log-cpm":
+        text = f"counts became log2(counts per million + 1), their composition compared with that of {source}; {depth}"
+        return fit_log_cpm(screen.expression, genes, counted, reference), (Note("info", text),)
     fitted, notes = fit_vst(screen.expression, genes, counted, reference)
     return fitted, (Note("info", f"counts became variance-stabilised values, fitted on {source}; {depth}"), *notes)
 

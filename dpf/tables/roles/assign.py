@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import polars as pl
 
 from dpf.errors import DataError, listed
 from dpf.tables.options import Roles
-from dpf.tables.roles.controls import DEFAULT_CONTROL, find_controls, read_compounds, read_flags
+from dpf.tables.roles.compound_names import one_name_each, read_aliases
+from dpf.tables.roles.controls import DEFAULT_CONTROL, find_controls, kept_apart, read_compounds, read_flags
 from dpf.tables.roles.headings import find_column, guess_columns
 from dpf.tables.roles.positions import read_concentrations, read_groups, read_plates, read_positions, shared_positions
 from dpf.tables.roles.targets import read_targets
@@ -65,6 +67,11 @@ def assign_roles(table: Table, wells: Identified, roles: Roles) -> tuple[pl.Data
     taken = [*wells.columns, *targets.columns]
     compound_column, compound_notes = _compound_column(table, roles.compound_column, taken)
     compounds, spelling_notes = read_compounds(table, compound_column)
+    aliases = read_aliases(roles.aliases) if roles.aliases is not None else {}
+    rename, joined = one_name_each(compounds, aliases, roles.merge_names, str(roles.aliases))
+    compounds = [rename(name) for name in compounds]
+    spelling_notes = (*spelling_notes, *joined, *kept_apart(compounds))
+    roles = replace(roles, controls=tuple(rename(name) for name in roles.controls))
     is_control, control_notes, control_column = _controls(table, compounds, compound_column, roles)
     canonical, sources, place_notes = _places(table, wells, roles, [*taken, compound_column], compounds, is_control)
     canonical |= {
@@ -129,7 +136,7 @@ def _places(
     compounds: Sequence[str],
     is_control: Sequence[bool],
 ) -> tuple[dict[str, pl.Series], dict[str, str | None], list[Note]]:
-    """Plate, row, column, concentration, cluster and batch, where known, and the columns they were read from."""
+    """Plate, row, column, concentration, cluster, batch and donor, where known, and the columns they were read from."""
     canonical: dict[str, pl.Series] = {}
     sources: dict[str, str | None] = {}
     notes: list[Note] = []
@@ -137,8 +144,9 @@ def _places(
     readings = {
         "plate": read_plates(table, roles.plate_column, taken),
         "concentration": read_concentrations(table, wells.well_ids, is_control, roles.concentration_column, taken),
-        "cluster": read_groups(table, "cluster", taken),
-        "batch": read_groups(table, "batch", taken),
+        "cluster": read_groups(table, "cluster", None, taken),
+        "batch": read_groups(table, "batch", roles.batch_column, taken),
+        "donor": read_groups(table, "donor", roles.donor_column, taken),
     }
     for name, (column, source, column_notes) in readings.items():
         notes += column_notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -20,6 +21,9 @@ EMPTY_WELLS = frozenset(
 #: The control where the user names none.
 DEFAULT_CONTROL = "DMSO"
 
+_HYPHENS = r"[\s\-\u2010-\u2015\u2212_]+"
+_BETWEEN_DIGITS = re.compile(rf"(?<=\d){_HYPHENS}(?=\d)")
+_JOINT = re.compile(_HYPHENS)
 _LIKE_CONTROLS = ("dmso", "vehicle", "control", "untreated", "mock")
 
 
@@ -28,10 +32,13 @@ def as_key(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
-def read_compounds(table: Table, column: str) -> tuple[list[str], tuple[Note, ...]]:
-    """The compound of every well, surrounding space stripped, and a warning about names that differ in case only.
+def spelling_key(name: str) -> str:
+    """The same for names that differ in case, spaces or hyphens only; what parts two numbers (``1-2``) is kept."""
+    return _JOINT.sub("", _BETWEEN_DIGITS.sub("/", as_key(name)))
 
-    Names that differ in case stay apart: only the user knows whether they are one compound.
+
+def read_compounds(table: Table, column: str) -> tuple[list[str], tuple[Note, ...]]:
+    """The compound of every well, surrounding space stripped, and what was stripped.
 
     Raises
     ------
@@ -55,15 +62,20 @@ def read_compounds(table: Table, column: str) -> tuple[list[str], tuple[Note, ..
         shown = listed([repr(text) for text in stripped], 5)
         text = f"surrounding space was taken off {count(len(stripped), 'compound name')}: {shown}"
         notes.append(Note("info", text))
-    several = spelled_in_several_ways(compounds)
-    if several:
-        text = f"{count(len(several), 'compound')} spelled in several ways, kept apart: {listed(several, 20)}"
-        notes.append(Note("warning", text))
     return compounds, tuple(notes)
 
 
-def spelled_in_several_ways(names: Sequence[str], key: Callable[[str], str] = as_key) -> list[str]:
-    """Names that have one `key` (by default: differ in case and space only), with counts: ``A (2) / a (1)``."""
+def kept_apart(compounds: Sequence[str]) -> tuple[Note, ...]:
+    """A warning about names that have one `spelling_key`: only the user knows whether they are one compound."""
+    several = spelled_in_several_ways(compounds, spelling_key)
+    if not several:
+        return ()
+    text = f"{count(len(several), 'compound')} spelled in several ways, kept apart: {listed(several, 20)}"
+    return (Note("warning", f"{text}; --merge-names joins them"),)
+
+
+def spelled_in_several_ways(names: Sequence[str], key: Callable[[str], str]) -> list[str]:
+    """Names that have one `key`, with counts: ``A (2) / a (1)``."""
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for name in names:
         spellings[key(name)][name] += 1
@@ -106,7 +118,7 @@ def find_controls(compounds: Sequence[str], controls: Sequence[str], where: str)
     is_control = [as_key(name) in wanted for name in compounds]
     notes = []
     taken = [name for name, control in zip(compounds, is_control, strict=True) if control]
-    if several := spelled_in_several_ways(taken):
+    if several := spelled_in_several_ways(taken, as_key):
         notes.append(Note("warning", f"spelled in several ways, all taken as controls: {listed(several)}"))
     alike = [(name, n) for name, n in counts.most_common() if as_key(name) not in wanted and _looks_like_control(name)]
     if alike:

@@ -11,7 +11,7 @@ import polars as pl
 
 from dpf.errors import DataError, count, listed
 from dpf.tables.roles.controls import as_key, spelled_in_several_ways
-from dpf.tables.roles.headings import find_column, guess_columns
+from dpf.tables.roles.headings import find_column, guess_columns, named_or_headed
 from dpf.tables.roles.well_names import parse_well_names, row_letters
 from dpf.tables.screen import Note
 from dpf.tables.text.cells import as_numbers, is_missing, number
@@ -63,9 +63,12 @@ def _names(table: Table, column: str, name: str) -> pl.Series:
     return pl.Series(name, [None if is_missing(text) else text for text in texts], dtype=pl.String)
 
 
-def read_groups(table: Table, name: str, taken: Sequence[str]) -> tuple[pl.Series | None, str | None, tuple[Note, ...]]:
-    """The `name` (``cluster``, ``batch``) of every well, where a column is headed so, and which column that is."""
-    guesses = [column for column in guess_columns(table, (name, rf"{name}[ _.]?id")) if column not in taken]
+def read_groups(
+    table: Table, name: str, named: str | None, taken: Sequence[str]
+) -> tuple[pl.Series | None, str | None, tuple[Note, ...]]:
+    """The `name` (``cluster``, ``batch``, ``donor``) of every well, and the column: the one named, or headed so."""
+    columns = named_or_headed(table, named, f"--{name}-column", (name, rf"{name}[ _.]?id"))
+    guesses = [column for column in columns if named is not None or column not in taken]
     if not guesses:
         return None, None, ()
     return _names(table, guesses[0], name), guesses[0], _found(name, guesses[0], (), None)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dpf.errors import DataError, DpfError, count, listed
 from dpf.tables.roles.targets import raise_together
 from dpf.tables.screen import CANONICAL_COLUMNS, Note, Screen
+from dpf.tables.storage import let_go, wells_in_blocks
 
 _WELLS_AT_A_TIME = 256
 _SHOWN = 10
@@ -94,6 +95,7 @@ def _not_finite(screen: Screen) -> list[DataError]:
         bad = np.argwhere(~np.isfinite(screen.expression[start : start + _WELLS_AT_A_TIME]))
         total += len(bad)
         cells += [(start + int(row), int(column)) for row, column in bad[: _SHOWN - len(cells)]]
+        let_go(screen.expression)
     if not total:
         return []
     ids, genes = screen.wells.get_column("well_id"), screen.gene_names
@@ -160,10 +162,12 @@ def constant_genes(expression: NDArray[np.float32]) -> NDArray[np.bool_]:
     same = np.ones(expression.shape[1], dtype=bool)
     for start in range(0, expression.shape[0], _WELLS_AT_A_TIME):
         same &= (expression[start : start + _WELLS_AT_A_TIME] == expression[0]).all(axis=0)
+        let_go(expression)
     return same
 
 
 def _empty_wells(screen: Screen) -> list[Note]:
     ids = screen.wells.get_column("well_id")
-    names = [ids[int(well)] for well in np.flatnonzero(~np.any(screen.expression, axis=1))]
+    any_other = [np.any(screen.expression[wells], axis=1) for wells in wells_in_blocks(screen.expression)]
+    names = [ids[int(well)] for well in np.flatnonzero(~np.concatenate(any_other))]
     return [Note("warning", f"{count(len(names), 'well')} with 0 in every gene: {listed(names)}")] if names else []

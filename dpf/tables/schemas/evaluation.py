@@ -18,7 +18,7 @@ _SCOPE = Column(
 )  # fmt: skip
 _METHOD = Column(
     "method", Type.TEXT, "model; model, uncalibrated; initial regression alone (the model without its Transformer); "
-    "or a baseline: mean, position, ridge, kernel ridge, pls, other replicate.",
+    "or a baseline: mean, position, depth, ridge, kernel ridge, pls, other replicate.",
 )  # fmt: skip
 _BASIS = Column(
     "basis", Type.TEXT, "What the wells were to the method: held_out; validation (they chose the epoch); train (proves "

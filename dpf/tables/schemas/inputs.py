@@ -46,6 +46,8 @@ WELLS = Schema(
                empty="where it is not known", when="where the wells table has one"),
         Column("batch", Type.TEXT, "Batch of the well.",
                empty="where it is not known", when="where the wells table has one"),
+        Column("donor", Type.TEXT, "Donor that the cells of the well are from.",
+               empty="where it is not known", when="where the wells table has one", may_be_own=True),
         Column("set_aside", Type.TEXT, "Why the well takes no part in anything that is computed.",
                empty="of a well that takes part", when="where wells are set aside"),
         Column("library_size", Type.NUMBER, "Depth of the well: its counts over all measured genes without spike-ins.",
@@ -60,6 +62,9 @@ WELLS = Schema(
         Column("qc_flags", Type.TEXT,
                "In what the well lies more than 5 MAD (1.4826 × median absolute deviation) from the median of its "
                "plate; empty text: in nothing. This alone sets no well aside.", when=_COUNTS, may_be_own=True),
+        Column("composition_factor", Type.NUMBER,
+               "What `library_size` was multiplied by before the counts were divided by it, because of what takes up "
+               "the library; 1 on average.", when="with `--normalize log-cpm`", may_be_own=True),
         Column("<own column>", Type.ANY, "A target, or any other column of your wells table as it was read.",
                empty="where your table has no value", when="one a column of your wells table"),
     ),
@@ -110,6 +115,8 @@ NORMALISATION = Schema(
     (
         Column("gene", Type.TEXT, "Name of the gene; all that were measured, before any filter, without spike-ins."),
         Column("depth_share", Type.NUMBER, "Share of the gene in all counts of the wells that were fitted on.", SHARE),
+        Column("reference_share", Type.NUMBER, "Share of the gene in all counts of the reference wells, which the "
+               "composition of every well is compared with.", SHARE, when="with `--normalize log-cpm`", newer=True),
         Column("log_reference", Type.NUMBER, "Mean natural logarithm of the gene's count over the reference wells, "
                "which size factors are taken against.", empty="of genes that size factors do not use",
                when="with `--normalize vst`"),

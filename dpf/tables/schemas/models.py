@@ -153,7 +153,8 @@ _OWN = "of the project's own wells"
 
 PREDICTIONS = Schema(
     "predictions", "results/NAME/predictions.parquet", "dpf predict",
-    "a well of the project (`--input`: a new well, in predictions_INPUT.parquet)",
+    "a well of the project (`--input`: a new well, in predictions_INPUT.parquet; with `--shard I/N` "
+    "in predictions_INPUT_in_N/part-I.parquet)",
     (
         WELL_ID,
         *(replace(column, when=_OWN) for column in (COMPOUND, IS_CONTROL)),

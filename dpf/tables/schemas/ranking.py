@@ -82,9 +82,10 @@ _COLUMNS = (
                empty="where no compound has two wells")
         for end, name in (("low", "Lower"), ("high", "Upper"))
     ),
-    _p("p", "P-value of `t` (without a model, of `expression_distance`): "
-       f"{_EXCHANGED}whose mean T is at least as large; all sets where they are fewer than "
-       "10,000, else (b + 1)/(m + 1) of 10,000 draws.", _UNTESTED),
+    _p("p", "P-value of all lines of evidence together (expression, measured scores, predictions): "
+       f"{_EXCHANGED}whose lines together are at least as extreme (the sum of 1/p over the lines); all sets where they "
+       "are fewer than 10,000, else (b + 1)/(m + 1) of 10,000 draws.", _UNTESTED),
+    _p("t_p", f"P-value of `t` alone: {_EXCHANGED}whose mean T is at least as large.", _UNTESTED),
     _p("q", "Benjamini–Hochberg over the tested rows: the expected share of false calls among this row and all with a "
        "smaller p, were they called.", _UNTESTED, kept=True),
     _ACTIVATION,
@@ -155,13 +156,14 @@ _COLUMNS = (
     Column("held_out", Type.FLAG, "Whether every well was held out; else there is no p-value."),
 )  # fmt: skip
 
-_EXPRESSION = (
+_SCORED = "where a target was measured"
+_LINES = (
     Column(
         "expression_distance",
         Type.NUMBER,
         "E-distance of the wells' expression from the controls', on the first 20 principal components of all genes, "
-        "blocks (plates, batches, donors) centred: 2δ − σx − σy of squared Euclidean distances, δ between and σ within groups, over n(n − 1) "
-        "(scPerturb's convention). About 0 for an inert compound, and may be below.",
+        "blocks (plates, batches, donors) centred: 2δ − σx − σy of squared Euclidean distances, δ between and σ "
+        "within groups, over n(n − 1) (scPerturb's convention). About 0 for an inert compound, and may be below.",
         Unit("squared units of the expression"),
         better="higher",
         empty=_UNTESTED,
@@ -172,7 +174,37 @@ _EXPRESSION = (
         "so that every well counts.",
         _UNTESTED,
     ),
-    _p("expression_q", "Benjamini–Hochberg of `expression_p` over the tested rows.", _UNTESTED),
+    Column(
+        "measured_distance",
+        Type.NUMBER,
+        "Length of the mean displacement of the measured targets from the controls', each in standard deviations of "
+        "all wells, blocks centred.",
+        Unit("standard deviations"),
+        better="higher",
+        empty=f"{_UNTESTED}, or a well lacks a target",
+        when=_SCORED,
+    ),
+    _p(
+        "measured_p",
+        f"P-value of `measured_distance`: {_EXCHANGED}that lie at least as far.",
+        f"{_UNTESTED}, or a well lacks a target",
+        _SCORED,
+    ),
+    Column(
+        "predicted_distance",
+        Type.NUMBER,
+        "The same of the targets that the model predicts of wells that it held out.",
+        Unit("standard deviations"),
+        better="higher",
+        empty=_UNTESTED,
+        when="where the model held out every well",
+    ),
+    _p(
+        "predicted_p",
+        f"P-value of `predicted_distance`: {_EXCHANGED}that lie at least as far.",
+        _UNTESTED,
+        "where the model held out every well",
+    ),
 )
 _WELLS_OF_ROW = (
     Column(
@@ -204,10 +236,8 @@ def _of_rows(columns: tuple[Column, ...]) -> tuple[Column, ...]:
     return tuple(found)
 
 
-_COLUMNS = (
-    *_of_rows(_COLUMNS), replace(_EXPRESSION[0], newer=True),
-    *(replace(column, when=_MODEL) for column in _EXPRESSION[1:]), *_WELLS_OF_ROW,
-)  # fmt: skip
+_COLUMNS = (*_of_rows(_COLUMNS), *(replace(column, newer=True) for column in _LINES), *_WELLS_OF_ROW)
+
 _SHOWN = ("compound", "verdict", "n", "t", "t_low t_high", "q", "activation", "pattern_cosine", "replicates_agree",
           "rank", "p")  # fmt: skip
 RANKING = Schema(

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from dpf.errors import DataError, count, listed
 from dpf.files import sha256_file
-from dpf.tables.matrix import Matrix
+from dpf.tables.matrix import Matrix, select_rows
 from dpf.tables.screen import Note, SourceFile
+from dpf.tables.storage import fits_in_memory, is_in_file, let_go, new_matrix, wells_in_blocks
 from dpf.tables.text.cells import is_missing, number
 from dpf.tables.text.encodings import parse_text
 from dpf.tables.text.layout import Layout, cut_line, detect_layout
@@ -83,7 +84,7 @@ def _chain(first: _Lines, rest: Iterator[_Lines]) -> Iterator[_Lines]:
 
 
 class _Growing:
-    """Rows that are added block by block, in one array that grows in place: no second copy at the end."""
+    """Rows that are added block by block, in one array that grows in place, or, a large one, from file to file."""
 
     def __init__(self, width: int) -> None:
         self._values = np.empty((0, width), dtype=np.float32)
@@ -92,14 +93,26 @@ class _Growing:
     def append(self, block: NDArray[np.float32]) -> None:
         needed = self.rows + block.shape[0]
         if needed > self._values.shape[0]:
-            capacity = max(needed, int(self._values.shape[0] * _GROWTH)) if self.rows else needed
-            self._values.resize((capacity, self._values.shape[1]), refcheck=False)
+            self._grow(max(needed, int(self._values.shape[0] * _GROWTH)) if self.rows else needed)
         self._values[self.rows : needed] = block
+        let_go(self._values)
         self.rows = needed
 
+    def _grow(self, capacity: int) -> None:
+        width = self._values.shape[1]
+        if fits_in_memory(capacity, width):
+            self._values.resize((capacity, width), refcheck=False)
+            return
+        larger = new_matrix(capacity, width)
+        for rows in wells_in_blocks(self._values):
+            larger[rows] = self._values[rows]
+            let_go(larger)
+        self._values = larger
+
     def array(self) -> NDArray[np.float32]:
-        self._values.resize((self.rows, self._values.shape[1]), refcheck=False)
-        return self._values
+        if not is_in_file(self._values):
+            self._values.resize((self.rows, self._values.shape[1]), refcheck=False)
+        return self._values[: self.rows]
 
 
 def _blocks(stream: TextIO, path: Path) -> Iterator[_Lines]:
@@ -209,12 +222,13 @@ def _assemble(layout: Layout, names: list[list[str]], values: NDArray[np.float32
     if layout.trailing and np.isnan(values[:, -layout.trailing :]).all():
         notes.append(Note("info", f"{layout.path.name}: {count(layout.trailing, 'trailing empty column')} left out"))
         values, columns = values[:, : -layout.trailing], columns[: -layout.trailing]
-    empty = np.isnan(values[:, 0]) & np.isnan(values).all(axis=1) if values.shape[1] else np.zeros(len(values), bool)
+    empty = np.isnan(values[:, 0]) if values.shape[1] else np.zeros(len(values), bool)
+    empty[empty] = np.isnan(values[empty]).all(axis=1)
     if names:
         empty &= np.array([name == "" for name in names[0]])
     if empty.any():
         notes.append(Note("info", f"{layout.path.name}: {count(int(empty.sum()), 'empty line')} left out"))
-        values = values[~empty]
+        values = select_rows(values, np.flatnonzero(~empty))
         names = [[name for name, drop in zip(side, empty, strict=True) if not drop] for side in names]
     if layout.decimal_comma:
         notes.append(Note("info", f"{layout.path.name} is written with decimal commas"))

@@ -17,14 +17,14 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _PROTECTED = re.compile(r"'+[=+\-@\t\r\n]")
 
 
-def write_csv(table: pl.DataFrame, path: Path) -> None:
-    """Write a table as CSV, no text or heading of it a formula."""
-    _protected(table).write_csv(path)
+def write_csv(table: pl.DataFrame | pl.LazyFrame, path: Path) -> None:
+    """Write a table as CSV, part by part, no text or heading of it a formula."""
+    _protected(table.lazy()).sink_csv(path)
 
 
 def to_csv(table: pl.DataFrame) -> str:
     """The text that `write_csv` writes."""
-    return _protected(table).write_csv()
+    return _protected(table.lazy()).collect().write_csv()
 
 
 def as_named(cell: str) -> str:
@@ -32,10 +32,11 @@ def as_named(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _PROTECTED.match(cell) else cell
 
 
-def _protected(table: pl.DataFrame) -> pl.DataFrame:
+def _protected(table: pl.LazyFrame) -> pl.LazyFrame:
     def protected(texts: pl.Expr) -> pl.Expr:
         formula = texts.str.contains(_FORMULA) & ~texts.str.contains(_NUMBER)
         return pl.when(formula).then(pl.lit("'") + texts).otherwise(texts).name.keep()
 
-    headings = pl.DataFrame({"heading": table.columns}).select(protected(pl.col("heading"))).to_series().to_list()
-    return table.with_columns(protected(pl.col(pl.String))).rename(dict(zip(table.columns, headings, strict=True)))
+    names = table.collect_schema().names()
+    headings = pl.DataFrame({"heading": names}).select(protected(pl.col("heading"))).to_series()
+    return table.with_columns(protected(pl.col(pl.String))).rename(dict(zip(names, headings, strict=True)))

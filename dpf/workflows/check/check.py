@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -39,6 +39,7 @@ DETECTED = (
     *("detected", "n_genes", "n_genes_by_counts", "nfeature_rna", "detected_genes", "genes_detected", "n_features"),
     "number_of_genes",
 )
+COMPOSITION = ("composition_factor",)
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def check_project(
     _require_permutations(permutations)
     inputs = read_back(project)
     progress.plan(f"{inputs.wells.height:,} wells x {len(inputs.genes):,} genes, {permutations:,} permutations")
-    library_size, detected = (quality_column(inputs, names) for names in (LIBRARY_SIZE, DETECTED))
+    library_size, detected = (quality_column(inputs.wells, inputs.targets, names) for names in (LIBRARY_SIZE, DETECTED))
     design = design_of(inputs, library_size, detected)
     # Thousands of products of small matrices: synchronising threads would cost more than it gains.
     with threadpool_limits(1):
@@ -116,14 +117,14 @@ def _require_permutations(permutations: int) -> None:
         )
 
 
-def quality_column(inputs: ReadBack, names: Sequence[str]) -> str | None:
+def quality_column(wells: pl.DataFrame, targets: Collection[str], names: Sequence[str]) -> str | None:
     """The column of the wells table with one of these headings: numbers, none of them negative, and no target."""
-    headings = {re.sub(r"\W+", "_", name.strip().casefold()): name for name in reversed(inputs.wells.columns)}
+    headings = {re.sub(r"\W+", "_", name.strip().casefold()): name for name in reversed(wells.columns)}
     for name in names:
         column = headings.get(name)
-        if column is None or column in inputs.targets or not inputs.wells.schema[column].is_numeric():
+        if column is None or column in targets or not wells.schema[column].is_numeric():
             continue
-        values = inputs.wells.get_column(column).cast(pl.Float64).fill_nan(None).drop_nulls()
+        values = wells.get_column(column).cast(pl.Float64).fill_nan(None).drop_nulls()
         if values.len() and bool(values.is_finite().all()) and bool((values >= 0).all()):
             return column
     return None
@@ -148,11 +149,14 @@ def design_of(inputs: ReadBack, library_size: str | None, detected: str | None) 
         plate=cells("plate"),
         row=cells("row") if placed else None,
         column=numbers("column") if placed else None,
+        batch=cells("batch"),
+        donor=cells("donor"),
         targets=inputs.targets,
         label=inputs.label,
         expression=inputs.expression,
         library_size=numbers(library_size),
         detected=numbers(detected),
+        composition=numbers(quality_column(inputs.wells, inputs.targets, COMPOSITION)),
         cluster=cells("cluster"),
         well_id=wells.get_column("well_id").to_list(),
     )

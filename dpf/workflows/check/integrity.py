@@ -17,6 +17,7 @@ from dpf.config.settings import TargetSettings
 from dpf.errors import DataError, DpfError, listed
 from dpf.files import sha256_file
 from dpf.project.directory import Project, tables_in
+from dpf.tables.matrix import select_rows
 from dpf.tables.preparing.set_aside import proposed
 from dpf.tables.roles.validate import require_sound
 from dpf.tables.screen import CANONICAL_COLUMNS, Screen, Targets, reason_of, takes_part
@@ -89,7 +90,9 @@ def read_back(project: Project) -> ReadBack:
     others = (_aside_item(aside, wells), _missing_item(wells, targets), names_item(wells), _sources_item(project))
     return ReadBack(
         wells=wells,
-        expression=None if expression is None else expression.values[used.to_numpy()],
+        expression=None
+        if expression is None
+        else select_rows(expression.values, used.arg_true().to_numpy().astype(np.intp)),
         genes=[] if expression is None else expression.genes,
         is_control=wells.get_column("is_control").fill_null(False).to_numpy(),
         targets=targets,
@@ -285,7 +288,8 @@ def _models_item(now: Now) -> CheckItem:
     for model in now.project.model_names():
         folder, wrong = now.project.model(model), list[DpfError]()
         header = _attempt(lambda folder=folder: load_model(folder.best).about, wrong)  # type: ignore[misc]
-        for path in [*tables_in(folder.path), *tables_in(now.project.results(model).path)]:
+        results = now.project.results(model)
+        for path in (table for one in (folder.path, results.path, *results.in_parts()) for table in tables_in(one)):
             damage = list[DpfError]()
             _attempt(lambda path=path: require_intact(path), damage)  # type: ignore[misc]
             wrong += [DataError(f"{path.name}: {one.what}", found=one.found) for one in damage]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import polars as pl
 
 from dpf.analysis.design.item import CheckItem, Verdict, columns_of
-from dpf.tables.roles.controls import find_controls, spelled_in_several_ways
+from dpf.tables.roles.controls import find_controls, spelled_in_several_ways, spelling_key
 
-_AGAIN = "run dpf init again with --control for each name of a control, and one spelling for each compound"
+_AGAIN = "run dpf init again with --control for each name of a control, and --merge-names for compounds"
 
 
 def suspicious_names(wells: pl.DataFrame) -> list[str]:
     """Sentences about controls spelled in several ways, compounds named like controls (``Drug control``), and
-    compounds whose names differ in case, surrounding space or encoding only: they are ranked as different ones.
+    compounds whose names differ in case, spaces or hyphens only: they are ranked as different ones.
     """
     compounds = wells.get_column("compound").to_list()
     is_control = wells.get_column("is_control").fill_null(value=False).to_list()
@@ -24,7 +24,7 @@ def suspicious_names(wells: pl.DataFrame) -> list[str]:
         hint = "if they are controls, run dpf init again with --control for each of their names"
         notes += [f"ranked as compounds, {text}; {hint}" for text in texts if "look like" in text]
     treated = [name for name, control in zip(compounds, is_control, strict=True) if not control]
-    if several := spelled_in_several_ways(treated):
+    if several := spelled_in_several_ways(treated, spelling_key):
         notes.append(f"spelled in several ways, and ranked as different compounds: {'; '.join(several)}")
     return notes
 

@@ -252,6 +252,8 @@ def _limits(card: CardContent) -> list[str]:
             lines.append(f"{target}: the model is no better than the mean of the training wells")
         elif "position" in reached:
             lines.append(f"{target}: position alone, without expression, does as well as the model")
+        elif "depth" in reached:
+            lines.append(f"{target}: depth alone, without expression, does as well as the model")
         if better:
             lines.append(f"{target}: better than the model are {', '.join(better)}")
     return lines

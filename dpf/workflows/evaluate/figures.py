@@ -19,7 +19,7 @@ from dpf.workflows.evaluate.scoreboard import OVERALL, WITHIN, Scoreboard
 from dpf.workflows.evaluate.scoreboard_text import MAIN, NAMES
 
 #: Methods in the order of the rows: the model, the baselines, the noise ceiling.
-_ORDER = (MODEL, INITIAL, "ridge", "kernel ridge", "pls", "position", MEAN, CEILING)
+_ORDER = (MODEL, INITIAL, "ridge", "kernel ridge", "pls", "position", "depth", MEAN, CEILING)
 _CURVES = (UNCALIBRATED, MODEL, "ridge", "kernel ridge", "pls")
 _MOST_CURVES = 3
 _CHANCE = {"r2": 0.0, "auroc": 0.5}

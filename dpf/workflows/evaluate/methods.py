@@ -90,12 +90,12 @@ def baseline_methods(
         A member has fewer than two compounds to learn from.
     """
     basis: Basis = "validation" if wells.basis == "validation" else "held_out"
-    count = len(BASELINES) - (wells.position is None)
+    absent = sum(features is None for features in (wells.position, wells.depth))
     progress.plan(
-        f"baselines: {count} methods x {len(wells.evaluation.test)} split(s) x {len(wells.groups):,} wells x "
-        f"{len(inputs.genes):,} genes"
+        f"baselines: {len(BASELINES) - absent} methods x {len(wells.evaluation.test)} split(s) x {len(wells.groups):,} "
+        f"wells x {len(inputs.genes):,} genes"
     )
-    progress.start("baselines", (len(FITTED) - (wells.position is None)) * len(wells.evaluation.test), "fits")
+    progress.start("baselines", (len(FITTED) - absent) * len(wells.evaluation.test), "fits")
     with threadpool_limits(1 if len(wells.groups) < _THREADS_FROM else project.settings.compute.threads or None):
         predictions = baseline_predictions(
             inputs.expression,
@@ -105,6 +105,7 @@ def baseline_methods(
             wells.evaluation,
             seed=project.settings.train.seed,
             position=wells.position,
+            depth=wells.depth,
             replicates=wells.replicates,
             on_fit=lambda: progress.advance(1),
         )

@@ -45,6 +45,8 @@ def notes(
         )
     if wells.position is None:
         found.append("no positions are known: there is no baseline of position alone")
+    if wells.depth is None:
+        found.append("no depth is known, or it does not vary: there is no baseline of depth alone")
     if np.unique(wells.replicates[~inputs.is_control]).size == int((~inputs.is_control).sum()):
         found.append(
             "no compound has two wells at one concentration: there is no other replicate, and no noise ceiling"

@@ -49,8 +49,8 @@ def summary_table(board: Scoreboard) -> pl.DataFrame:
 
 
 def verdict_lines(board: Scoreboard) -> list[str]:
-    """One sentence a target: the reference against the best baseline, then the initial regression, position alone and
-    the other replicate.
+    """One sentence a target: the reference against the best baseline, then the initial regression, position and depth
+    alone, and the other replicate.
     """
     targets = board.values.get_column("target").unique(maintain_order=True)
     return [_verdict_line(board, target) for target in targets if board.reference]
@@ -70,6 +70,7 @@ def _verdict_line(board: Scoreboard, target: str) -> str:
         for name, what in (
             (INITIAL, "without its Transformer it reaches"),
             ("position", "position alone reaches"),
+            ("depth", "depth alone reaches"),
             (CEILING, "the other replicate"),
         )
         if name in rows and rows[name]["value"] is not None

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from dpf.analysis.design.position import position_cells, position_design
+from dpf.analysis.design.position import depth_design, position_cells, position_design
 from dpf.analysis.evaluation.baselines import Evaluation, evaluation_of
 from dpf.errors import UsageError
 from dpf.project.directory import Project
 from dpf.splits.parts import Part, Parts
+from dpf.workflows.check.check import LIBRARY_SIZE, quality_column
 from dpf.workflows.project.inputs import Inputs, Measured
 from dpf.workflows.project.splitting import baseline_folds, split_wells
 
@@ -46,6 +48,8 @@ class EvaluatedWells:
         The plate of each well, or None where the wells table has none.
     position
         Shape (N, P): the features of the position baseline, or None where no position is known.
+    depth
+        Shape (N, Q): the features of the depth baseline, or None where no depth is known.
     cells
         Shape (N,): plate×column, −1 where unknown; None where there are no columns.
     """
@@ -58,6 +62,7 @@ class EvaluatedWells:
     replicates: Index
     plates: list[str | None] | None
     position: NDArray[np.float64] | None
+    depth: NDArray[np.float64] | None
     cells: Index | None
 
     @property
@@ -125,8 +130,17 @@ def evaluated_wells(
         _groups(list(zip(names, _concentrations(inputs), strict=True)), inputs.is_control),
         plates,
         position_design(plates, row, column),
+        _depth(inputs.wells, measured, plates),
         None if column is None or not (cells := position_cells(plates, column)).max(initial=-1) + 1 else cells,
     )
+
+
+def _depth(wells: pl.DataFrame, measured: Measured, plates: list[str | None] | None) -> NDArray[np.float64] | None:
+    targets = {*measured.score_names, *filter(None, (measured.label_name, measured.activation_name))}
+    column = quality_column(wells, targets, LIBRARY_SIZE)
+    if column is None:
+        return None
+    return depth_design(plates, wells.get_column(column).cast(pl.Float64).fill_null(float("nan")).to_numpy())
 
 
 def _distinct(evaluation: Evaluation) -> Evaluation:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpf.errors import ModelError, listed
+from dpf.tables.matrix import take_columns
 
 
 def in_model_order(
@@ -30,7 +31,9 @@ def in_model_order(
             hint=f"dpf predict --input TABLE --missing-genes impute fills them with {filling(header)}",
         )
     columns = [position[gene] for gene in header["genes"]]
-    return expression if columns == list(range(len(genes))) else np.ascontiguousarray(expression[:, columns])
+    if columns == list(range(len(genes))):
+        return expression
+    return take_columns(expression, columns)
 
 
 def filling(header: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +14,8 @@ from dpf.errors import DataError, DpfError, ModelError, UsageError, listed, repe
 from dpf.files import together
 from dpf.project.directory import Project
 from dpf.project.new_files import require_free
-from dpf.tables.storage import read_about, write_table
+from dpf.tables.matrix import gene_moments
+from dpf.tables.storage import let_go, new_matrix, read_about, wells_in_blocks, write_table
 from dpf.workflows.options import PredictOptions
 from dpf.workflows.predict.gene_order import filling
 from dpf.workflows.predict.new_wells import NewWells, on_model_scale, read_new_wells
@@ -30,6 +31,9 @@ from dpf.workflows.predict.well_members import WellMembers, distance_columns
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.model_file import ModelFile, find_model
 from dpf.workflows.project.provenance import Now, made_of
+
+if TYPE_CHECKING:
+    from dpf.model.network import PerturbFormer
 
 Floats = NDArray[np.float64]
 
@@ -57,9 +61,10 @@ def predict_new(
     Predictions are means over the members, none of which has seen a new well. Latents and distances (to the centre of
     the control wells that the model was trained with) are those of the first member: members have different bases.
 
-    The table goes to `results/<model>/predictions_<table's name>.parquet` if nothing else is asked for. What is there
-    already is replaced if it is the predictions of the same table, and otherwise only with `overwrite`. Genes that are
-    imputed get what each member centres them on (`dpf.workflows.predict.gene_order.filling`).
+    The table goes to `results/<model>/predictions_<table's name>.parquet` if nothing else is asked for; one part of it
+    (`--shard`) to `part-<number>.parquet` in a folder `predictions_<table's name>_in_<parts>`. What is there already is
+    replaced if it is the predictions of the same table, and otherwise only with `overwrite`. Genes that are imputed get
+    what each member centres them on (`dpf.workflows.predict.gene_order.filling`).
 
     Raises
     ------
@@ -74,9 +79,9 @@ def predict_new(
 
     options, progress = options or PredictOptions(), progress or Silent()
     file = find_model(project, model)
-    path = _free_place(project, file, wells.where, options.output, options.overwrite)
+    path = _free_place(project, file, wells.where, options)
     trained = load_model(file.path)
-    wells = on_model_scale(wells, trained.normalisation, trained.genes, options.input_scale, progress)
+    wells = on_model_scale(wells, trained.normalisation, trained.genes, options.input_scale, progress, options.part)
     expression, missing = _aligned(file.header, wells, options.missing_genes == "impute")
     if missing.any():
         progress.warn(
@@ -86,8 +91,7 @@ def predict_new(
     extra = len(wells.genes) - int((~missing).sum())
     if extra:
         progress.log(f"{extra:,} genes of {wells.where.name} are not in the model and are ignored")
-    _warn_units(expression[:, ~missing], trained.members[0].gene_mean.numpy()[~missing],
-                trained.members[0].gene_std.numpy()[~missing], filling(file.header), progress)  # fmt: skip
+    _warn_units(expression, ~missing, trained.members[0], filling(file.header), progress)
     parts, known = known_parts(file.header, wells.well_ids)
     if known:
         progress.warn(f"{known:,} wells have the ids of wells this model was trained on (column part)")
@@ -103,19 +107,21 @@ def predict_new(
     )  # fmt: skip
     about = made_of(Now(project, file), "predictions of new wells")
     source = {"input": wells.where.name, "input_path": str(wells.where.resolve())}
+    source |= {"shard": options.shard} if options.shard else {}
     with together(progress.warn if options.output is None else None):
         write_table(path, table, "predictions", about | source)
     return PredictResult(table, path)
 
 
-def _free_place(project: Project, file: ModelFile, source: Path, output: Path | None, overwrite: bool) -> Path:
+def _free_place(project: Project, file: ModelFile, source: Path, options: PredictOptions) -> Path:
     """Where the predictions of a table go: no other table's predictions, and nothing of the user's, lie there."""
     names = (str(source.resolve()), source.name)  # those of earlier versions have the table's name only
+    output, overwrite = options.output, options.overwrite
     if output is not None:
         require_free([output], project, overwrite, sources=[source], ours=lambda path: _made_from(path) in names)
         return output
     name = source.name if source.is_dir() else Path(source.name.removesuffix(".gz")).stem
-    path = project.results(file.name).table(f"predictions_{name}")
+    path = project.results(file.name).table(f"predictions_{name}", options.part)
     if not overwrite and (other := _made_from(path)) and other not in names:
         raise UsageError(
             "the project has predictions of another table of that name",
@@ -151,26 +157,30 @@ def _aligned(header: dict[str, Any], wells: NewWells, impute: bool) -> tuple[NDA
             hint="name the genes as the training data did"
             + ("" if len(names) == len(header["genes"]) else ", or fill them: --missing-genes impute"),
         )
-    expression = np.zeros((len(wells.well_ids), len(missing)), np.float32)
-    rows = [column[gene] for gene in header["genes"] if gene in column]
-    expression[:, ~missing] = wells.expression[:, rows]
+    expression = new_matrix(len(wells.well_ids), len(missing))
+    columns = [column[gene] for gene in header["genes"] if gene in column]
+    for rows in wells_in_blocks(wells.expression):
+        expression[rows, ~missing] = wells.expression[rows][:, columns]
+        let_go(expression)
     return expression, missing
 
 
 def _warn_units(
-    new: NDArray[np.float32], mean: NDArray[np.float32], std: NDArray[np.float32], centre: str, progress: Progress
+    new: NDArray[np.float32], measured: NDArray[np.bool_], member: PerturbFormer, centre: str, progress: Progress
 ) -> None:
     """Warn when the new values look as if they were in other units than the training data."""
+    mean, std = (part.numpy()[measured] for part in (member.gene_mean, member.gene_std))
     varying = std > 0
     if not varying.any() or not len(new):
         return
-    shift = np.median(np.abs(new.mean(0)[varying] - mean[varying]) / std[varying])
-    spread = float(np.median(new.std(0)[varying] / std[varying])) if len(new) > 2 else 1.0
+    own_mean, own_std = (part[measured] for part in gene_moments(new, np.ones(len(new), dtype=bool)))
+    shift = np.median(np.abs(own_mean[varying] - mean[varying]) / std[varying])
+    spread = float(np.median(own_std[varying] / std[varying])) if len(new) > 2 else 1.0
     if shift > 3 or not 0.2 < spread < 5:
         progress.warn(
             f"these values do not look like the training data: the median gene lies {shift:.1f} training standard "
             f"deviations from {centre} and has {spread:.2g} times its spread (there: mean {np.median(mean):.3g}, here "
-            f"{np.median(new.mean(0)):.3g}). Same normalisation? Predictions are extrapolations otherwise"
+            f"{np.median(own_mean):.3g}). Same normalisation? Predictions are extrapolations otherwise"
         )
 
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from dpf.errors import DataError, UsageError, listed, repeated
 from dpf.project.directory import Project
 from dpf.tables.importing import read_expression
-from dpf.tables.preparing.counts import scale_of
+from dpf.tables.preparing.counts import already_normalised, scale_of
 from dpf.tables.preparing.normalise import Normalisation, normalise
+from dpf.tables.storage import wells_in_blocks
 from dpf.workflows.options import InputScale
 from dpf.workflows.progress import Progress
 from dpf.workflows.project.model_file import find_model
@@ -37,6 +38,17 @@ class NewWells:
     genes: list[str]
     expression: NDArray[np.float32]
     where: Path
+
+    def part(self, part: tuple[int, int] | None) -> NewWells:
+        """Part i of n, counted from 1: as many wells as every other, or one more, in the order of the table."""
+        if part is None:
+            return self
+        number, of = part
+        if of > len(self.well_ids):
+            found, expected = f"--shard {number}/{of}", f"at most {len(self.well_ids):,} parts, a well each"
+            raise UsageError("there are fewer wells than parts", where=self.where, found=found, expected=expected)
+        rows = slice(*(len(self.well_ids) * end // of for end in (number - 1, number)))
+        return replace(self, well_ids=self.well_ids[rows], expression=self.expression[rows])
 
 
 def read_new_wells(
@@ -65,8 +77,9 @@ def read_new_wells(
     ids = matrix.row_names or [f"row{number + 1}" for number in range(len(matrix.values))]
     if twice := repeated(ids):
         raise DataError("well ids are repeated", where=path, found=listed(twice))
-    bad = np.argwhere(~np.isfinite(matrix.values))
-    if len(bad):
+    bad = [(rows.start + row, column) for rows in wells_in_blocks(matrix.values)
+           for row, column in np.argwhere(~np.isfinite(matrix.values[rows]))]  # fmt: skip
+    if bad:
         shown = [f"{ids[row]} / {matrix.column_names[column]}" for row, column in bad[:10]]
         raise DataError(
             f"{len(bad):,} expression values are missing or not finite",
@@ -78,7 +91,12 @@ def read_new_wells(
 
 
 def on_model_scale(
-    wells: NewWells, fitted: Normalisation, genes: Sequence[str], scale: InputScale, progress: Progress
+    wells: NewWells,
+    fitted: Normalisation,
+    genes: Sequence[str],
+    scale: InputScale,
+    progress: Progress,
+    part: tuple[int, int] | None = None,
 ) -> NewWells:
     """The wells on the scale that a model was trained on.
 
@@ -93,11 +111,15 @@ def on_model_scale(
         The model's genes; of counts, only these remain.
     scale
         What the values are, by the user.
+    part
+        Return part i of n of the wells (`NewWells.part`). What the values are is seen from all wells, so that it is the
+        same in every part.
 
     Raises
     ------
     UsageError
-        `scale` is ``auto`` and the values could be either, or ``counts`` and the model has no normalisation for them.
+        There are fewer wells than parts; `scale` is ``auto`` and the values could be either, or ``counts`` and the
+        model has no normalisation for them.
     DataError
         Counts are negative, or lack genes that held more than 5% of the training's counts.
     """
@@ -111,8 +133,9 @@ def on_model_scale(
                 expected="values on that scale",
                 hint="normalise them as the training data were, or make the project from counts: --normalize log-cpm",
             )
-        return wells
+        return wells.part(part)
     own = scale_of(wells.expression)
+    wells = wells.part(part)
     if scale == "auto" and own.kind == "unclear":
         raise UsageError(
             "the values could be counts or normalised",
@@ -133,13 +156,16 @@ def on_model_scale(
 def _normalised(
     wells: NewWells, fitted: Normalisation, genes: Sequence[str], are_counts: bool, evidence: str, progress: Progress
 ) -> NewWells:
+    hint = "are they normalised already? --input-scale normalised"
     if wells.expression.min(initial=0) < 0:
+        raise DataError("counts are negative", where=wells.where, found=evidence, expected="numbers from 0", hint=hint)
+    if (signs := already_normalised(wells.expression)) is not None:
         raise DataError(
-            "counts are negative",
+            "values given as counts are normalised already",
             where=wells.where,
-            found=evidence,
-            expected="numbers from 0",
-            hint="are they normalised already? --input-scale normalised",
+            found=signs,
+            expected="counts",
+            hint=hint,
         )
     if not are_counts:
         progress.warn(f"{wells.where.name}: taken as counts (--input-scale), though {evidence}")
@@ -148,5 +174,5 @@ def _normalised(
     present = [gene for gene in genes if gene in own]
     values, notes = normalise(fitted, wells.expression, wells.genes, wells.well_ids, present)
     for note in notes:
-        progress.warn(f"{wells.where.name}: {note.text}")
+        (progress.warn if note.severity == "warning" else progress.log)(f"{wells.where.name}: {note.text}")
     return replace(wells, genes=present, expression=values)

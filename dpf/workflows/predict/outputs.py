@@ -14,7 +14,7 @@ from dpf.errors import DataError
 from dpf.files import together
 from dpf.project.directory import Project
 from dpf.splits.parts import PART_NAMES, Parts
-from dpf.tables.storage import read_about, read_table, write_table
+from dpf.tables.storage import read_about, read_table, wells_in_blocks, write_table
 from dpf.workflows.predict.gene_order import in_model_order
 from dpf.workflows.progress import Progress, Silent
 from dpf.workflows.project.inputs import Inputs
@@ -162,8 +162,8 @@ def run_members(
 ) -> Outputs:
     """Forward every well through every member.
 
-    `missing`, of shape (G,), marks genes that were not measured: each member fills them with its own centre
-    (`dpf.workflows.predict.gene_order.filling`).
+    `missing`, of shape (G,), marks genes that were not measured: each member fills them, in `expression` itself, with
+    its own centre (`dpf.workflows.predict.gene_order.filling`).
     """
     from dpf.training.compute.device import resolve_compute
     from dpf.training.inference import predict_initial_regression, predict_wells
@@ -176,8 +176,8 @@ def run_members(
     passes, regressions = [], []
     for network in trained.members:
         if missing is not None and missing.any():
-            expression = expression.copy()
-            expression[:, missing] = network.gene_mean.numpy()[missing]
+            for wells in wells_in_blocks(expression):
+                expression[wells, missing] = network.gene_mean.numpy()[missing]
         passes.append(predict_wells(network, expression, compute, progress.advance))
         regressions.append(predict_initial_regression(network, expression, compute))
         network.cpu()

@@ -19,6 +19,7 @@ from dpf.project.directory import Project, settings_path, write_settings
 from dpf.project.new_project import making, require_new
 from dpf.simulate.screen import Simulation, SimulationDesign, simulate
 from dpf.tables.importing import read_screen
+from dpf.tables.matrix import take_columns
 from dpf.tables.options import PrepareOptions, Roles
 from dpf.tables.preparing.normalise import Normalisation, write_normalisation
 from dpf.tables.preparing.options import Preparation, read_preparation
@@ -146,7 +147,7 @@ def _keep_counts(path: Path, screen: Screen) -> None:
     """Keep the counts that came in, of the genes that any well has a count of."""
     some = np.asarray(screen.expression.any(axis=0))
     wells, names = screen.wells.get_column("well_id").to_list(), screen.genes.filter(some).get_column("gene").to_list()
-    write_expression(path, wells, names, screen.expression[:, some], kind="counts")
+    write_expression(path, wells, names, take_columns(screen.expression, np.flatnonzero(some)), kind="counts")
 
 
 def create_project(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from dpf.config.settings import TargetSettings
 from dpf.errors import DataError, ProjectError, listed
 from dpf.files import sha256_file, sha256_text
 from dpf.project.directory import Project
-from dpf.tables.matrix import select_rows
+from dpf.tables.matrix import select_rows, take_columns
 from dpf.tables.preparing.normalise import Normalisation, read_normalisation
 from dpf.tables.screen import takes_part
-from dpf.tables.storage import expression_digest, read_about, read_expression, read_table
+from dpf.tables.storage import expression_digest, read_about, read_expression, read_names, read_table
 
 AUTO = "auto"
 #: Key of the normalisation's digest in the footer of the wells table; older projects have none.
@@ -36,10 +37,10 @@ class Inputs:
         The wells table.
     genes
         G gene names, the columns of `expression`.
+    read
+        Reads `expression`; what does without it does not wait for it.
     set_aside
         The other wells (`dpf.tables.preparing.set_aside`), with their reasons.
-    expression
-        float32 array of shape (N, G).
     is_control
         bool array of shape (N,).
     expression_sha256, fingerprint
@@ -48,11 +49,16 @@ class Inputs:
 
     wells: pl.DataFrame
     genes: list[str]
-    expression: NDArray[np.float32]
+    read: Callable[[], NDArray[np.float32]]
     is_control: NDArray[np.bool_]
     expression_sha256: str
     fingerprint: str
     set_aside: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+    @cached_property
+    def expression(self) -> NDArray[np.float32]:
+        """float32 array of shape (N, G); of a large screen in a temporary file (`dpf.tables.storage.new_matrix`)."""
+        return self.read()
 
     @property
     def well_ids(self) -> list[str]:
@@ -64,7 +70,8 @@ class Inputs:
         if genes is None or list(genes) == self.genes:
             return self
         place = {gene: at for at, gene in enumerate(self.genes)}
-        return replace(self, genes=list(genes), expression=self.expression[:, [place[gene] for gene in genes]])
+        columns = [place[gene] for gene in genes]
+        return replace(self, genes=list(genes), read=lambda: take_columns(self.expression, columns))
 
     def texts(self, column: str) -> list[str | None] | None:
         """A column as text, or None where the wells table has no such column."""
@@ -112,12 +119,12 @@ def read_inputs(project: Project, *, every_gene: bool = False, every_well: bool 
         A file is damaged or of a later format, or the tables do not hold the same wells and genes in the same order.
     """
     digest = expression_digest(project.expression)
-    genes = None if every_gene else model_genes(project)
-    expression = read_expression(project.expression, genes=genes)
+    well_ids, there = read_names(project.expression)
+    genes = (None if every_gene else model_genes(project)) or there
     wells = read_table(project.wells, "wells")
     ids = wells.get_column("well_id").to_list()
-    if ids != expression.well_ids:
-        different = sorted(set(ids) ^ set(expression.well_ids)) or ["the same wells in another order"]
+    if ids != well_ids:
+        different = sorted(set(ids) ^ set(well_ids)) or ["the same wells in another order"]
         raise DataError(
             "the two input tables do not hold the same wells in the same order",
             where=f"{project.wells} and {project.expression}",
@@ -130,12 +137,17 @@ def read_inputs(project: Project, *, every_gene: bool = False, every_well: bool 
     kept = wells.filter(used)
     return Inputs(
         kept,
-        expression.genes,
-        expression.values if used.all() else select_rows(expression.values, used.arg_true().to_numpy().astype(np.intp)),
+        genes,
+        lambda: _expression(project, genes, used),
         kept.get_column("is_control").to_numpy(),
         *input_digests(project, digest),
         wells.filter(~used),
     )
+
+
+def _expression(project: Project, genes: Sequence[str], used: pl.Series) -> NDArray[np.float32]:
+    values = read_expression(project.expression, genes=genes).values
+    return values if used.all() else select_rows(values, used.arg_true().to_numpy().astype(np.intp))
 
 
 def model_genes(project: Project) -> list[str] | None:

@@ -27,14 +27,14 @@ from dpf.workflows.project.provenance import Now, current
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.classes import class_table
 from dpf.workflows.rank.dose import dose_response, draw_dose, evidence
-from dpf.workflows.rank.evidence.expression import distances_in_expression
+from dpf.workflows.rank.evidence.lines import Evidence, weigh_evidence
 from dpf.workflows.rank.evidence.replicates import ReplicateTests, compare_replicates
 from dpf.workflows.rank.evidence.significance import CompoundTests, run_tests
 from dpf.workflows.rank.figures import draw_ranking
 from dpf.workflows.rank.rows import CompoundRows, compound_rows
 from dpf.workflows.rank.signatures.compute import compute_signatures
 from dpf.workflows.rank.signatures.write import write_signatures
-from dpf.workflows.rank.table import expression_table, measured_shifts, ranking_table, with_wells
+from dpf.workflows.rank.table import measured_shifts, ranking_table, unmodelled_table, with_wells
 from dpf.workflows.rank.wells import RankedWells, rank_wells
 
 
@@ -73,6 +73,7 @@ class _Ranked:
     wells: RankedWells
     tests: CompoundTests
     replicates: ReplicateTests
+    evidence: Evidence
     table: pl.DataFrame
     statements: list[str]
 
@@ -86,11 +87,12 @@ def rank_project(
 ) -> RankResult:
     """Rank the compounds by T, their mean standardised distance from the controls, and test each of them.
 
-    Where the project has no trained model, by their distance in expression (`dpf.workflows.rank.evidence.expression`).
+    Where the project has no trained model, by what expression and measured targets say alone. The p-value is of all
+    lines of evidence (`dpf.workflows.rank.evidence.lines`).
 
     Every well's distance is measured by members that held it out, from the centre of those members' *training*
     controls, in the spread of the held-out controls (`dpf.analysis.ranking.standardise`). P-values come from exchanging
-    a compound's wells with control wells (`dpf.analysis.ranking.p_values`); where nothing was held out there are none.
+    a compound's wells with control wells; where nothing was held out, none are of the model.
     The verdict in words is `dpf.workflows.rank.verdicts.Verdict`.
 
     Raises
@@ -112,7 +114,7 @@ def rank_project(
     wells = rank_wells(outputs, inputs, rows.codes, project.settings.latent, choices.adjust)
     ranked = _rank(project, inputs, rows, wells, choices)
     results, now = project.results(file.name), current(project, file, inputs)
-    power = None if ranked.tests.power is None else ranked.tests.power.statement(choices.fdr)
+    power = None if ranked.evidence.power is None else ranked.evidence.power.statement(choices.fdr)
     with together(progress.warn):
         extra, figures, lines = _write_more(now, results, inputs, ranked, choices, progress)
         statements = (*ranked.statements, *lines)
@@ -132,14 +134,14 @@ def _rank_by_expression(
             f"{' and '.join(asked)} need a trained model", where=project.path, found="no model",
             hint=f"dpf train {project.path}",
         )  # fmt: skip
-    tests = distances_in_expression(inputs, rows, choices, _generators(project)[3])
-    targets, shifts = project.settings.targets, {}
-    if has_targets(targets):
-        shifts = measured_shifts(inputs, read_measured(inputs.wells, targets, project.wells), rows)
-    ranked = expression_table(tests, shifts, rows, choices.fdr)
+    targets = project.settings.targets
+    measured = read_measured(inputs.wells, targets, project.wells) if has_targets(targets) else None
+    tests = weigh_evidence(inputs, measured, None, rows, choices, _generators(project)[3])
+    shifts = {} if measured is None else measured_shifts(inputs, measured, rows)
+    ranked = unmodelled_table(tests, shifts, rows, choices.fdr)
     lines = [
-        "ranked without a model, by distance in expression (the project has no trained model; dpf train adds the "
-        "model's distances, directions and predictions)",
+        "ranked without a model, by expression and measured scores (the project has no trained model; dpf train adds "
+        "the model's distances, directions and predictions)",
         *tests.statements, *suspicious_names(inputs.wells),
     ]  # fmt: skip
     results, now = project.without_model, current(project, None, inputs)
@@ -179,17 +181,22 @@ def _generators(project: Project) -> list[np.random.Generator]:
 
 
 def _rank(project: Project, inputs: Inputs, rows: CompoundRows, wells: RankedWells, choices: RankChoices) -> _Ranked:
-    tests_rng, replicates_rng, bootstrap_rng, expression_rng = _generators(project)
+    tests_rng, replicates_rng, bootstrap_rng, evidence_rng = _generators(project)
     tests = run_tests(wells, inputs, rows, choices, tests_rng)
     replicates = compare_replicates(wells, inputs, rows, tests.matched, choices, replicates_rng)
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
-    expression = distances_in_expression(inputs, rows, choices, expression_rng)
-    table = ranking_table(wells, inputs, measured, rows, tests, replicates, expression, choices.fdr, bootstrap_rng)
-    lines = [*wells.t.statement, *tests.statements, *replicates.statements, *suspicious_names(inputs.wells)]
+    evidence = weigh_evidence(inputs, measured, wells, rows, choices, evidence_rng)
+    table = ranking_table(wells, inputs, measured, rows, tests, replicates, evidence, choices.fdr, bootstrap_rng)
+    lines = [
+        *wells.t.statement,
+        *dict.fromkeys((*evidence.statements, *tests.statements)),
+        *replicates.statements,
+        *suspicious_names(inputs.wells),
+    ]
     if wells.silent:
         lines.append(f"the controls do not differ in {', '.join(wells.silent)}: left out")
     lines += _about_controls(wells, inputs) + _about_rows(table, choices)
-    return _Ranked(rows, wells, tests, replicates, table, lines)
+    return _Ranked(rows, wells, tests, replicates, evidence, table, lines)
 
 
 def _about_controls(wells: RankedWells, inputs: Inputs) -> list[str]:

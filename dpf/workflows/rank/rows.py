@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -35,7 +36,12 @@ class CompoundRows:
 
     def wells(self, row: int) -> NDArray[np.intp]:
         """The wells of a row."""
-        return np.flatnonzero(self.codes == row)
+        return self._wells[row]
+
+    @cached_property
+    def _wells(self) -> list[NDArray[np.intp]]:
+        order = np.argsort(self.codes, kind="stable")
+        return np.split(order, np.searchsorted(self.codes[order], np.arange(self.count + 1)))[1:-1]
 
 
 def compound_rows(inputs: Inputs, by_dose: bool) -> CompoundRows:

@@ -16,7 +16,7 @@ from dpf.splits.parts import Part
 from dpf.tables.screen import NO_CELLS
 from dpf.workflows.predict.well_members import plate_codes
 from dpf.workflows.project.inputs import Inputs, Measured
-from dpf.workflows.rank.evidence.expression import ExpressionTests
+from dpf.workflows.rank.evidence.lines import EXPRESSION, Evidence
 from dpf.workflows.rank.evidence.replicates import ReplicateTests
 from dpf.workflows.rank.evidence.significance import CompoundTests
 from dpf.workflows.rank.rows import CompoundRows
@@ -36,7 +36,7 @@ _FIRST = (
 
 def ranking_table(
     wells: RankedWells, inputs: Inputs, measured: Measured, rows: CompoundRows, tests: CompoundTests,
-    replicates: ReplicateTests, expression: ExpressionTests, fdr: float, rng: np.random.Generator,
+    replicates: ReplicateTests, evidence: Evidence, fdr: float, rng: np.random.Generator,
 ) -> pl.DataFrame:  # fmt: skip
     """One row a compound, in the order of `rows`; null where a number is not defined."""
     codes, count = rows.codes, rows.count
@@ -51,11 +51,11 @@ def ranking_table(
         columns[name] = group_mean(values, codes, count)
     intervals = bootstrap_intervals(wells.t.value, codes, count, rng=rng)
     columns |= {name: getattr(intervals, name) for name in ("t_low", "t_high", "rank_low", "rank_high")}
-    columns |= {"p": tests.p, "q": tests.q}
+    columns |= {"p": evidence.p, "q": evidence.q, "t_p": tests.p}
     if tests.activation_p is not None:
         columns |= {"activation_p": tests.activation_p, "activation_q": tests.activation_q}
     columns |= {
-        "smallest_p": tests.floor,
+        "smallest_p": evidence.floor,
         "energy_distance": replicates.energy,
         "energy_p": replicates.energy_p,
         "replicate_cosine_p": replicates.cosine_p,
@@ -64,32 +64,37 @@ def ranking_table(
         "replicate_map_q": replicates.mean_ap_q,
         "replicates_agree": pl.Series(replicates.agree(), dtype=pl.Boolean),
     }
-    columns |= {
-        "expression_distance": expression.distance,
-        "expression_p": expression.p,
-        "expression_q": expression.q,
-    }
+    columns |= _lines(evidence)
     columns |= score_shifts(wells, inputs, measured, rows)
-    found = verdicts(tests.q, columns.get("activation"), tests.activation_p, cosine, fdr)
+    found = verdicts(evidence.q, columns.get("activation"), tests.activation_p, cosine, fdr)
     columns["verdict"] = pl.Series(found, dtype=pl.String)
     order = [*(name for name in _FIRST if name in columns), *(name for name in columns if name not in _FIRST)]
     table = pl.concat([rows.keys, pl.DataFrame({name: columns[name] for name in order})], how="horizontal")
     return table.with_columns(_basis(wells, rows)).fill_nan(None)
 
 
-def expression_table(tests: ExpressionTests, shifts: dict[str, Floats], rows: CompoundRows, fdr: float) -> pl.DataFrame:
+def _lines(evidence: Evidence) -> dict[str, Floats]:
+    """`<line>_distance` and `<line>_p` of every line of evidence."""
+    columns: dict[str, Floats] = {}
+    for name, values in evidence.distance.items():
+        columns |= {f"{name}_distance": values, f"{name}_p": evidence.line_p[name]}
+    return columns
+
+
+def unmodelled_table(evidence: Evidence, shifts: dict[str, Floats], rows: CompoundRows, fdr: float) -> pl.DataFrame:
     """The ranking without a model, in the order of `rows`: by p, of equal ones the farthest first."""
-    place = np.lexsort((-np.nan_to_num(tests.distance), np.nan_to_num(tests.p, nan=2.0)))
+    farthest = -np.nan_to_num(evidence.distance.get(EXPRESSION, np.zeros(rows.count)))
+    place = np.lexsort((farthest, np.nan_to_num(evidence.p, nan=2.0)))
     rank = np.empty(rows.count)
     rank[place] = np.arange(1, rows.count + 1)
     columns: dict[str, Any] = {
         "rank": rank,
-        "verdict": pl.Series(verdicts(tests.q, None, None, None, fdr), dtype=pl.String),
+        "verdict": pl.Series(verdicts(evidence.q, None, None, None, fdr), dtype=pl.String),
         "n": np.bincount(rows.codes[rows.codes >= 0], minlength=rows.count),
-        "expression_distance": tests.distance,
-        "p": tests.p,
-        "q": tests.q,
-        "smallest_p": tests.floor,
+        "p": evidence.p,
+        "q": evidence.q,
+        **_lines(evidence),
+        "smallest_p": evidence.floor,
         **shifts,
     }
     return pl.concat([rows.keys, pl.DataFrame(columns)], how="horizontal").fill_nan(None)

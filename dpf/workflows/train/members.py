@@ -14,7 +14,7 @@ from dpf.model.losses import TargetBatch
 from dpf.model.network import PerturbFormer, build_network
 from dpf.splits.grouping import group_wells
 from dpf.splits.parts import Part
-from dpf.training.data import MemberData
+from dpf.training.data import MemberData, scaled_expression
 from dpf.training.initial_regression import fit_initial_regression
 from dpf.training.member import MemberTraining
 from dpf.training.pretraining import embed_loadings, pretrain
@@ -98,9 +98,9 @@ def prepare_member(run: TrainingRun, member: int) -> PreparedMember:
     for name in ("gene_mean", "gene_std", "target_mean", "target_std"):
         getattr(network, name).copy_(getattr(scaling, name))
     device = run.compute.device
-    expression = network.scale(torch.from_numpy(run.inputs.expression)).to(device)
+    expression = scaled_expression(run.inputs.expression, network, device)
     if train.gene_embedding == "loadings":
-        embed_loadings(network, expression.cpu()[torch.from_numpy(rows == Part.TRAIN)])
+        embed_loadings(network, expression[torch.from_numpy(np.flatnonzero(rows == Part.TRAIN)).to(device)].cpu())
     scaled = scaled_targets(targets, scaling)
     data = MemberData(
         expression,
@@ -141,7 +141,7 @@ def _with_initial_regression(run: TrainingRun, network: PerturbFormer, data: Mem
     groups = group_wells(rule, run.inputs.texts("compound") or [], run.inputs.is_control, None)
     targets = TargetBatch(*(part.cpu() for part in data.targets))
     initial, parts = fit_initial_regression(
-        network, data.expression.cpu(), targets, groups, np.flatnonzero(learned), run.settings.train.seed + member
+        network, data.expression, targets, groups, np.flatnonzero(learned), run.settings.train.seed + member
     )
     if len(np.unique(groups[validation])) < 2:
         run.progress.warn(

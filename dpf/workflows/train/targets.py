@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dpf.tables.matrix import gene_moments
+
 
 @dataclass(frozen=True)
 class TargetArrays:
@@ -56,11 +58,9 @@ def fit_scaling(
 
     Sums are taken in float64: VST values sit far from 0, where float32 loses the variance.
     """
-    rows = expression[train]
-    gene_mean = rows.mean(0, dtype=np.float64)
-    gene_std = np.sqrt(np.square(rows - gene_mean).mean(0))
+    gene_mean, gene_std = gene_moments(expression, train)
     if center is not None:
-        gene_mean = expression[train & center].mean(0, dtype=np.float64)
+        gene_mean = gene_moments(expression, train & center)[0]
     columns = np.column_stack([targets.scores, targets.activation])[train]
     chosen = np.array([scores] * targets.scores.shape[1] + [activation])
     mean, std = np.zeros(len(chosen)), np.ones(len(chosen))

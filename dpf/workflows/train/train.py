@@ -16,6 +16,7 @@ from dpf.model.network import TargetLayout
 from dpf.project.directory import Project
 from dpf.project.lock import writing
 from dpf.splits.parts import Part, Parts, describe_leaks, split_fingerprint
+from dpf.tables.matrix import gene_moments
 from dpf.training.compute.device import resolve_compute
 from dpf.training.divergence import DivergedError
 from dpf.training.member import EpochRecord, MemberTraining
@@ -57,10 +58,11 @@ def warn_before_training(inputs: Inputs, parts: Parts, train: TrainSettings, pro
             f"{leaks} compounds have replicates on both sides of the split (train.split = {train.split}): "
             "held-out figures will look better than they are"
         )
-    mean = np.abs(inputs.expression.mean(0, dtype=np.float64))
-    spread = inputs.expression.std(0, dtype=np.float64)
-    ratio = float(np.median(mean[spread > 0] / spread[spread > 0])) if (spread > 0).any() else 0.0
-    if not train.zscore and ratio > 2:
+    if train.zscore:
+        return
+    mean, spread = gene_moments(inputs.expression, np.ones(len(inputs.expression), dtype=bool))
+    ratio = float(np.median(np.abs(mean)[spread > 0] / spread[spread > 0])) if (spread > 0).any() else 0.0
+    if ratio > 2:
         progress.warn(
             f"the expression is not centred (the median gene's mean is {ratio:.1f} times its standard deviation) and "
             "z-score is off: the network will see little but the mean. Use --zscore"

@@ -121,7 +121,7 @@ def test_levels_that_cannot_be(good):
     assert dpf("check", good, "--fdr", "2").code == 2
     ran = dpf("check", good, "--permutations", "50")
     assert ran.code == 2
-    assert "119 or more" in ran.err
+    assert "159 or more" in ran.err
 
 
 def test_a_layout_needs_no_project(tmp_path):

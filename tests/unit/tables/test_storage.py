@@ -17,12 +17,16 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from dpf import __version__
-from dpf.errors import DataError, ProjectError
+from dpf.errors import DataError, DeviceError, ProjectError
 from dpf.tables import storage
 from dpf.tables.storage import (
+    is_in_file,
+    let_go,
+    new_matrix,
     read_about,
     read_expression,
     read_table,
+    wells_in_blocks,
     write_expression,
     write_table,
 )
@@ -198,6 +202,51 @@ def test_more_wells_than_one_row_group_come_back(tmp_path, monkeypatch):
     got = read_expression(tmp_path / "e.parquet")
     assert got.well_ids == ids
     np.testing.assert_array_equal(got.values, values)
+
+
+@settings(max_examples=25, deadline=None)
+@given(wells=st.integers(1, 40), genes=st.integers(1, 9), group=st.integers(1, 50), block=st.integers(1, 400))
+def test_a_matrix_in_a_file_is_the_one_in_memory(tmp_path_factory, wells, genes, group, block):
+    """Whatever the sizes of groups and blocks."""
+    path = tmp_path_factory.mktemp("large") / "expression.parquet"
+    values = np.random.default_rng(wells).normal(size=(wells, genes)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(storage, "_WELLS_A_GROUP", group)
+        patched.setattr(storage, "_CELLS_A_BLOCK", block)
+        write_expression(path, [f"w{n}" for n in range(wells)], [f"g{n}" for n in range(genes)], values)
+        inside = read_expression(path).values
+        patched.setattr(storage, "CELLS_IN_MEMORY", 0)
+        found = read_expression(path).values
+        seen = np.concatenate([found[rows] for rows in wells_in_blocks(found)])
+    assert is_in_file(found)
+    assert not is_in_file(inside)
+    np.testing.assert_array_equal(inside, values)
+    np.testing.assert_array_equal(seen, values)
+    np.testing.assert_array_equal(found, values)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_matrix_in_a_file_keeps_what_is_let_go(monkeypatch, tmp_path, order):
+    monkeypatch.setattr(storage, "CELLS_IN_MEMORY", 0)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    values = new_matrix(30, 7, order)
+    assert not values.any()
+    values[3:5] = 2.5
+    let_go(values[3:, ::2].T)
+    assert values.sum() == 35
+    assert not list(tmp_path.iterdir())  # it has no name, so nothing of it is left by a process that is killed
+
+
+def test_no_room_for_a_file_is_said_before_anything_is_read(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(storage.os, "posix_fallocate", full)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with pytest.raises(DeviceError, match="no room for a temporary file") as raised:
+        new_matrix(200_000, 1_000)
+    assert "No space left" in str(raised.value.found)
+    assert "TMPDIR" in str(raised.value.hint)
 
 
 def test_the_expression_is_a_plain_table_for_other_readers(tmp_path):

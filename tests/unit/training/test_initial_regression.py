@@ -15,6 +15,7 @@ from dpf.model.losses import TargetBatch, part_weights, well_losses
 from dpf.model.losses import loss_sums as sums_of
 from dpf.model.network import PerturbFormer, TargetLayout, build_network, empty_network
 from dpf.regression.stacking import stack
+from dpf.training import initial_regression
 from dpf.training.compute.device import resolve_compute
 from dpf.training.data import MemberData
 from dpf.training.initial_regression import fit_initial_regression
@@ -62,6 +63,19 @@ def test_before_training_the_network_predicts_what_the_regression_does(kind: str
     assert (prediction.label_logit[order].diff() >= -1e-5).all()  # a probability of it, with the same order
     logit, label = prediction.label_logit[60:], targets.label[60:]  # of wells it was not fitted to
     assert logit[label == 1].mean() > 0 > logit[label == 0].mean()
+
+
+def test_of_many_wells_it_is_fitted_to_some_and_is_out_of_fold_for_all_the_same(monkeypatch) -> None:
+    monkeypatch.setattr(initial_regression, "MOST_WELLS", 40)
+    _, x, targets, start = network_of("ridge")
+    fitted = initial_regression._wells_to_fit(LEARNED, GROUPS, 5)
+    assert len(fitted) == 40
+    assert not set(GROUPS[fitted]) & set(GROUPS[np.setdiff1d(LEARNED, fitted)])  # whole groups
+    columns = torch.cat([targets.scores, 2 * targets.label[:, None] - 1, targets.activation[:, None]], 1)
+    found = stack(x.double().numpy()[fitted], columns.double().numpy()[fitted], GROUPS[fitted], 5, only_ridge=True)
+    others = np.setdiff1d(np.arange(WELLS), fitted)
+    torch.testing.assert_close(start[fitted, :4], torch.from_numpy(found.out_of_fold).float())
+    torch.testing.assert_close(start[others, :4], torch.from_numpy(found(x.double().numpy()[others])).float())
 
 
 def test_dimensions_that_never_move_are_no_part_of_the_activation_axis() -> None:

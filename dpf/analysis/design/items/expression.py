@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dpf.analysis.design.item import Cell, CheckItem, Verdict, columns_of, not_applicable
 from dpf.errors import count, listed
 from dpf.tables.roles.validate import constant_genes
+from dpf.tables.storage import wells_in_blocks
 
 GROUP = "integrity"
 #: A gene without variation costs as much time in the network as any other, and attention more than that.
@@ -41,7 +42,8 @@ def expression_items(
     if len(genes) < _FEWEST_GENES:
         why = f"The screen has fewer than {_FEWEST_GENES} genes."
         return [_constant_item(expression, genes), *(not_applicable(name, GROUP, why) for name in names[1:])]
-    empty = np.array([bool((row == row[0]).all()) for row in expression])
+    rows = (row for wells in wells_in_blocks(expression) for row in expression[wells])
+    empty = np.array([bool((row == row[0]).all()) for row in rows])
     return [
         _constant_item(expression, genes),
         _empty_item([well for well, same in zip(well_ids, empty, strict=True) if same]),
@@ -76,8 +78,9 @@ def _copied_item(
 ) -> CheckItem:
     rule = "wells whose expression is that of another well, gene by gene: any warns, of another compound fails"
     wells_of: defaultdict[bytes, list[int]] = defaultdict(list)
-    for well in np.flatnonzero(~empty):
-        wells_of[hashlib.blake2b(expression[well].tobytes(), digest_size=16).digest()].append(int(well))
+    for wells in wells_in_blocks(expression):
+        for well in np.flatnonzero(~empty[wells]) + wells.start:
+            wells_of[hashlib.blake2b(expression[well].tobytes(), digest_size=16).digest()].append(int(well))
     copies = [wells for wells in wells_of.values() if len(wells) > 1]
     if not copies:
         return CheckItem("copied wells", GROUP, Verdict.GOOD, 0.0, "No two wells have the same expression.", "", rule)

@@ -42,7 +42,7 @@ def control_items(shared: Context, effects: LayoutEffects, rng: np.random.Genera
 
 def _number_item(shared: Context) -> CheckItem:
     name, group = "controls: number", "controls"
-    n_controls, bare = int(shared.is_control.sum()), shared.plates_without_controls
+    n_controls, bare = int(shared.is_control.sum()), shared.without_controls("plate")
     rule = f"control wells: none fails; fewer than {FEW_CONTROLS}, or a plate without, warns"
     if n_controls == 0:
         return CheckItem(

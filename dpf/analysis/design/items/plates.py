@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dpf.analysis.design.context import Context
 from dpf.analysis.design.item import CheckItem, Verdict, columns_of, graded, not_applicable
 from dpf.analysis.design.plates import PlateSummary, outliers, plate_summaries, repeated_positions
+from dpf.analysis.design.variance_explained import explained
+from dpf.analysis.design.wells import MISSING
 from dpf.errors import listed
 from dpf.tables.preparing.well_quality import OUTLIER_MADS
 from dpf.tables.roles.well_names import PLATE_SHAPES
@@ -18,6 +21,9 @@ GROUP = "plates"
 #: Ratio of the deepest plate's median to the shallowest's. At twofold, a gene at the detection limit of one plate is
 #: missed in a tenth of the other's wells more; at tenfold, normalisation can not bring back what was not seen.
 DEPTH_WARN, DEPTH_FAIL = 2.0, 10.0
+#: Composition factors: a half or the double is not what a normalisation should have to make up for; one that follows
+#: the compounds is what they do to the cells, and moves every gene of theirs.
+COMPOSITION_FAR, COMPOSITION_MOVED, COMPOSITION_SHARE, COMPOSITION_ALPHA = 2.0, 1.25, 0.5, 0.05
 #: Share of outlier wells that is a failed run and not failed wells.
 OUTLIERS_FAIL = 0.1
 #: Controls with more than twice the variance of the compounds: some of them are not what they should be. (In a screen
@@ -27,8 +33,8 @@ SPREAD_WARN = 1.5
 MISSING_WARN = 0.05
 
 
-def plate_items(shared: Context) -> list[CheckItem]:
-    """Depth, detected genes, outlier wells, spread of the controls, missing and repeated positions."""
+def plate_items(shared: Context, rng: np.random.Generator) -> list[CheckItem]:
+    """Depth, detected genes, composition, outlier wells, spread of the controls, missing and repeated positions."""
     design = shared.design
     plates = plate_summaries(
         shared.positions, shared.is_control, design.library_size, design.detected, shared.components
@@ -36,6 +42,7 @@ def plate_items(shared: Context) -> list[CheckItem]:
     return [
         _median_item("library size", plates, lambda plate: plate.library_size),
         _median_item("detected genes", plates, lambda plate: plate.detected),
+        _composition_item(shared, rng),
         _outlier_item(shared),
         _spread_item(plates),
         _missing_item(shared, plates),
@@ -55,6 +62,57 @@ def _median_item(name: str, plates: list[PlateSummary], median: Callable[[PlateS
     rule = f"largest over smallest plate median: warn from {DEPTH_WARN:g}, fail from {DEPTH_FAIL:g}"
     table = columns_of(asdict(plate) for plate in plates)
     return CheckItem(name, GROUP, verdict, ratio if np.isfinite(ratio) else None, text, advice, rule, table)
+
+
+def _composition_item(shared: Context, rng: np.random.Generator) -> CheckItem:
+    name, factors = "composition", shared.design.composition
+    if factors is None:
+        return not_applicable(name, GROUP, "No composition factors are known (dpf init --normalize log-cpm has them).")
+    logs = np.log2(np.where(factors > 0, factors, 1.0))
+    text = f"Library sizes were multiplied by {2 ** logs.min():.2f} to {2 ** logs.max():.2f} for composition."
+    far = np.flatnonzero(np.abs(logs) > np.log2(COMPOSITION_FAR))
+    if far.size:
+        text += f" Beyond {COMPOSITION_FAR:g}-fold: {listed([shared.design.well_name(int(well)) for well in far])}."
+    moved, share = _moved_by_compounds(shared, logs, rng)
+    if moved:
+        shown = [f"{compound} {factor:.2f}" for compound, factor in moved]
+        text += f" They follow the compound ({share:.0%} of their variance above chance): {listed(shown)}."
+    advice = ""
+    if far.size or moved:
+        advice = (
+            "look at what takes up these libraries: a strong effect, dead cells or few genes; their fold changes are"
+            " relative to most genes staying as they are"
+        )
+    rule = (
+        f"the largest departure of a well's factor from 1, as a fold: beyond {COMPOSITION_FAR:g} warns, and so do"
+        f" compounds {COMPOSITION_MOVED:g}-fold off the controls where the compound explains {COMPOSITION_SHARE:.0%} of"
+        " the factors' variance above chance"
+    )
+    verdict = Verdict.WARN if advice else Verdict.GOOD
+    return CheckItem(name, GROUP, verdict, float(2 ** np.abs(logs).max()), text, advice, rule)
+
+
+def _moved_by_compounds(
+    shared: Context, logs: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[list[tuple[str, float]], float]:
+    """The compounds whose mean factor lies apart, the farthest first, and the share of variance between compounds."""
+    treated = np.flatnonzero(~shared.is_control & (shared.plate != MISSING))
+    _, unit, size = np.unique(shared.units[treated], return_inverse=True, return_counts=True)
+    treated = treated[size[unit] > 1]
+    units = shared.units[treated]
+    if np.unique(units).size < 2 or np.ptp(logs[treated]) == 0:
+        return [], 0.0
+    wells = np.arange(treated.size)
+    found = explained(logs[treated, None], units, wells, shared.plate[treated], rng, shared.permutations)
+    if found.p_value > COMPOSITION_ALPHA or found.above_chance < COMPOSITION_SHARE:
+        return [], found.above_chance
+    controls = logs[shared.is_control]
+    middle = float(np.median(controls if controls.size else logs))
+    names = {int(code): str(shared.design.compound[int(well)]) for code, well in zip(units, treated, strict=True)}
+    means = {code: float(logs[treated][units == code].mean()) - middle for code in names}
+    apart = [code for code, mean in means.items() if abs(mean) > np.log2(COMPOSITION_MOVED)]
+    apart.sort(key=lambda code: -abs(means[code]))
+    return [(names[code], 2 ** means[code]) for code in apart], found.above_chance
 
 
 def _outlier_item(shared: Context) -> CheckItem:

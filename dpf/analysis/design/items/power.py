@@ -8,9 +8,12 @@ from numpy.typing import NDArray
 from dpf.analysis.design.context import Context
 from dpf.analysis.design.item import Cell, CheckItem, Verdict, columns_of, not_applicable
 from dpf.analysis.design.wells import MISSING, Codes
-from dpf.analysis.ranking.power import DesignPower, power_of, smallest_p_values
+from dpf.analysis.ranking.power import DesignPower, detectable_effect, power_of, smallest_p_values
+from dpf.analysis.ranking.subsets import compositions
 
 GROUP = "power"
+#: Of the effect that is named.
+POWER = 0.8
 #: Share of the compounds that must reach the smallest p-value before Benjamini–Hochberg calls the first hit. Few
 #: screens have more strong hits than that; too few controls hide hits, but they call no false ones.
 HITS_WARN = 0.05
@@ -43,6 +46,14 @@ def _power_item(name: str, shared: Context, fdr: float, matched: bool) -> CheckI
         f"The smallest p-value a typical compound can get is 1/{1 / power.typical:,.0f};"
         f" at an FDR of {fdr:.0%} {needed}."
     )
+    level = fdr * (power.hits_needed or compounds) / compounds
+    effects = detectable_effects(shared.units, shared.is_control, shared.plate if matched else None, level)
+    typical = float(np.quantile(effects, 0.5, method="higher"))
+    if power.hits_needed is not None and np.isfinite(typical):
+        text += (
+            f" A typical compound is then found with {POWER:.0%} power if it shifts a score by {typical:.1f} standard"
+            " deviations of the controls."
+        )
     untested = int((power.floors == 1).sum())
     if untested:
         text += f" {untested} have no control to change places with{' on their plates' * matched}: their p-value is 1."
@@ -59,6 +70,27 @@ def _power_item(name: str, shared: Context, fdr: float, matched: bool) -> CheckI
 def _floor_rows(power: DesignPower) -> list[dict[str, Cell]]:
     floors, counts = np.unique(power.floors, return_counts=True)
     return [{"smallest_p": float(floor), "compounds": int(count)} for floor, count in zip(floors, counts, strict=True)]
+
+
+def detectable_effects(
+    units: Codes, is_control: NDArray[np.bool_], plate: Codes | None, level: float
+) -> NDArray[np.float64]:
+    """The `detectable_effect` of each compound at `level`, shape (C,); arguments as those of `design_power`."""
+    group, stratum = _grouped(units, is_control, plate)
+    n_groups = int(group.max()) + 1
+    controls = np.bincount(stratum[is_control], minlength=int(stratum.max()) + 1)
+    effects = np.empty(n_groups)
+    for composition, members in compositions(group, n_groups, is_control, stratum).items():
+        effects[members] = detectable_effect([(int(controls[code]), n) for code, n in composition], level, POWER)
+    return effects
+
+
+def _grouped(units: Codes, is_control: NDArray[np.bool_], plate: Codes | None) -> tuple[Codes, Codes]:
+    """The compounds as numbers from 0 (controls -1), and the strata in which wells change places."""
+    stratum = np.zeros(units.size, dtype=np.int64) if plate is None else np.where(plate == MISSING, 0, plate + 1)
+    group = np.full(units.size, MISSING, dtype=np.int64)
+    group[~is_control] = np.unique(units[~is_control], return_inverse=True)[1]
+    return group, stratum
 
 
 def design_power(units: Codes, is_control: NDArray[np.bool_], plate: Codes | None, fdr: float) -> DesignPower | None:
@@ -92,7 +124,5 @@ def design_power(units: Codes, is_control: NDArray[np.bool_], plate: Codes | Non
     """
     if is_control.all():
         return None
-    stratum = np.zeros(units.size, dtype=np.int64) if plate is None else np.where(plate == MISSING, 0, plate + 1)
-    group = np.full(units.size, MISSING, dtype=np.int64)
-    compounds, group[~is_control] = np.unique(units[~is_control], return_inverse=True)
-    return power_of(smallest_p_values(group, compounds.size, is_control, stratum), fdr)
+    group, stratum = _grouped(units, is_control, plate)
+    return power_of(smallest_p_values(group, int(group.max()) + 1, is_control, stratum), fdr)

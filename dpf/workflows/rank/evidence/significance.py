@@ -82,7 +82,7 @@ def choose_design(
     would have to reach their smallest p) and coarser ones would change that.
     """
     usable = np.ones(len(basis), dtype=bool) if choices.in_sample else basis == Part.HELD_OUT
-    whole = np.array([bool(usable[rows.codes == row].all()) for row in range(rows.count)])
+    whole = np.array([bool(usable[rows.wells(row)].all()) for row in range(rows.count)])
     if choices.null == "none":
         return None, ["no p-values: --null none"]
     if not whole.any():

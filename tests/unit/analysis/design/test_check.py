@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 from pathlib import Path
 
@@ -133,6 +134,28 @@ def test_failed_wells_and_rare_labels_are_named() -> None:
     assert found["label balance"].verdict == "fail"
 
 
+def test_composition_that_is_extreme_or_follows_the_compounds_is_named() -> None:
+    design = simulated(seed=3)
+    assert checked(design, permutations=199)["composition"].verdict == "not applicable"
+    rng = np.random.default_rng(0)
+    even = np.exp2(rng.normal(0, 0.05, design.n_wells))
+    item = checked(dataclasses.replace(design, composition=even), permutations=199)["composition"]
+    assert item.verdict == "good"
+    assert item.value == pytest.approx(np.exp2(np.abs(np.log2(even)).max()))
+    far = even.copy()
+    far[7] = 0.4
+    item = checked(dataclasses.replace(design, composition=far), permutations=199)["composition"]
+    assert item.verdict == "warn"
+    assert f"Beyond 2-fold: {design.well_name(7)}." in item.text
+    names = np.array(design.compound, dtype=object)
+    several = [name for name in dict.fromkeys(names[~design.is_control]) if (names == name).sum() > 1][:3]
+    moved = np.where(np.isin(names, several), 1.6, 1.0) * even
+    item = checked(dataclasses.replace(design, composition=moved), permutations=199)["composition"]
+    assert item.verdict == "warn"
+    assert "They follow the compound" in item.text
+    assert all(f"{name} 1." in item.text for name in several)
+
+
 def test_the_check_is_the_same_for_the_same_seed() -> None:
     screen = simulated(wells=96, compounds=40, controls=16)
     assert checked(screen, 3, 99) == checked(screen, 3, 99)
@@ -220,3 +243,48 @@ def test_the_randomised_screen_passes(real_data: Path) -> None:
         alone = found[f"position alone: {name}"]
         assert alone.verdict == "good"
     assert "stressed is exactly stress >" in found["label decided"].text
+
+
+def batched(seed: int, share: float, with_controls: bool = True) -> DesignInput:
+    """Inert expression of 96 wells in four batches across two plates, which explain `share` of its variance."""
+    rng = np.random.default_rng(seed)
+    control = np.arange(96) % 4 == 0
+    batch = rng.permutation(np.repeat(["a", "b", "c", "d"], 24))
+    if not with_controls:
+        batch = np.where(control & (batch == "d"), "a", batch)
+    shift = {name: rng.normal(0, 1, 40) for name in "abcd"}
+    noise = rng.normal(0, 1, (96, 40))
+    values = np.stack([shift[name] for name in batch]) * np.sqrt(share / (1 - share)) * 1.15 + noise
+    names = np.array([f"c{k // 3}" for k in range(96)], dtype=object)
+    names[control] = "DMSO"
+    return DesignInput(
+        compound=names, is_control=control, plate=np.repeat(["P1", "P2"], 48).astype(object),
+        batch=batch.astype(object), targets={"score": rng.normal(size=96)}, expression=values.astype(np.float32),
+    )  # fmt: skip
+
+
+def test_batches_that_explain_the_controls_are_never_good() -> None:
+    item = checked(batched(0, 0.9), permutations=199)["position effect: expression"]
+    assert item.verdict == "warn"
+    assert "Of the controls' variance, batch explains 9" in item.text
+    assert item.advice == "compare every well with the controls of its own batch"
+    row = {name: cells[item.table["factor"].index("batch")] for name, cells in item.table.items()}
+    assert row["share_controls"] > 0.85
+    assert row["above_chance_controls"] < row["share_controls"]
+    assert row["p_value_controls"] == 1 / 200
+    without = checked(batched(0, 0.9, with_controls=False), permutations=199)["position effect: expression"]
+    assert without.verdict == "fail"
+    for seed in range(3):
+        found = checked(batched(seed, 0.0), permutations=199)
+        assert found["position effect: expression"].verdict == "good"
+
+
+def test_what_is_seen_in_the_controls_alone_counts() -> None:
+    """Compounds of every batch average out what the batch does to the controls: only these show it."""
+    design = batched(1, 0.9)
+    assert design.expression is not None
+    flat = design.expression.copy()
+    flat[~design.is_control] = np.random.default_rng(0).normal(0, 1, (72, 40))
+    found = checked(dataclasses.replace(design, expression=flat), permutations=199)["position effect: expression"]
+    assert found.verdict == "warn"
+    assert "Of the controls' variance, batch explains" in found.text

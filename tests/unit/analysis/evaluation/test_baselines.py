@@ -74,14 +74,14 @@ class Screen:
 def test_what_can_be_learned_is_learned_out_of_fold():
     screen = Screen()
     design = np.eye(4)[screen.rng.integers(0, 4, len(screen.X))]
-    predictions = screen.predict(position=design)
+    predictions = screen.predict(position=design, depth=screen.rng.normal(size=(len(screen.X), 1)))
     assert tuple(predictions) == BASELINES
     r2 = {name: r2_of(screen.scores, p.scores) for name, p in predictions.items()}
     auroc = {name: metrics.auroc(screen.label, p.probability) for name, p in predictions.items()}
     for name in LEARNERS:
         assert (r2[name] > 0.7).all()
         assert auroc[name] > 0.9
-    for name in ("mean", "position"):
+    for name in ("mean", "position", "depth"):
         assert (r2[name] < 0.05).all()
         assert auroc[name] < 0.6
     compounds = ~screen.control
@@ -199,7 +199,7 @@ def test_a_prediction_depends_on_nothing_of_the_other_test_wells_nor_on_its_own_
     screen = Screen(compounds=20)
     parts = screen.split(folds=1)
     design = screen.rng.normal(size=(len(screen.X), 3))
-    before = screen.predict(parts, position=design)
+    before = screen.predict(parts, position=design, depth=design)
     tested = np.flatnonzero(parts[0] == Part.VALIDATION)
     well, others = tested[0], tested[1:]
     X, D, scores, label = screen.X.copy(), design.copy(), screen.scores.copy(), screen.label.copy()
@@ -207,7 +207,7 @@ def test_a_prediction_depends_on_nothing_of_the_other_test_wells_nor_on_its_own_
     D[others] -= 50
     scores[tested] = 1e3
     label[tested] = 1 - label[tested]
-    after = screen.predict(parts, expression=X, position=D, scores=scores, label=label)
+    after = screen.predict(parts, expression=X, position=D, depth=D, scores=scores, label=label)
     for name in FITTED:
         np.testing.assert_allclose(after[name].scores[well], before[name].scores[well], rtol=1e-9)
         assert after[name].probability[well] == pytest.approx(before[name].probability[well], rel=1e-9)
@@ -285,9 +285,9 @@ def test_the_same_seed_gives_the_same_numbers_and_every_fit_is_counted():
     screen, fits = Screen(compounds=20), []
     first, second = screen.predict(on_fit=lambda: fits.append(1)), screen.predict()
     for name in BASELINES:
-        if name != "position":
+        if name not in ("position", "depth"):
             np.testing.assert_array_equal(first[name].scores, second[name].scores)
-    assert len(fits) == 3 * (len(FITTED) - 1)
+    assert len(fits) == 3 * (len(FITTED) - 2)
 
 
 def test_other_replicate_by_hand():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dpf.analysis.ranking import intervals
 from dpf.analysis.ranking.intervals import bootstrap_intervals
 
 
@@ -67,3 +68,13 @@ def test_one_well_borrows_from_the_others_and_nobody_has_one_from_nothing():
     alone = bootstrap_intervals(t[::2], group[::2], 20, rng=rng)
     assert np.isnan(alone.t_low).all()
     assert np.isnan(alone.rank_high).all()
+
+
+@pytest.mark.parametrize("block", [1, 400, 7_000])
+def test_a_part_at_a_time_gives_the_same_intervals(monkeypatch, block):
+    _, t, group = screen(np.random.default_rng(4), compounds=30)
+    whole = bootstrap_intervals(t, group, 30, rng=np.random.default_rng(5))
+    monkeypatch.setattr(intervals, "_BLOCK", block)
+    parts = bootstrap_intervals(t, group, 30, rng=np.random.default_rng(5))
+    for name in ("t_low", "t_high", "rank_low", "rank_high"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from dpf.analysis.design.items.power import design_power
 from dpf.analysis.ranking.p_values import benjamini_hochberg, compound_p_values
-from dpf.analysis.ranking.power import hits_needed, power_of, smallest_p_values
+from dpf.analysis.ranking.power import detectable_effect, hits_needed, power_of, smallest_p_values
 
 UNITS = np.r_[np.repeat(np.arange(364), 2), 364 + np.arange(40)]
 CONTROL = np.arange(768) >= 728
@@ -87,3 +89,43 @@ def test_a_compound_with_a_stratum_without_controls_cannot_be_tested() -> None:
     group = np.r_[0, 0, 1, 1, np.full(6, -1)]
     control, strata = group < 0, np.r_[0, 1, 0, 0, np.zeros(6)].astype(np.intp)
     assert smallest_p_values(group, 2, control, strata).tolist() == [1.0, 1 / 28]
+
+
+@pytest.mark.parametrize(
+    ("counts", "level"), [([(16, 3)], 0.05), ([(16, 3)], 4.5 / 969), ([(8, 1), (8, 1), (10, 1)], 0.05)]
+)
+def test_the_detectable_effect_is_found_with_the_power_promised(counts: list[tuple[int, int]], level: float) -> None:
+    """By simulation: every exchange of compound and controls within the plates, the plates' own levels arbitrary."""
+    shift = detectable_effect(counts, level)
+    rng = np.random.default_rng(0)
+    picks = [list(itertools.combinations(range(k + n), n)) for k, n in counts]
+    sets = list(itertools.product(*picks))
+    starts = np.cumsum([0, *(k + n for k, n in counts)])
+    member = np.zeros((len(sets), starts[-1]))
+    for place, one in enumerate(sets):
+        for start, chosen in zip(starts, one, strict=False):
+            member[place, start + np.array(chosen)] = 1
+    total = sum(n for _, n in counts)
+    weights = np.zeros_like(member)  # the compound's mean less that of its plates' controls
+    for start, (k, n) in zip(starts, counts, strict=False):
+        part = slice(start, start + k + n)
+        weights[:, part] = member[:, part] / total - (1 - member[:, part]) * n / (total * k)
+    real = weights[0] > 0
+    assert member[0].astype(bool).tolist() == real.tolist()
+    values = rng.normal(size=(600, starts[-1])) + np.repeat(rng.normal(0, 3, len(counts)), [k + n for k, n in counts])
+
+    def found(effect: float) -> float:
+        statistic = np.abs((values + effect * real) @ weights.T)
+        p = (statistic >= statistic[:, :1] - 1e-12).mean(axis=1)
+        return float((p <= level).mean())
+
+    assert found(0.0) < level + 0.03
+    assert found(shift) == pytest.approx(0.8, abs=0.06)
+
+
+def test_no_effect_is_found_where_no_p_value_is_small_enough() -> None:
+    assert detectable_effect([(4, 1)], 0.05) == np.inf  # 1/5
+    assert detectable_effect([(0, 3)], 0.05) == np.inf
+    assert detectable_effect([(16, 3)], 0.0005) == np.inf
+    one, two, three = (detectable_effect([(k, n)], 0.01) for k, n in ((20, 2), (20, 4), (40, 4)))
+    assert one > two > three

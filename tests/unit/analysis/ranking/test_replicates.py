@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
+from dpf.analysis.ranking import replicates
 from dpf.analysis.ranking.replicates import average_precision, cosine_test, replicate_retrieval
 from tests.support.inert_screens import inert_screen
 
@@ -144,3 +145,13 @@ def test_the_cosine_of_inert_replicates_has_a_uniform_p():
         group = np.r_[np.full(20, -1), 0, 0, 0]
         p.append(cosine_test(rng.normal(size=(23, 5)), group, 1, group < 0, None, rng).p[0])
     assert kstest(p, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("block", [1, 100, 333])
+def test_some_controls_at_a_time_are_ranked_as_all_at_once(monkeypatch, rng, block):
+    unit = np.round(rng.normal(size=(40, 3)))  # whole numbers: the same products in any order, and many ties
+    whole = replicates._ranks(unit)
+    monkeypatch.setattr(replicates, "_BLOCK", block)
+    np.testing.assert_array_equal(replicates._ranks(unit), whole)
+    assert whole.max(axis=1).tolist() == [40] * 40  # a well is the last of its own row
+    np.testing.assert_array_equal(np.diag(whole), 40)

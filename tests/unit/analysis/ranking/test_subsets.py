@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from dpf.analysis.ranking.subsets import (
+    comparisons,
     compositions,
     draw_subsets,
     number_of_subsets,
-    own_wells,
     require_controls,
     smallest_p,
 )
@@ -58,7 +58,11 @@ def test_compounds_are_grouped_by_their_layout_and_their_wells_lined_up():
     control = group < 0
     plan = compositions(group, 3, control, strata)
     assert {c: codes.tolist() for c, codes in plan.items()} == {((0, 1), (1, 1)): [0, 1], ((0, 2),): [2]}
-    assert own_wells(np.array([0, 1]), group, control, strata).tolist() == [[1, 4], [0, 3]]
+    both, alone = comparisons(group, 3, control, strata, np.random.default_rng(1), largest_floor=1.0)
+    assert both.own.tolist() == [[1, 4], [0, 3]]
+    assert both.controls.tolist() == [6, 7]
+    assert alone.own.tolist() == [[2, 5]]
+    assert alone.controls.tolist() == [6]
 
 
 def test_a_compound_without_wells_is_refused():

@@ -41,7 +41,7 @@ def compare(folder: Path, scale) -> Compared:
     wells = wells.filter(used)
     expression = scale(raw, raw.sum(axis=1, keepdims=True)).astype(np.float32)
     control = wells.get_column("is_control").to_numpy()
-    inputs = Inputs(wells, genes, expression, control, "e" * 64, "i" * 64)
+    inputs = Inputs(wells, genes, lambda: expression, control, "e" * 64, "i" * 64)
     found = compute_signatures(inputs, compound_rows(inputs, by_dose=False), False, "none", Silent())
     rows = [found.names.index(name) for name in names]
 

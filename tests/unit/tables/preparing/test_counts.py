@@ -8,6 +8,7 @@ import pytest
 from dpf.errors import DataError
 from dpf.tables.preparing.counts import check_counts, looks_like_counts, scale_of
 
+_RNG = np.random.default_rng(1)
 _COUNTS = np.random.default_rng(0).negative_binomial(0.5, 0.01, size=(12, 80)).astype(np.float32)
 _CPM = _COUNTS / _COUNTS.sum(axis=1, keepdims=True, dtype=np.float64) * 1e6
 
@@ -39,20 +40,33 @@ def test_no_counts_are_refused_with_the_place(value: float, what: str) -> None:
         (np.log1p(_CPM / 100), "e^x - 1 of the values add up to 10,000 in every well"),
         (_CPM, "the values add up to 1,000,000 in every well"),
         (np.log2(_COUNTS + 0.3) + 2, "as after a logarithm"),
+        (np.log2(_COUNTS + 1), "2^x - 1 of the values are whole numbers"),
+        (np.log1p(_COUNTS[:, :40]), "e^x - 1 of the values are whole numbers"),
+        (np.log2(np.minimum(_COUNTS, 2) + 1), "2^x - 1 of the values are whole numbers"),
+        (np.log2(_CPM + 1)[:, :30], "as after a logarithm"),
     ],
 )
-def test_normalised_values_are_seen(values: np.ndarray, evidence: str) -> None:
-    (text,) = _texts(values.astype(np.float32))
-    assert evidence in text
-    assert "--normalize none" in text
-    with pytest.raises(DataError, match="--normalize none"):
-        check_counts(values, "a.csv", whole=True)
+@pytest.mark.parametrize("whole", [True, False])
+def test_normalised_values_are_refused(values: np.ndarray, evidence: str, whole: bool) -> None:
+    with pytest.raises(DataError, match="normalised already") as caught:
+        check_counts(values.astype(np.float32), "a.csv", whole)
+    assert evidence in str(caught.value.found)
+    assert "--normalize none" in str(caught.value.hint)
 
 
-def test_expected_counts_pass_with_a_warning_where_fractions_are_allowed() -> None:
-    values = _COUNTS + np.float32(0.25) * (_COUNTS > 100)
+@pytest.mark.parametrize(
+    "values",
+    [
+        _COUNTS + np.float32(0.25) * (_COUNTS > 100),  # reads shared among the genes that have many
+        np.maximum(_COUNTS + _RNG.normal(0, 0.3, _COUNTS.shape), 0),  # corrected for bias: nothing is whole
+        np.where(_RNG.random(_COUNTS.shape) < 0.2, 0.5, 0) + np.minimum(_COUNTS, 12),  # a shallow plate
+    ],
+)
+def test_expected_counts_pass_with_a_warning_where_fractions_are_allowed(values: np.ndarray) -> None:
+    values = values.astype(np.float32)
     (text,) = _texts(values)
-    assert text == f"a.csv: {(_COUNTS > 100).sum():,} of 960 values given as counts have a fraction"
+    n = int((values != np.rint(values)).sum())
+    assert text.startswith(f"a.csv: {n:,} of 960 values given as counts have a fraction: taken as expected counts")
     with pytest.raises(DataError, match="round them"):
         check_counts(values, "a.csv", whole=True)
 

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from dpf.errors import DataError, UsageError
 from dpf.tables.preparing import normalise as module
-from dpf.tables.preparing.normalise import Normalisation, fit_log_cpm, normalise, size_factors
+from dpf.tables.preparing.normalise import (
+    Normalisation,
+    composition_factors,
+    fit_log_cpm,
+    normalise,
+    size_factors,
+)
 from dpf.tables.preparing.vst import fit_vst
 
 
@@ -44,11 +50,37 @@ def _vst(counts: NDArray[np.float64], trend_genes: int | None = None) -> Normali
 def test_log_cpm_is_its_definition() -> None:
     counts = _counts()
     counted = np.arange(150) % 10 != 0
-    got, notes = normalise(fit_log_cpm(counts, _GENES, counted), counts, _GENES, _WELLS)
-    want = np.log2(1e6 * counts / counts[:, counted].sum(axis=1, keepdims=True) + 1)
+    fitted = fit_log_cpm(counts, _GENES, counted, _REFERENCE)
+    got, notes = normalise(fitted, counts, _GENES, _WELLS)
+    factors = composition_factors(fitted, counts, _GENES)
+    assert factors is not None
+    assert factors.min() < 0.99
+    assert np.log(factors).mean() == pytest.approx(0, abs=1e-12)
+    want = np.log2(1e6 * counts / (counts[:, counted].sum(axis=1) * factors)[:, None] + 1)
     np.testing.assert_allclose(got, want, rtol=1e-7)
     assert notes == ()
     assert got.dtype == np.float32
+
+
+def test_a_normalisation_of_before_there_were_composition_factors_is_plain_log_cpm() -> None:
+    counts = _counts()
+    values, arrays = fit_log_cpm(counts, _GENES, _ALL, _REFERENCE).to_parts()
+    assert values.pop("composition") > 0
+    stored = Normalisation.from_parts(values, arrays)
+    assert composition_factors(stored, counts, _GENES) is None
+    got, _ = normalise(stored, counts, _GENES, _WELLS)
+    np.testing.assert_allclose(got, np.log2(1e6 * counts / counts.sum(axis=1, keepdims=True) + 1), rtol=1e-7)
+
+
+def test_genes_that_new_counts_lack_do_not_move_the_factors() -> None:
+    """The reference share of what is there is left as it is: the factor makes up for what the library size lost."""
+    counts = _counts(6)
+    fitted = fit_log_cpm(counts, _GENES, _ALL, _REFERENCE)
+    lost = int(np.argsort(fitted.depth_share)[-30])
+    keep = [i for i in range(150) if i != lost]
+    whole, _ = normalise(fitted, counts, _GENES, _WELLS, _GENES[:1])
+    less, _ = normalise(fitted, counts[:, keep], [_GENES[i] for i in keep], _WELLS, _GENES[:1])
+    np.testing.assert_allclose(less, whole, atol=0.02)
 
 
 def test_none_takes_values_as_they_are() -> None:
@@ -124,7 +156,7 @@ def test_constant_dispersion_falls_back_with_a_word() -> None:
     np.testing.assert_allclose(values[:, -1], np.log2(counts[:, -1]), atol=0.1)
 
 
-@pytest.mark.parametrize("fit", [lambda counts: fit_log_cpm(counts, _GENES, _ALL), _vst])
+@pytest.mark.parametrize("fit", [lambda counts: fit_log_cpm(counts, _GENES, _ALL, _REFERENCE), _vst])
 def test_later_plates_are_normalised_the_same_way(fit: object, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = _counts(2)
     fitted: Normalisation = fit(counts)  # type: ignore[operator]
@@ -136,12 +168,13 @@ def test_later_plates_are_normalised_the_same_way(fit: object, monkeypatch: pyte
     got, _ = normalise(stored, counts[5:, order], [_GENES[i] for i in order], _WELLS[5:], _GENES[20:40])
     np.testing.assert_allclose(got, want[5:, 20:40], rtol=1e-6)
     doubled, _ = normalise(stored, counts * 2, _GENES, _WELLS)
-    np.testing.assert_allclose(doubled, want, rtol=1e-5)
+    # Twice the counts weigh more in a composition factor; a median of ratios is the same.
+    np.testing.assert_allclose(doubled, want, rtol=1e-5, atol=0.02 if fitted.vst is None else 0)
 
 
 def test_library_size_needs_the_genes_that_made_it_up() -> None:
     counts = _counts()
-    fitted = fit_log_cpm(counts, _GENES, _ALL)
+    fitted = fit_log_cpm(counts, _GENES, _ALL, _REFERENCE)
     rare = int(counts.sum(axis=0).argmin())
     without = [i for i in range(150) if i != rare]
     _, notes = normalise(fitted, counts[:, without], [_GENES[i] for i in without], _WELLS, _GENES[:1])
@@ -156,7 +189,7 @@ def test_missing_genes_are_listed() -> None:
         normalise(Normalisation("none"), _counts(), _GENES, _WELLS, ["g1", "other"])
 
 
-@pytest.mark.parametrize("fit", [lambda counts: fit_log_cpm(counts, _GENES, _ALL), _vst])
+@pytest.mark.parametrize("fit", [lambda counts: fit_log_cpm(counts, _GENES, _ALL, _REFERENCE), _vst])
 def test_an_empty_well_is_named(fit: object) -> None:
     counts = _counts()
     counts[20] = 0
@@ -187,16 +220,20 @@ def test_vst_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_damaged_parameters_are_refused() -> None:
-    values, arrays = fit_log_cpm(_counts(), _GENES, _ALL).to_parts()
+    values, arrays = fit_log_cpm(_counts(), _GENES, _ALL, _REFERENCE).to_parts()
     with pytest.raises(DataError, match="damaged"):
         Normalisation.from_parts(values, {"depth_share": arrays["depth_share"][:3]})
     with pytest.raises(DataError, match="unknown normalisation"):
         Normalisation.from_parts({**values, "method": "tmm"}, arrays)
+    with pytest.raises(DataError, match=r"damaged(.|\n)*composition -1.0"):
+        Normalisation.from_parts({**values, "composition": -1.0}, arrays)
+    with pytest.raises(DataError, match="reference_share of another length"):
+        Normalisation.from_parts(values, {**arrays, "reference_share": arrays["depth_share"][:3]})
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize(
-    "fit", [lambda counts: fit_log_cpm(counts, _GENES, _ALL), _vst, lambda _: Normalisation("none")]
+    "fit", [lambda counts: fit_log_cpm(counts, _GENES, _ALL, _REFERENCE), _vst, lambda _: Normalisation("none")]
 )
 def test_over_the_counts_or_beside_them(fit: object, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = np.array(_counts(5), dtype=np.float32, order=order)  # type: ignore[call-overload]

@@ -329,6 +329,36 @@ def test_positions_from_columns_names_and_another_column_of_names():
     assert "row and column were read from column position" in said
 
 
+def test_batches_and_donors_from_columns_that_are_named_or_headed_so():
+    read = table(Drug=DRUGS, score=SCORE, run=["a", "a", "b", "NA"], donor_id=["1", "2", "1", "2"])
+    frame, _, said = assign(read, batch_column="Run")
+    assert frame.get_column("batch").to_list() == ["a", "a", "b", None]
+    assert frame.get_column("donor").to_list() == ["1", "2", "1", "2"]
+    assert frame.columns.index("donor") == frame.columns.index("batch") + 1
+    assert "batch is column run" in said
+    assert "donor is column donor_id" in said
+    with pytest.raises(DataError, match="no column 'patient'") as caught:
+        assign(read, donor_column="patient")
+    assert "--donor-column" in str(caught.value)
+
+
+def test_names_are_joined_before_controls_are_found(tmp_path):
+    (tmp_path / "aliases.csv").write_text("name,is\nsolvent,DMSO\nY,y\n")
+    read = table(Drug=["solvent", "x-1", "X 1", "Solvent"], score=SCORE)
+    frame, _, said = assign(read, merge_names=True, aliases=tmp_path / "aliases.csv")
+    assert frame.get_column("compound").to_list() == ["DMSO", "x-1", "x-1", "DMSO"]
+    assert frame.get_column("is_control").to_list() == [True, False, False, True]
+    assert frame.get_column("Drug").to_list() == ["solvent", "x-1", "X 1", "Solvent"]
+    assert "solvent (1) is DMSO" in said
+    assert "X 1 (1) is x-1" in said
+    assert "kept apart" not in said
+    apart, _, said = assign(read, controls=("solvent",))
+    assert apart.get_column("compound").to_list() == ["solvent", "x-1", "X 1", "Solvent"]
+    assert "kept apart: solvent (1) / Solvent (1), x-1 (1) / X 1 (1); --merge-names joins them" in said
+    named, _, _ = assign(read, merge_names=True, controls=("X-1",))
+    assert named.get_column("is_control").to_list() == [False, True, True, False]
+
+
 def test_columns_that_only_sound_like_positions_are_kept_as_they_are():
     read = table(Drug=DRUGS, score=SCORE, column=["left", "left", "right", "right"])
     frame, _, said = assign(read, ids=list("wxyz"))

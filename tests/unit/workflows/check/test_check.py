@@ -358,14 +358,14 @@ def test_many_plates_make_a_figure_a_quantity(tmp_path, monkeypatch):
 def test_library_size_is_found_by_name(scattered, columns, chosen):
     wells = pl.DataFrame(columns)
     inputs = replace(read_back(scattered), wells=wells)
-    assert quality_column(inputs, LIBRARY_SIZE) == chosen
+    assert quality_column(inputs.wells, inputs.targets, LIBRARY_SIZE) == chosen
 
 
 def test_a_target_is_not_taken_for_the_library_size(scattered):
     inputs = read_back(scattered)
     taken = replace(inputs, targets={"n_counts": np.zeros(96)})
-    assert quality_column(inputs, ("n_counts",)) == "n_counts"
-    assert quality_column(taken, ("n_counts",)) is None
+    assert quality_column(inputs.wells, inputs.targets, ("n_counts",)) == "n_counts"
+    assert quality_column(taken.wells, taken.targets, ("n_counts",)) is None
 
 
 @pytest.mark.parametrize("fdr", [0.0, 1.0, -1, float("nan")])
@@ -375,9 +375,9 @@ def test_a_false_discovery_rate_is_one(fdr):
 
 
 def test_too_few_permutations_to_ever_flag_are_refused(scattered):
-    assert FEWEST_PERMUTATIONS == 119
-    with pytest.raises(UsageError, match="119 or more"):
-        check_project(scattered, CheckOptions(permutations=118))
+    assert FEWEST_PERMUTATIONS == 159
+    with pytest.raises(UsageError, match="159 or more"):
+        check_project(scattered, CheckOptions(permutations=158))
 
 
 def test_the_classic_layout_reproduces_its_quoted_figures(tmp_path, real_data):

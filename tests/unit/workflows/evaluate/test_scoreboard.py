@@ -40,7 +40,7 @@ def setting(seed=0, error=(0.5, 0.8), cells=True):
     everything = np.ones((1, n), dtype=bool)
     wells = EvaluatedWells(
         "held_out", np.full((1, n), 2, dtype=np.int8), everything, Evaluation(~everything, everything), groups, groups,
-        ["P1", "P2"] * COMPOUNDS, None, np.arange(n) % 8 if cells else None,
+        ["P1", "P2"] * COMPOUNDS, None, None, np.arange(n) % 8 if cells else None,
     )  # fmt: skip
     return truth, methods, wells
 

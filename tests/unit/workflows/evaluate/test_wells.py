@@ -105,6 +105,16 @@ def test_no_positions_are_no_error():
     wells, inputs, measured, _ = choose(table=(table.drop("plate", "row", "column"), strength))
     assert wells.position is None
     assert wells.cells is None
+    assert wells.depth is None
+    said = " ".join(notes(wells, truth_of(measured), inputs, None, in_sample=False))
+    assert "no depth is known, or it does not vary: there is no baseline of depth alone" in said
+    counted = table.with_columns(library_size=pl.Series(np.arange(1.0, 57.0)))
+    wells, inputs, measured, _ = choose(table=(counted, strength))
+    assert wells.depth is not None
+    assert len(wells.depth) == 56
+    np.testing.assert_allclose(wells.depth[:, 0].mean(), 0, atol=1e-12)
+    assert "depth" not in " ".join(notes(wells, truth_of(measured), inputs, None, in_sample=False))
+    wells, inputs, measured, _ = choose(table=(table.drop("plate", "row", "column"), strength))
     assert "no positions are known" in " ".join(notes(wells, truth_of(measured), inputs, None, in_sample=False))
 
 
@@ -122,7 +132,7 @@ def leaky(split):
     code = np.append(np.repeat(np.arange(40), 2), np.arange(40, 50))
     table = table.with_columns(first=rng.normal(size=50)[code] + 0.01 * rng.normal(size=90))
     names = [f"is drug {c}" for c in range(50)]
-    inputs = replace(inputs_of(table, np.zeros(90)), genes=names, expression=np.eye(50, dtype=np.float32)[code])
+    inputs = replace(inputs_of(table, np.zeros(90)), genes=names, read=lambda: np.eye(50, dtype=np.float32)[code])
     project = project_of(split=split, folds=4)
     measured = measured_of(project, inputs)
     wells = evaluated_wells(project, inputs, measured, None)
@@ -154,7 +164,7 @@ def test_the_measured_wells_cannot_shift_the_scaler():
     moved = np.flatnonzero(fold)[1:]
     expression = inputs.expression.copy()
     expression[moved] = expression[moved] * 100 + 7
-    changed = replace(inputs, expression=expression)
+    changed = replace(inputs, read=lambda: expression)
     after = baseline_methods(project, changed, truth_of(measured), wells, Silent())
     kept = np.flatnonzero(fold)[0]
     for one, other in zip(before, after, strict=True):

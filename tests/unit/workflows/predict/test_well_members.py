@@ -18,7 +18,7 @@ TRAIN, HELD_OUT = 0, 2
 
 def inputs(**columns: list[object]) -> Inputs:
     wells = pl.DataFrame({"well_id": ["a", "b", "c", "d"], "is_control": [True, True, True, False]} | columns)
-    return Inputs(wells, ["g"], np.zeros((4, 1), np.float32), wells["is_control"].to_numpy(), "", "")
+    return Inputs(wells, ["g"], lambda: np.zeros((4, 1), np.float32), wells["is_control"].to_numpy(), "", "")
 
 
 def test_a_well_is_predicted_by_the_members_that_held_it_out():

@@ -90,7 +90,9 @@ def test_a_project_from_counts(made: Made) -> None:
     assert not set(genes.filter("in_score")["gene"]) & set(genes.filter("in_model")["gene"])
     assert (genes.height, genes["in_model"].sum()) == (len(GENES), 30)
     raw = np.concatenate([np.delete(_with_shallow(), 5, axis=0), counts(2), _with_shallow()[5:6]])
-    cpm = 1e6 * raw / raw[:, :-1].sum(axis=1, keepdims=True)
+    factors = wells["composition_factor"].to_numpy()
+    assert np.log(factors[:-1]).mean() == pytest.approx(0, abs=1e-9)
+    cpm = 1e6 * raw / (raw[:, :-1].sum(axis=1) * factors)[:, None]
     columns = [GENES.index(name) for name in expression.genes]
     np.testing.assert_allclose(expression.values, np.log2(cpm[:, columns] + 1), rtol=1e-6)
     stored = pl.read_parquet(inputs / "counts.parquet")
@@ -212,6 +214,11 @@ def test_negative_counts_and_missing_genes(made: Made, tmp_path: Path) -> None:
     assert ran.code == 4
     assert "counts are negative" in ran.err
     assert "values go down to -1" in ran.err
+    write_plate(tmp_path, "new", np.log2(values + 1))
+    ran = dpf("predict", made.path, "--input", tmp_path / "new-counts.csv", "--input-scale", "counts", *output)
+    assert ran.code == 4
+    assert "values given as counts are normalised already" in ran.err
+    assert "--input-scale normalised" in ran.err
     used = read_expression(made.path / "inputs" / "expression.parquet").genes
     write_plate(tmp_path, "new", values)
     table = pl.read_csv(tmp_path / "new-counts.csv")

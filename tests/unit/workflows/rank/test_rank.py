@@ -125,28 +125,21 @@ def test_targets_that_move_together_are_one_direction(rank):
     assert abs(across["pattern_cosine"]) < 0.3
 
 
-def test_no_p_values_where_nothing_was_held_out_unless_asked_for(rank):
+def test_no_p_values_of_the_model_where_nothing_was_held_out_unless_asked_for(rank):
     def alone(inputs, outputs):
         return inputs, single_run(outputs)
 
     result = rank(change=alone)
-    for name in (
-        "p",
-        "q",
-        "verdict",
-        "energy_p",
-        "replicate_cosine_p",
-        "replicate_map_p",
-        "replicates_agree",
-        "smallest_p",
-        "activation_p",
-    ):
+    for name in ("t_p", "energy_p", "replicate_cosine_p", "replicate_map_p", "replicates_agree", "activation_p"):
         assert result.table.get_column(name).null_count() == result.table.height, name
-    assert result.power is None
+    assert "predicted_p" not in result.table.columns
+    assert result.table.get_column("p").null_count() == 0  # of what was measured
+    assert "predictions are not compared: the model was trained on some of the wells" in said(result)
     assert "no p-values: no compound was held out by any member" in said(result)
     assert "--in-sample" in said(result)
     asked = rank(change=alone, in_sample=True)
-    assert asked.table.get_column("p").null_count() == 0
+    assert asked.table.get_column("t_p").null_count() == 0
+    assert asked.table.get_column("predicted_p").null_count() == 0
     assert "in-sample p-values: the model was trained on these wells, and they prove nothing" in said(asked)
 
 

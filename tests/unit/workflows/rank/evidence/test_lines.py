@@ -1,4 +1,4 @@
-"""Distances in expression without a model: the definition, its level where blocks differ, what is found, what is not."""
+"""Lines of evidence: their definitions, their level where blocks differ, what they find and what not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dpf.errors import DataError
 from dpf.workflows.project.inputs import Inputs
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.evidence.blocks import every_blocks
-from dpf.workflows.rank.evidence.expression import COMPONENTS, components, distances_in_expression
+from dpf.workflows.rank.evidence.lines import COMPONENTS, components, weigh_evidence
 from dpf.workflows.rank.rows import compound_rows
 
 
@@ -35,12 +35,13 @@ def screen(
         }
     )
     is_control = frame["is_control"].to_numpy()
-    return Inputs(frame, [f"G{i}" for i in range(genes)], values.astype(np.float32), is_control, "", "")
+    single = values.astype(np.float32)
+    return Inputs(frame, [f"G{i}" for i in range(genes)], lambda: single, is_control, "", "")
 
 
 def results_of(inputs: Inputs, choices: RankChoices | None = None, seed: int = 0):
     rows = compound_rows(inputs, False)
-    return distances_in_expression(inputs, rows, choices or RankChoices(), np.random.default_rng(seed)), rows
+    return weigh_evidence(inputs, None, None, rows, choices or RankChoices(), np.random.default_rng(seed)), rows
 
 
 def test_the_distance_is_that_of_all_pairs() -> None:
@@ -55,7 +56,7 @@ def test_the_distance_is_that_of_all_pairs() -> None:
         delta, inside, outside = (cdist(a, b, "sqeuclidean") for a, b in ((own, controls), (own, own), (controls,) * 2))
         n, k = len(own), len(controls)
         expected = 2 * delta.mean() - inside.sum() / (n * (n - 1)) - outside.sum() / (k * (k - 1))
-        assert tests.distance[row] == pytest.approx(expected, rel=1e-8)
+        assert tests.distance["expression"][row] == pytest.approx(expected, rel=1e-8)
 
 
 def test_p_values_of_inert_compounds_keep_their_level_where_batches_explain_nine_tenths() -> None:
@@ -84,7 +85,7 @@ def test_single_wells_are_ranked_among_the_controls() -> None:
     inputs = screen(np.random.default_rng(3), wells=1, compounds=10, controls=40, batches=1, moved=1, effect=6.0)
     tests, _ = results_of(inputs)
     assert tests.p[0] == pytest.approx(1 / 41)
-    assert np.isfinite(tests.distance).all()
+    assert np.isfinite(tests.distance["expression"]).all()
     np.testing.assert_allclose(tests.floor, 1 / 41)
 
 
@@ -94,13 +95,13 @@ def test_without_p_values_and_without_variance() -> None:
     assert np.isnan(none.p).all()
     inputs.expression[:] = 1.0
     flat, _ = results_of(inputs)
-    assert np.isnan(flat.distance).all()
+    assert np.isnan(flat.p).all()
     assert flat.statements == ("no gene varies: no distance in expression",)
 
 
 def with_columns(inputs: Inputs, **columns) -> Inputs:
     wells = inputs.wells.drop("batch").with_columns(**{name: pl.Series(values) for name, values in columns.items()})
-    return Inputs(wells, inputs.genes, inputs.expression, inputs.is_control, "", "")
+    return Inputs(wells, inputs.genes, lambda: inputs.expression, inputs.is_control, "", "")
 
 
 def test_blocks_are_what_columns_make_together_and_each_once() -> None:
