@@ -48,6 +48,7 @@ def volcano(
     *,
     fdr: float = 0.05,
     neither_label: str = "no direction",
+    statistic_label: str = STATISTIC,
 ) -> Figure:
     """Draw each compound's distance against its q-value; hits are coloured by direction and named.
 
@@ -65,6 +66,8 @@ def volcano(
         the legend).
     fdr
         The rate at which hits are called: q at or below it. Drawn as a line.
+    statistic_label
+        What the statistic is.
 
     Raises
     ------
@@ -91,7 +94,7 @@ def volcano(
     axes.set_ylim(-0.04 * highest, (1.04 if len(combed) else 1.12) * highest)
     axes.margins(x=0.08)
     _draw_line(axes, line, f"q = {fdr:g}")
-    axes.set_xlabel(STATISTIC)
+    axes.set_xlabel(statistic_label)
     axes.set_ylabel("q (false discovery rate), small is up")
     _q_ticks(axes)
     figure.legend(loc="outside upper left", ncols=4)

@@ -30,7 +30,7 @@ def command(
         result.table,
         "ranking_by_dose" if choices.by_dose else "ranking",
         top=top,
-        title="Compounds, farthest from the controls first",
+        title="Compounds, farthest from the controls first" if "t" in result.table.columns else "Compounds, by p",
         sorted_by="" if choices.sort == "rank" else choices.sort,
         power=result.power,
         statements=result.statements,
@@ -38,4 +38,5 @@ def command(
         files=[str(path) for path in (result.path, *result.files)],
     )
     run.say(f"tables: {', '.join(str(path) for path in (result.path, *result.files))}")
-    run.say(f"figures: {', '.join(str(path) for path in result.figures)}")
+    if result.figures:
+        run.say(f"figures: {', '.join(str(path) for path in result.figures)}")

@@ -239,7 +239,7 @@ def _of_rows(columns: tuple[Column, ...]) -> tuple[Column, ...]:
 _COLUMNS = (*_of_rows(_COLUMNS), *(replace(column, newer=True) for column in _LINES), *_WELLS_OF_ROW)
 
 _SHOWN = ("compound", "verdict", "n", "t", "t_low t_high", "q", "activation", "pattern_cosine", "replicates_agree",
-          "rank", "p")  # fmt: skip
+          "expression_p", "measured_p", "predicted_p", "rank", "p")  # fmt: skip
 RANKING = Schema(
     "ranking", "results/NAME/ranking.parquet", "dpf rank", "a compound, the farthest from the controls first",
     (_COMPOUND, *_COLUMNS), _SHOWN,

@@ -62,6 +62,24 @@ def draw_ranking(
     return tuple(files)
 
 
+def draw_unmodelled(path: Path, table: pl.DataFrame, names: list[str], fdr: float) -> tuple[Path, ...]:
+    """The volcano of a ranking without a model: distance in expression against q; nothing without either."""
+    from dpf.figures.drawing.style import save
+    from dpf.figures.volcano import volcano
+
+    if "expression_distance" not in table.columns:
+        return ()
+    distance, q = (table.get_column(name).fill_null(float("nan")).to_numpy() for name in ("expression_distance", "q"))
+    if not (np.isfinite(distance) & np.isfinite(q)).any():
+        return ()
+    length = np.sqrt(np.maximum(distance, 0))
+    figure = volcano(
+        names, length, q, np.full(len(names), np.nan), fdr=fdr, neither_label="moved",
+        statistic_label="distance of the expression from the controls' (root of the E-distance)",
+    )  # fmt: skip
+    return save(figure, path.with_name(f"{path.name}_volcano"))
+
+
 def _split(values: Floats, rows: CompoundRows) -> list[Floats]:
     own = np.flatnonzero(rows.codes >= 0)
     order = own[np.argsort(rows.codes[own], kind="stable")]

@@ -30,7 +30,7 @@ from dpf.workflows.rank.dose import dose_response, draw_dose, evidence
 from dpf.workflows.rank.evidence.lines import Evidence, weigh_evidence
 from dpf.workflows.rank.evidence.replicates import ReplicateTests, compare_replicates
 from dpf.workflows.rank.evidence.significance import CompoundTests, run_tests
-from dpf.workflows.rank.figures import draw_ranking
+from dpf.workflows.rank.figures import draw_ranking, draw_unmodelled
 from dpf.workflows.rank.rows import CompoundRows, compound_rows
 from dpf.workflows.rank.signatures.compute import compute_signatures
 from dpf.workflows.rank.signatures.write import write_signatures
@@ -157,6 +157,7 @@ def _rank_by_expression(
             figures += [path for path in written if path.parent != results.path]
             lines += notes
         path, table, design = _write(now, results, ranked, inputs, power, tuple(lines), choices, progress)
+        figures += draw_unmodelled(results.figure(path.stem), ranked, rows.names, choices.fdr)
     return RankResult(table, power, tuple(lines), path, tuple(files), tuple(figures), design)
 
 
