@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dpf.analysis.design.wells import MISSING, Codes, Positions
+from dpf.analysis.design.wells import Codes, Positions
 from dpf.tables.preparing.well_quality import deviations
 from dpf.tables.roles.well_names import PLATE_SHAPES
 
