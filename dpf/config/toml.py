@@ -127,7 +127,10 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     except FileNotFoundError:
         raise ProjectError("no dpf project here", where=path, hint="make one: dpf init PROJECT --demo") from None
     except OSError as error:
-        raise ProjectError("the settings file cannot be read", where=path, found=error.strerror or error) from error
+        raise ProjectError(
+            "the settings file cannot be read", where=path, found=error.strerror or error,
+            hint="put a file in its place that you may read",
+        ) from error  # fmt: skip
     except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and lists nested as deep
         raise ProjectError(
             "the settings file is not valid TOML", where=path, found=error,

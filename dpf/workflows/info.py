@@ -208,8 +208,12 @@ def _made_of(path: Path) -> tuple[Path, dict[str, Any]]:
 
 def _metrics(path: Path) -> dict[str, Any]:
     metrics = read_object(path)
-    if not all({"member", "best_epoch"} <= set(row) for row in metrics.get("members", [])):
-        raise ValueError("it is not as dpf writes it")
+    for row in metrics.get("members", []):
+        numbers = [value for name, value in row.items() if name != "wells"]
+        if not {"member", "best_epoch"} <= set(row) or not all(
+            isinstance(value, int | float | None) for value in numbers
+        ):
+            raise ValueError("it is not as dpf writes it")
     return metrics
 
 

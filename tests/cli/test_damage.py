@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 pytestmark = pytest.mark.usefixtures("sketches")
@@ -159,3 +161,59 @@ def test_a_file_of_an_option_that_cannot_be_read_replaces_no_table(whole, copy, 
     assert ran.code in (2, 4)
     assert "sets.gmt" in ran.err
     assert before == {path: path.read_bytes() for path in project.rglob("*.parquet")}
+
+
+@pytest.mark.parametrize(
+    "footer",
+    [{"axis": [[1.0]]}, {"axis": 3}, {"axis_name": None, "axis": "x"}, {"settings": [1]}, {"files": {"a": {}, "b": 3}}],
+)
+def test_outputs_with_another_footer_are_computed_again(whole, copy, ok, footer):
+    """As another program would write it: the table is whole, and has no checksums."""
+    project = copy(whole)
+    path = project / "results/default/outputs.parquet"
+    expected = ok("rank", project).out
+    table = pq.read_table(path)
+    about = json.loads(table.schema.metadata[b"dpf"]) | footer
+    pq.write_table(table.replace_schema_metadata({"dpf": json.dumps(about)}), path)
+    assert ok("rank", project).out == expected
+    assert json.loads(pq.read_schema(path).metadata[b"dpf"])["axis"] != footer.get("axis")
+
+
+@pytest.mark.parametrize("gone", ["latent_3", "latent_0", "member", "part"])
+def test_outputs_that_lack_a_column_are_computed_again(whole, copy, ok, gone):
+    project = copy(whole)
+    path = project / "results/default/outputs.parquet"
+    expected = ok("rank", project).out
+    table = pq.read_table(path)
+    about = {name: text for name, text in table.schema.metadata.items() if name != b"dpf_crc32"}
+    pq.write_table(table.drop_columns(gone).replace_schema_metadata(about), path)
+    assert ok("rank", project).out == expected
+    assert gone in pq.read_schema(path).names
+
+
+@pytest.mark.parametrize("odd", ["text", [1], {"a": 2}])
+def test_metrics_that_are_no_numbers_are_a_problem_and_no_bug(whole, copy, ok, odd):
+    project = copy(whole)
+    path = project / "models/default/metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["members"][0]["validation_total"] = odd
+    path.write_text(json.dumps(metrics))
+    assert "metrics.json cannot be read" in " ".join(ok("info", project).out.split())
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "dpf.toml", "models/default/model.safetensors", "models/default/calibration.json", "inputs/wells.parquet",
+        "exports.json", "results/default/outputs.parquet",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["predict", "export", "info"])
+def test_a_pipe_in_a_projects_place_is_not_waited_for(whole, copy, dpf, part, command):
+    project = copy(whole)
+    (project / part).unlink(missing_ok=True)
+    os.mkfifo(project / part)
+    ran = dpf(command, project)
+    assert ran.code in (0, 2, 3, 4, 5), ran.err
+    assert "bug in dpf" not in ran.err
+    assert ran.code == 0 or Path(part).name in ran.err

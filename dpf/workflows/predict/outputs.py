@@ -276,6 +276,10 @@ def _from_table(table: pl.DataFrame, about: dict[str, Any], model: ModelFile) ->
         return table.get_column(name).to_numpy().astype(np.float64).reshape(members, wells)
 
     latent = np.stack([column(name) for name in table.columns if name.startswith("latent_")], axis=-1)
+    axis = None if about["axis"] is None else np.array(about["axis"], np.float64)
+    shape = (model.header["members"], model.header["settings"]["model"]["latent"])
+    if (members, latent.shape[-1]) != shape or (axis is not None and axis.shape != shape):
+        raise ValueError(f"{members} members in {latent.shape[-1]} dimensions, and an axis {about['axis']}")
     names = model.header["targets"]["scores"]
 
     def predictions(prefix: str) -> MemberPredictions:
@@ -294,7 +298,7 @@ def _from_table(table: pl.DataFrame, about: dict[str, Any], model: ModelFile) ->
         label_logit=predicted.label_logit,
         activation=predicted.activation,
         initial=predictions(_INITIAL) if any(name.startswith(_INITIAL) for name in table.columns) else None,
-        axis=None if about["axis"] is None else _of_every_member(np.array(about["axis"])),
+        axis=None if axis is None else _of_every_member(axis),
         axis_name=about["axis_name"],
         header=model.header,
         model_sha256=model.sha256,
