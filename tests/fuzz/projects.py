@@ -139,7 +139,7 @@ def project_case(base: Path, expected: dict[tuple[str, ...], str], seed: int) ->
         path = project / part
         draw, compared = rng.random(), False
         if draw < 0.1:
-            damage = in_its_place(path, rng)
+            damage = in_its_place(path, rng, pipes=True)
         elif draw < 0.5:
             damage = damage_bytes(path, rng)
             compared = part.suffix != ".toml"  # a setting of another value is a setting
