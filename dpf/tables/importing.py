@@ -24,6 +24,7 @@ from dpf.tables.matrix import Matrix, orient
 from dpf.tables.options import Orientation, Roles
 from dpf.tables.roles.assign import Identified, assign_roles
 from dpf.tables.screen import Note, Screen, SourceFile
+from dpf.tables.text.encodings import require_delimiter
 from dpf.tables.text.wells_table import Table
 
 #: The column that well ids stand in while a file is its own wells table.
@@ -125,7 +126,7 @@ def read_expression(
 def _read_wide(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None) -> Screen:
     matrices = [read_matrix(path, format_name, roles.layer, roles.orientation) for path in sources]
     _refuse_copies(matrices)
-    tables = [read_table(path) for path in wells] or [_own_wells(matrix, roles) for matrix in matrices]
+    tables = [_read_wells(path) for path in wells] or [_own_wells(matrix, roles) for matrix in matrices]
     if len(matrices) == 1 and len(tables) > 1:
         tables = [merge_tables(tables, matrices[0])]
     unused = [note for matrix in matrices if wells for note in _own_wells_unused(matrix)]
@@ -144,6 +145,14 @@ def _read_wide(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, for
         frame = frame.drop(OWN_IDS)
     every = tuple(dict.fromkeys((*joined.notes, *unused, *notes)))
     return _without_leaks(Screen(frame, joined.genes, joined.expression, targets, every, joined.sources))
+
+
+def _read_wells(path: Path) -> Table:
+    """A table about wells; one of a single column has nothing to say about the wells that it names."""
+    table = read_table(path)
+    if table.frame.width == 1:
+        require_delimiter([*table.frame.columns, *table.frame.to_series(0).to_list()], path)
+    return table
 
 
 def _refuse_copies(matrices: Sequence[Matrix]) -> None:

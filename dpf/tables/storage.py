@@ -393,7 +393,8 @@ def _write_matrix(
             block = np.asarray(values[rows].T, dtype=np.float32)
             if block.strides[1] != block.itemsize:  # in column order already, if it came from a table of genes × wells
                 block = np.ascontiguousarray(block)
-            block = block.astype(schema.field(1).type.to_pandas_dtype(), copy=False)
+            if len(block):
+                block = block.astype(schema.types[-1].to_pandas_dtype(), copy=False)
             arrays = [pa.array(well_ids[rows], pa.string()), *(pa.array(column) for column in block)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=step)
             let_go(values)

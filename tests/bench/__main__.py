@@ -49,6 +49,8 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if "scale" in result:  # sizes that were measured before stay
+        result["scale"] = kept.get("scale", {}) | result["scale"]
     path.write_text(json.dumps(kept | result, indent=1) + "\n", encoding="utf-8")
     print(f"kept in {path}")
 

@@ -79,7 +79,7 @@ def commands(folder: Path, wells: int) -> dict[str, list[float]]:
     asked = {
         "init": ["init", project, *given],
         "check": ["check", project],
-        "train, one epoch": ["train", project, *TINY],
+        "train, 2 members x 1 epoch": ["train", project, *TINY, "--folds", "2"],
         "predict": ["predict", project],
         "predict --input": ["predict", project, "--input", str(expression), "--output", str(folder / "new.parquet")],
         "latent": ["latent", project],
@@ -90,7 +90,7 @@ def commands(folder: Path, wells: int) -> dict[str, list[float]]:
     for name, words in asked.items():
         cost = dpf(*words)
         found[name] = [round(cost.seconds, 1), round(cost.mib / 1024, 2), round(cost.processor, 1)]
-        print(f"{wells:>8,}  {name:<18} {found[name]}", flush=True)
+        print(f"{wells:>8,}  {name:<26} {found[name]}", flush=True)
     return found
 
 

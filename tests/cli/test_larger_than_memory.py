@@ -49,7 +49,7 @@ def everything(ok, parquet: tuple[Path, Path], project: Path, *preset: str) -> P
     scores = "Tscore,CytoTRACE,Pseudotime"
     ok("init", project, "--from", expression, "--wells", wells, "--scores", scores, *TINY, *preset)
     ok("train", project, "--set", "train.epochs=2", "--folds", 2)
-    ok("check", project, "--permutations", 120)
+    ok("check", project, "--permutations", 199)
     ok("predict", project, "--input", expression, "--output", project / "new.parquet")
     ok("rank", project, "--signatures")
     ok("latent", project)

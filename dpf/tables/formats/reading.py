@@ -33,7 +33,6 @@ from dpf.tables.text.encodings import (
     UNPACKED_AT_LEAST,
     UNPACKED_TIMES,
     open_unpacked,
-    require_delimiter,
     unpacked_head,
 )
 from dpf.tables.text.expression import read_text_matrix
@@ -191,7 +190,4 @@ def _read_table(path: Path) -> Table:
     if recognises_xlsx(path, head):
         return read_xlsx_table(path)
     _refuse_foreign(path, head)
-    table = read_text_table(path)
-    if table.frame.width == 1:  # a column alone has nothing to say about the wells that it names
-        require_delimiter([*table.frame.columns, *table.frame.to_series(0).to_list()], path)
-    return table
+    return read_text_table(path)

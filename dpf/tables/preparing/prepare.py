@@ -107,7 +107,7 @@ def prepare(
     used = _used(screen, options)
     detected = None if options.min_wells is None else detected_in(used.expression, options.min_wells)
     fitted, notes = _fitted(used, options.normalize)
-    screen = _with_composition(screen, fitted)
+    screen = _with_composition(screen, fitted, used.wells.height)
     some = np.ones(screen.genes.height, dtype=bool)
     if are_counts:
         some = np.asarray(screen.expression.any(axis=0))
@@ -241,12 +241,13 @@ def _with_quality(screen: Screen) -> Screen:
     return _beside(screen, measures[[column.name for column in measures if column.null_count() < len(column)]], notes)
 
 
-def _with_composition(screen: Screen, fitted: Normalisation) -> Screen:
-    """The screen with the composition factors of its wells, where the normalisation has them."""
+def _with_composition(screen: Screen, fitted: Normalisation, n_used: int) -> Screen:
+    """The screen with the composition factors of its wells, where the normalisation has them; the first are used."""
     factors = composition_factors(fitted, screen.expression, screen.gene_names)
     if factors is None:
         return screen
-    text = f"library sizes were multiplied by composition factors from {factors.min():.3g} to {factors.max():.3g}"
+    low, high = factors[:n_used].min(), factors[:n_used].max()
+    text = f"library sizes were multiplied by composition factors from {low:.3g} to {high:.3g}"
     return _beside(screen, pl.DataFrame({"composition_factor": factors}), (Note("info", text),))
 
 

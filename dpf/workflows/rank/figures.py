@@ -72,7 +72,7 @@ def draw_unmodelled(path: Path, table: pl.DataFrame, names: list[str], fdr: floa
     distance, q = (table.get_column(name).fill_null(float("nan")).to_numpy() for name in ("expression_distance", "q"))
     if not (np.isfinite(distance) & np.isfinite(q)).any():
         return ()
-    length = np.sign(distance) * np.sqrt(np.abs(distance))
+    length = np.sqrt(np.maximum(distance, 0))
     figure = volcano(
         names, length, q, np.full(len(names), np.nan), fdr=fdr, neither_label="moved",
         statistic_label="distance of the expression from the controls' (root of the E-distance)",

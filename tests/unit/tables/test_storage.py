@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from dpf import __version__
+from dpf.config.settings import FORMAT
 from dpf.errors import DataError, DeviceError, ProjectError
 from dpf.tables import storage
 from dpf.tables.storage import (
@@ -93,7 +94,7 @@ def test_some_columns_can_be_read(tmp_path):
 
 def test_the_footer_says_what_the_table_is(tmp_path):
     write_table(tmp_path / "t.parquet", FRAME, "wells", {"model_sha256": "abc", "n": 3})
-    expected = {"format": 1, "kind": "wells", "dpf": __version__, "model_sha256": "abc", "n": 3}
+    expected = {"format": FORMAT, "kind": "wells", "dpf": __version__, "model_sha256": "abc", "n": 3}
     assert read_about(tmp_path / "t.parquet", "wells") == expected
     # Any reader of Parquet finds it, not ours alone.
     assert json.loads(pq.read_schema(tmp_path / "t.parquet").metadata[b"dpf"]) == expected
@@ -165,12 +166,12 @@ def test_a_table_of_somebody_else_is_refused(tmp_path):
 def test_a_later_format_is_refused_by_name(tmp_path):
     path = tmp_path / "t.parquet"
     write_table(path, LEAST, "wells")
-    with_footer(path, {b"dpf": b'{"format":2,"kind":"wells","dpf":"9.9"}'})
+    with_footer(path, {b"dpf": b'{"format":%d,"kind":"wells","dpf":"9.9"}' % (FORMAT + 1)})
     with pytest.raises(ProjectError) as caught:
         read_table(path, "wells")
     assert caught.value.what == "the table has a later format than this dpf reads"
-    assert caught.value.found == "format 2, written by dpf 9.9"
-    assert caught.value.expected == "format 1 or earlier"
+    assert caught.value.found == f"format {FORMAT + 1}, written by dpf 9.9"
+    assert caught.value.expected == f"format {FORMAT} or earlier"
     assert caught.value.hint == "update dpf: pipx upgrade drugseq-perturbformer"
 
 

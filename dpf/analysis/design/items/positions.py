@@ -26,9 +26,9 @@ AUROC_WARN, AUROC_FAIL = 0.6, 0.7
 ALPHA = 0.05
 
 _SHARE_RULE = (
-    f"the largest share of the compounds' or of the controls' variance above chance (eta squared, permutation), if p"
-    f" times the factors is at most {ALPHA}: warn from {SHARE_WARN}, fail from {SHARE_FAIL}; plate, batch and donor"
-    " warn at most while each has controls"
+    "the largest share of the compounds' variance above chance (eta squared, permutation), or of the controls' by"
+    f" plate, batch or donor, if p times the factors is at most {ALPHA}: warn from {SHARE_WARN}, fail from"
+    f" {SHARE_FAIL}; plate, batch and donor warn at most while each has controls"
 )
 _WITHIN_RULE = (
     "; of all wells and within plates, the worse of the two, but what shows only between plates warns at most while"
@@ -129,7 +129,8 @@ def _judge(share: FactorShare, n_factors: int, shared: Context, name: str) -> Ve
 
 
 def _judge_controls(share: FactorShare, n_factors: int, shared: Context, name: str) -> Verdict:
-    if share.controls is None:
+    """Of plate, batch and donor: rows and columns have a control or two each, which are shown and decide nothing."""
+    if share.controls is None or share.factor not in BLOCK_FACTORS:
         return Verdict.GOOD
     return _graded(share.factor, share.controls.above_chance, share.controls.p_value * n_factors, shared, name)
 

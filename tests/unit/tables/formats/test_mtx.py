@@ -256,3 +256,12 @@ def test_a_square_matrix_whose_orientation_nothing_tells_is_asked_about(folder: 
     np.testing.assert_array_equal(genes.values, [[0, 3, 5], [2, 0, 0], [0, 0, 7]])
     np.testing.assert_array_equal(wells.values, genes.values.T)
     assert genes.row_names == wells.row_names == ["G1", "G2", "G3"]
+
+
+def test_other_matrices_of_the_folder_are_named(folder: Callable[..., Path]) -> None:
+    place = folder()
+    (place / "UniqueAndMult-EM.mtx").write_text(_HEAD + _BODY)
+    (note,) = read_mtx(place).notes
+    assert note.severity == "warning"
+    assert "matrix.mtx was read; other matrices of the folder were not: UniqueAndMult-EM.mtx" in note.text
+    assert read_mtx(place / "matrix.mtx").notes == ()

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 
 import anndata
@@ -18,8 +19,10 @@ import pytest
 from dpf.errors import DataError
 from dpf.files import copied, regular_file, sha256_file
 from dpf.tables.formats.reading import layers_of_counts, read_matrix, read_table
-from dpf.tables.options import PrepareOptions
-from dpf.tables.preparing.options import read_preparation
+from dpf.tables.importing import read_screen
+from dpf.tables.options import Method, PrepareOptions, Roles
+from dpf.tables.preparing.options import Preparation, read_preparation
+from dpf.tables.preparing.prepare import prepare
 
 NAMES, GENES = ["A01", "A02", "B01"], ["CD3", "IL2"]
 VALUES = np.array([[1, 2], [3, 4], [5, 6.5]], dtype=np.float32)
@@ -153,9 +156,11 @@ def test_layers_of_counts(tmp_path: Path) -> None:
 def test_other_separators_are_refused_in_a_few_words(separator: str, tmp_path: Path) -> None:
     lines = [["well", *(f"GENE{at}" for at in range(400))], ["A01", *["1.5"] * 400], ["A02", *["2"] * 400]]
     (tmp_path / "x.txt").write_text("\n".join(separator.join(line) for line in lines))
-    for read in (read_matrix, read_table):
+    (tmp_path / "e.csv").write_text("well,CD3\nA01,1\nA02,2\n")
+    wells = partial(read_screen, [tmp_path / "e.csv"], [tmp_path / "x.txt"], Roles())
+    for read in (partial(read_matrix, tmp_path / "x.txt"), wells):
         with pytest.raises(DataError, match="not separated by comma, tab or semicolon") as error:
-            read(tmp_path / "x.txt")
+            read()
         assert len(str(error.value)) < 500
 
 
@@ -164,3 +169,19 @@ def test_a_line_that_names_the_separator_is_passed_over(tmp_path: Path) -> None:
     assert read_matrix(tmp_path / "x.csv").values.tolist() == [[1.5, 2], [3, 4]]
     (tmp_path / "w.csv").write_text('"sep=;"\nwell;compound\nA01;x\nA02;y\n')
     assert read_table(tmp_path / "w.csv").frame.columns == ["well", "compound"]
+
+
+@pytest.mark.parametrize("method", ["log-cpm", "vst"])
+def test_logs_beside_a_layer_of_counts_are_not_taken_for_counts(method: Method, tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).poisson(30, (12, 8)).astype(np.float32)
+    names = [f"A{at:02d}" for at in range(1, 13)]
+    obs = pd.DataFrame({"compound": ["DMSO", "x", "y"] * 4, "score": np.arange(12) % 5}, index=names)
+    data = anndata.AnnData(np.log2(counts + 1), obs=obs, var=pd.DataFrame(index=[f"G{at}" for at in range(8)]))
+    data.layers["umi counts"] = counts
+    data.write_h5ad(tmp_path / "s.h5ad")
+    screen = read_screen([tmp_path / "s.h5ad"], [], Roles(scores=("score",)))
+    with pytest.raises(DataError, match="other layers of the file hold counts") as error:
+        prepare(screen, Preparation(normalize=method))
+    assert error.value.hint == (
+        "read the counts: --layer 'umi counts'; or take the values as they are: --normalize none"
+    )
