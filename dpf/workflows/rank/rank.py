@@ -105,7 +105,7 @@ def rank_project(
     choices, progress = choices or RankChoices(), progress or Silent()
     given = {name: path for name in ("gene_sets", "query") if (path := getattr(choices, name)) is not None}
     with ExitStack() as held:
-        files = {name: held.enter_context(regular_file(path)) for name, path in given.items()}
+        files: dict[str, Any] = {name: held.enter_context(regular_file(path)) for name, path in given.items()}
         for path in files.values():
             read_gmt(path)  # one that cannot be read stops the command before any table is replaced
         return _rank_project(project, model, replace(choices, **files), progress)
