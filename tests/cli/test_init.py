@@ -228,7 +228,7 @@ def test_a_screen_without_a_score_is_checked_and_ranked_without_a_model(screen, 
     assert "dpf train needs --scores, --label, --activation" in ran.out
     assert "columns of numbers: viability, size, active" in ran.out
     assert ran.err.startswith("next     dpf rank")
-    ok("check", tmp_path / "p", "--permutations", 119)
+    ok("check", tmp_path / "p", "--permutations", 159)
     table = pl.read_csv(ok("rank", tmp_path / "p", "--format", "csv").out.encode())
     assert table.columns[:7] == ["compound", "rank", "verdict", "n", "expression_distance", "p", "q"]
     assert table["rank"].to_list() == list(range(1, 11))

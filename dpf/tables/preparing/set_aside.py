@@ -33,6 +33,8 @@ FEWEST_WELLS, FEWEST_CONTROLS = 8, 6
 COMPARED_GENES = 100
 #: Values are taken as detected or not where at least this share of a table lies at its lowest value.
 FLOOR_SHARE = 0.01
+#: ... and there are so many genes.
+FEWEST_GENES = 50
 _MEASURES: tuple[str, ...] = ("library_size", "detected")
 _MAD_SCALE = 1.4826
 
@@ -113,9 +115,9 @@ def _with_too_few(
 
 
 def _detected(values: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
-    """How many genes of each well lie above the table's lowest value; nothing where too few lie at it."""
+    """How many genes of each well lie above the table's lowest value; nothing where too few lie at it, or there are few genes."""
     at_lowest = np.count_nonzero(values == values.min(), axis=1)
-    if at_lowest.sum() < FLOOR_SHARE * values.size:
+    if values.shape[1] < FEWEST_GENES or at_lowest.sum() < FLOOR_SHARE * values.size:
         return {}
     return {"detected": np.asarray(values.shape[1] - at_lowest, dtype=np.float64)}
 

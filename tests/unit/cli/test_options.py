@@ -57,7 +57,7 @@ def test_what_is_typed_arrives():
 @pytest.mark.parametrize(
     ("name", "choices"),
     [
-        ("rank", "exchange|none"), ("rank", "auto|plate|screen"), ("rank", "none|plate|position"),
+        ("rank", "exchange|none"), ("rank", "auto|plate|batch|donor|block|screen"), ("rank", "none|plate|position"),
         ("train", "classic|linear-start|recommended"), ("train", "exact|induced"), ("train", "auto|fp32|tf32"),
         ("init", "none|log-cpm|vst"), ("init", "wells-by-genes|genes-by-wells"), ("init", "rename|refuse|sum"),
         ("check", "96|384|1536"), ("predict", "auto|normalised|counts"), ("export", "tables|classic"),

@@ -102,7 +102,7 @@ def test_every_problem_is_reported_at_once():
         "train.batch_size = 0: expected at least 1",
         'train.split = "compounds": expected one of compound, well, plate, file; did you mean compound?',
         'model.dropout = "a lot": expected a number',
-        "[nonsense_] is not a section; known: targets, model, train, compute, latent",
+        "[nonsense_] is not a section; known: targets, model, train, compute, latent, quality",
         "latent = 3 should be a section: [latent]",
         "compute.threads = -1: expected at least 0",
     ]
@@ -247,8 +247,8 @@ def test_settings_are_read_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "texts"),
     [
-        ("format = 2\n", ["a later format than this dpf reads", "found: 2", "expected: format = 1", "update dpf"]),
-        ("[train]\n", ["format is not known", "found: null", "write `format = 1` on top"]),
+        ("format = 3\n", ["a later format than this dpf reads", "found: 3", "expected: format = 2", "update dpf"]),
+        ("[train]\n", ["format is not known", "found: null", "write `format = 2` on top"]),
         ('format = "1"\n', ["format is not known", 'found: "1"']),
         ("format = \n", ["not valid TOML", "line 1"]),
         (b"format = 1 # \xff\n", ["not valid TOML", "utf-8"]),
