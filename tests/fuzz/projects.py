@@ -30,7 +30,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("latent", "--top", "5"),
     ("explain", "--top", "5"),
     ("export", "--overwrite"),
-    ("check", "--permutations", "119"),
+    ("check", "--permutations", "199"),
     ("evaluate",),
 )
 #: The commands that read a part, by its name or that of its folder; of others, any may.
@@ -51,7 +51,7 @@ def write_project(path: Path, worker: Worker) -> None:
     tests = (
         ("init", path, "--demo", "--wells", 48, "--genes", 24, "--set", "train.epochs=2", *_TINY),
         ("train", path, "--folds", 2),
-        ("check", path, "--permutations", 119),
+        ("check", path, "--permutations", 199),
         ("evaluate", path),
         ("predict", path),
         ("latent", path),
