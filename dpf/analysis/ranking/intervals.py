@@ -42,8 +42,8 @@ def likely_intervals(t: ArrayLike, group: ArrayLike, n_groups: int, *, rng: np.r
 
     Compounds are on top by their effect and by luck: an interval about a compound's own mean misses the truth more
     often there. So the distribution of the true values is estimated from all compounds (on a grid, by EM), and an
-    interval is where that and a compound's own wells put it: drawn towards where most compounds lie, the more the fewer wells
-    there are, so that a mean may lie outside its interval. This holds on top as among all (Efron 2011).
+    interval is where that and a compound's own wells put it: drawn towards where most compounds lie, the more the fewer
+    wells there are, so that a mean may lie outside its interval. This holds on top as among all (Efron 2011).
 
     For T, the estimate leaves the compound itself out and is smoothed by a standard error, so that a compound far from
     all others keeps the t interval of its own wells. For ranks, which such smoothing would part where compounds are

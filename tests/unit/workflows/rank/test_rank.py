@@ -18,6 +18,7 @@ from dpf.tables.storage import read_about, read_table
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.rank import rank_project
 from dpf.workflows.rank.verdicts import HITS, Verdict, verdicts
+from tests.support import ranked_screens
 from tests.support.ranked_screens import Planted, make_screen, pretend_model, single_run, stored_project
 
 ACTING = Planted(compounds=30, on={0: 9.0, 1: -9.0}, across={2: 9.0})
@@ -140,6 +141,29 @@ def test_no_p_values_of_the_model_where_nothing_was_held_out_unless_asked_for(ra
     assert asked.table.get_column("t_p").null_count() == 0
     assert asked.table.get_column("predicted_p").null_count() == 0
     assert "in-sample p-values: the model was trained on these wells, and they prove nothing" in said(asked)
+
+
+def test_genes_that_compounds_chose_leave_the_model_without_p_values(rank, tmp_path, monkeypatch):
+    before = rank()
+    write = ranked_screens.write_table
+
+    def chosen(path, table, kind):
+        write(path, table.with_columns(most_perturbed=True) if kind == "genes" else table, kind)
+
+    monkeypatch.setattr(ranked_screens, "write_table", chosen)
+    result = rank()
+    for name in ("t_p", "replicate_cosine_p", "replicate_map_p", "activation_p"):
+        assert before.table.get_column(name).null_count() == 0, name
+        assert result.table.get_column(name).null_count() == result.table.height, name
+    assert "predicted_p" not in result.table.columns
+    assert result.table.get_column("expression_p").equals(before.table.get_column("expression_p"))
+    assert result.table.get_column("p").null_count() == 0
+    assert row(result, "drug 0")["verdict"] == "hit"  # without activation_p nothing says to which side
+    assert "the model's genes were chosen by what the compounds do to them (--top-perturbed)" in said(result)
+    assert "--null none" not in said(result)
+    asked = rank(in_sample=True)
+    assert asked.table.get_column("t_p").null_count() == 0
+    assert "--top-perturbed" in said(asked)
 
 
 def test_no_p_values_when_none_are_wanted(rank):
