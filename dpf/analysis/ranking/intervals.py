@@ -76,7 +76,7 @@ def likely_intervals(t: ArrayLike, group: ArrayLike, n_groups: int, *, rng: np.r
         same = mean if (n > 1).any() else np.full(n_groups, np.nan)
         rank = descending_rank(mean) if (n > 1).any() else same
         return Intervals(same, same, rank, rank)
-    spread, freedom = _spread(mean, squares, n - 1)
+    spread, freedom = _spread(mean, squares.astype(np.float64), n - 1.0)
     error = spread / np.sqrt(n)
     grid = _grid(mean, error)
     alone, jointly = (np.cumsum(chance, axis=1) for chance in _chances(grid, mean, error, freedom))
@@ -91,7 +91,7 @@ def likely_intervals(t: ArrayLike, group: ArrayLike, n_groups: int, *, rng: np.r
     return Intervals(ends[0], ends[1], low, high)
 
 
-def _spread(mean: Floats, squares: Floats, freedom: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def _spread(mean: Floats, squares: Floats, freedom: Floats) -> tuple[Floats, Floats]:
     """Standard deviation of a well of each compound and its degrees of freedom, of the compounds nearest in mean."""
     several = np.flatnonzero(freedom > 0)
     several = several[np.argsort(mean[several], kind="stable")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import polars as pl
 
 from dpf.analysis.ranking.standardise import members_differ
 from dpf.errors import UsageError, listed
-from dpf.files import together
+from dpf.files import regular_file, together
 from dpf.project.directory import Project, ResultsFolder
 from dpf.tables.genes.set_scores import read_gmt
 from dpf.tables.schemas.ranking import RANKING_BY_DOSE
@@ -108,9 +109,15 @@ def rank_project(
         many would do is in the message).
     """
     choices, progress = choices or RankChoices(), progress or Silent()
-    for path in (choices.gene_sets, choices.query):
-        if path is not None:
+    given = {name: path for name in ("gene_sets", "query") if (path := getattr(choices, name)) is not None}
+    with ExitStack() as held:
+        files: dict[str, Any] = {name: held.enter_context(regular_file(path)) for name, path in given.items()}
+        for path in files.values():
             read_gmt(path)  # one that cannot be read stops the command before any table is replaced
+        return _rank_project(project, model, replace(choices, **files), progress)
+
+
+def _rank_project(project: Project, model: str, choices: RankChoices, progress: Progress) -> RankResult:
     inputs = read_inputs(project, every_gene=True)
     rows = compound_rows(inputs, choices.by_dose)
     file = model_if_any(project, model)
@@ -173,7 +180,7 @@ def _write(
 ) -> tuple[Path, pl.DataFrame, StoredCheck | None]:  # fmt: skip
     """Write the ranking, sorted and with what its wells are; its path, the table, the last check of the design."""
     name = "ranking_by_dose" if choices.by_dose else "ranking"
-    table = with_wells(_sorted(ranked, choices.sort), inputs, by_dose=choices.by_dose)
+    table = _sorted(with_wells(ranked, inputs, by_dose=choices.by_dose), choices.sort)
     design = design_of(now, progress)
     verdict = None if design is None or design.stale else design.verdict
     found = {"power": power, "statements": statements, "design": verdict}
@@ -193,14 +200,16 @@ def _rank(project: Project, inputs: Inputs, rows: CompoundRows, wells: RankedWel
     untested = seen and not choices.in_sample
     of_model = replace(choices, null="none") if untested else choices
     tests = run_tests(wells, inputs, rows, of_model, tests_rng)
+    about_model = () if untested else tests.statements
     replicates = compare_replicates(wells, inputs, rows, tests.matched, of_model, replicates_rng)
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
-    evidence = weigh_evidence(inputs, measured, None if untested else wells, rows, choices, evidence_rng)
+    evidence = weigh_evidence(inputs, measured, None if seen else wells, rows, choices, evidence_rng)
     table = ranking_table(wells, inputs, measured, rows, tests, replicates, evidence, choices.fdr, bootstrap_rng)
     lines = [
         *wells.t.statement,
-        *dict.fromkeys((*evidence.statements, *(() if untested else tests.statements))),
+        *evidence.statements,
         *(_CHOSEN if seen else ()),
+        *(f"t_p and activation_p: {line}" for line in about_model if line not in evidence.statements),
         *replicates.statements,
         *suspicious_names(inputs.wells),
     ]
@@ -226,8 +235,8 @@ def _about_rows(table: pl.DataFrame, choices: RankChoices) -> list[str]:
     single = table.filter(pl.col("n") == 1).height
     if single:
         lines.append(
-            f"{single:,} of {table.height:,} rows have one well: their p is its rank among the controls, and nothing "
-            "can be known of whether a second well would agree"
+            f"{single:,} of {table.height:,} rows have one well: nothing can be known of whether a second well would "
+            "agree"
         )
     if choices.adjust != "none":
         lines.append(

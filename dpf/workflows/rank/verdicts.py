@@ -24,7 +24,8 @@ class Verdict(StrEnum):
     axis can itself be told from the controls' (`activation_p` ≤ 0.1, two-sided) and its displacement lies within 45° of
     the activation pattern, to that side (`pattern_cosine` ≥ √½, or ≤ −√½): at least half of the squared displacement is
     what goes with activation in this screen. Else it is an ``off-axis hit``: the cells moved, but mostly in another
-    direction. Without an activation axis, or a p-value of the place on it, it is a ``hit``.
+    direction. Where the direction is not known (no
+    activation axis, or wells that the model was trained on) it is a ``hit``.
 
     A row whose wells are all set aside is ``not measured``.
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpf.errors import DataError
+from dpf.tables import storage
 from dpf.tables.text import expression as text_matrix
 from dpf.tables.text.expression import parse_matrix, read_text_matrix
 
@@ -22,6 +23,24 @@ def write(tmp_path, text, name="table.csv"):
 
 def texts(matrix):
     return [note.text for note in matrix.notes]
+
+
+@pytest.mark.parametrize("characters", [40, 300, 1 << 20])
+def test_a_large_table_grows_from_file_to_file(tmp_path, monkeypatch, characters):
+    values = np.arange(40 * 5, dtype=np.float32).reshape(40, 5) / 8
+    lines = ["well," + ",".join(f"g{n}" for n in range(5))]
+    lines += [f"w{n}," + ",".join(f"{value:g}" for value in row) for n, row in enumerate(values)]
+    lines.insert(21, "," * 5)  # an empty line, which is left out
+    path = write(tmp_path, "\n".join(lines) + "\n")
+    monkeypatch.setattr(text_matrix, "_BLOCK_CHARACTERS", characters)
+    inside = read_text_matrix(path)
+    monkeypatch.setattr(storage, "CELLS_IN_MEMORY", 30)
+    found = read_text_matrix(path)
+    assert storage.is_in_file(found.values)
+    np.testing.assert_array_equal(found.values, values)
+    np.testing.assert_array_equal(inside.values, values)
+    assert found.row_names == inside.row_names
+    assert texts(found) == texts(inside)
 
 
 @settings(max_examples=40, deadline=None)
