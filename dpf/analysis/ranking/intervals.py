@@ -76,7 +76,7 @@ def likely_intervals(t: ArrayLike, group: ArrayLike, n_groups: int, *, rng: np.r
         same = mean if (n > 1).any() else np.full(n_groups, np.nan)
         rank = descending_rank(mean) if (n > 1).any() else same
         return Intervals(same, same, rank, rank)
-    spread, freedom = _spread(mean, squares.astype(np.float64), n - 1.0)
+    spread, freedom = _spread(mean, squares.astype(np.float64), (n - 1).astype(np.float64))
     error = spread / np.sqrt(n)
     grid = _grid(mean, error)
     alone, jointly = (np.cumsum(chance, axis=1) for chance in _chances(grid, mean, error, freedom))
