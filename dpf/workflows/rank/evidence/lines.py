@@ -19,7 +19,7 @@ from dpf.tables.matrix import take_columns
 from dpf.workflows.project.inputs import Inputs, Measured
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.evidence.blocks import every_blocks
-from dpf.workflows.rank.evidence.significance import choose_design
+from dpf.workflows.rank.evidence.significance import Design, choose_design
 from dpf.workflows.rank.rows import CompoundRows
 from dpf.workflows.rank.wells import RankedWells, position_levels
 
@@ -49,6 +49,8 @@ class Evidence:
         What the design can show; None without p-values.
     statements
         What these rest on.
+    lines, design
+        What was compared, and within what; None where nothing was.
     """
 
     p: Floats
@@ -58,6 +60,8 @@ class Evidence:
     line_p: dict[str, Floats]
     power: DesignPower | None
     statements: tuple[str, ...]
+    lines: dict[str, Line]
+    design: Design | None
 
 
 def weigh_evidence(
@@ -105,7 +109,7 @@ def weigh_evidence(
     unknown = np.full(rows.count, np.nan)
     if design is None or not lines:
         nothing = dict.fromkeys(lines, unknown)
-        return Evidence(unknown, unknown, unknown, nothing, nothing, None, (*statements, *reasons))
+        return Evidence(unknown, unknown, unknown, nothing, nothing, None, (*statements, *reasons), lines, None)
     found = omnibus_test(lines, design.group, len(design.tested), design.control, design.strata, rng)
 
     def of_rows(values: Floats) -> Floats:
@@ -121,6 +125,8 @@ def weigh_evidence(
         line_p={name: of_rows(values) for name, values in found.line_p.items()},
         power=power_of(design.floors, choices.fdr),
         statements=(*statements, *reasons),
+        lines=lines,
+        design=design,
     )
 
 
@@ -137,10 +143,10 @@ def _adjusted(values: Floats, inputs: Inputs, rows: CompoundRows, choices: RankC
 def components(inputs: Inputs, rng: np.random.Generator) -> Floats:
     """(N, 20) places of the wells, each block about its own mean; fewer columns where they hold all the variance."""
     values = take_columns(inputs.expression, np.arange(len(inputs.genes)))
-    return principal_components(_centred(values, inputs), COMPONENTS, rng=rng).places
+    return principal_components(block_centred(values, inputs), COMPONENTS, rng=rng).places
 
 
-def _centred(values: NDArray[Number], inputs: Inputs) -> NDArray[Number]:
+def block_centred(values: NDArray[Number], inputs: Inputs) -> NDArray[Number]:
     """The values (N, K) about the mean of each block's wells; they are overwritten."""
     every = every_blocks(inputs)
     codes = every[0].codes if every else np.zeros(len(values), dtype=np.int64)
@@ -151,7 +157,7 @@ def _centred(values: NDArray[Number], inputs: Inputs) -> NDArray[Number]:
 
 def _standardised(columns: list[Floats], inputs: Inputs) -> Floats | None:
     """The columns, (N,) each, about the mean of each block, in their standard deviations: (N, K) of those that vary."""
-    centred = _centred(np.column_stack(columns), inputs) if columns else np.zeros((0, 0))
+    centred = block_centred(np.column_stack(columns), inputs) if columns else np.zeros((0, 0))
     spread = centred.std(axis=0)
     varying = spread > 1e-12 * np.abs(np.column_stack(columns)).max(axis=0) if columns else spread > 0
     return np.asarray(centred[:, varying] / spread[varying], dtype=np.float64) if varying.any() else None
