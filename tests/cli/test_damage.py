@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import polars as pl
@@ -217,3 +218,19 @@ def test_a_pipe_in_a_projects_place_is_not_waited_for(whole, copy, dpf, part, co
     assert ran.code in (0, 2, 3, 4, 5), ran.err
     assert "bug in dpf" not in ran.err
     assert ran.code == 0 or Path(part).name in ran.err
+
+
+def test_gene_sets_from_a_pipe_are_read_once(whole, copy, ok, tmp_path):
+    project = copy(whole)
+    genes = pl.read_parquet(project / "inputs/genes.parquet")["gene"].to_list()
+    text = f"one\tna\t{chr(9).join(genes[:8])}\ntwo\tna\t{chr(9).join(genes[8:16])}\n"
+    (tmp_path / "sets.gmt").write_text(text)
+    os.mkfifo(tmp_path / "pipe")
+    tables = []
+    for name in ("sets.gmt", "pipe"):
+        writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_text(text), daemon=True)
+        if name == "pipe":
+            writer.start()
+        ok("rank", project, "--gene-sets", tmp_path / name)
+        tables.append(pl.read_parquet(project / "results/default/enrichment.parquet"))
+    assert tables[0].equals(tables[1])

@@ -71,9 +71,9 @@ def damage_bytes(path: Path, rng: random.Random) -> str:
     return name
 
 
-def in_its_place(path: Path, rng: random.Random) -> str:
-    """Put something that is no file where the file was."""
-    kind = rng.choice(["directory", "FIFO", "link to itself", "link to nothing", "device"])
+def in_its_place(path: Path, rng: random.Random, *, pipes: bool) -> str:
+    """Put something that is no file where the file was. (Of a user's own pipes one waits for what comes.)"""
+    kind = rng.choice(["directory", "FIFO" if pipes else "device", "link to itself", "link to nothing", "device"])
     path.unlink()
     if kind == "directory":
         path.mkdir()

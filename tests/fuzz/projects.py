@@ -30,7 +30,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("latent", "--top", "5"),
     ("explain", "--top", "5"),
     ("export", "--overwrite"),
-    ("check", "--permutations", "119"),
+    ("check", "--permutations", "199"),
     ("evaluate",),
 )
 #: The commands that read a part, by its name or that of its folder; of others, any may.
@@ -51,7 +51,7 @@ def write_project(path: Path, worker: Worker) -> None:
     tests = (
         ("init", path, "--demo", "--wells", 48, "--genes", 24, "--set", "train.epochs=2", *_TINY),
         ("train", path, "--folds", 2),
-        ("check", path, "--permutations", 119),
+        ("check", path, "--permutations", 199),
         ("evaluate", path),
         ("predict", path),
         ("latent", path),
@@ -139,7 +139,7 @@ def project_case(base: Path, expected: dict[tuple[str, ...], str], seed: int) ->
         path = project / part
         draw, compared = rng.random(), False
         if draw < 0.1:
-            damage = in_its_place(path, rng)
+            damage = in_its_place(path, rng, pipes=True)
         elif draw < 0.5:
             damage = damage_bytes(path, rng)
             compared = part.suffix != ".toml"  # a setting of another value is a setting

@@ -338,7 +338,7 @@ def screen_case(base: Path, seed: int) -> Callable[[int, Path], Case]:
         name = rng.choice(subject.files)
         draw = rng.random()
         if draw < 0.03:
-            damage = in_its_place(place / name, rng)
+            damage = in_its_place(place / name, rng, pipes=False)
         elif draw < 0.6 or subject.wrong is None:
             damage = damage_bytes(place / name, rng)
         else:

@@ -115,7 +115,7 @@ def _with_too_few(
 
 
 def _detected(values: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
-    """How many genes of each well lie above the table's lowest value; nothing where too few lie at it, or there are few genes."""
+    """How many genes of each well lie above the table's lowest value; nothing where few lie at it, or of few genes."""
     at_lowest = np.count_nonzero(values == values.min(), axis=1)
     if values.shape[1] < FEWEST_GENES or at_lowest.sum() < FLOOR_SHARE * values.size:
         return {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import polars as pl
 
 from dpf.analysis.ranking.standardise import members_differ
 from dpf.errors import UsageError, listed
-from dpf.files import together
+from dpf.files import regular_file, together
 from dpf.project.directory import Project, ResultsFolder
 from dpf.tables.genes.set_scores import read_gmt
 from dpf.tables.schemas.ranking import RANKING_BY_DOSE
@@ -105,9 +106,15 @@ def rank_project(
         many would do is in the message).
     """
     choices, progress = choices or RankChoices(), progress or Silent()
-    for path in (choices.gene_sets, choices.query):
-        if path is not None:
+    given = {name: path for name in ("gene_sets", "query") if (path := getattr(choices, name)) is not None}
+    with ExitStack() as held:
+        files: dict[str, Any] = {name: held.enter_context(regular_file(path)) for name, path in given.items()}
+        for path in files.values():
             read_gmt(path)  # one that cannot be read stops the command before any table is replaced
+        return _rank_project(project, model, replace(choices, **files), progress)
+
+
+def _rank_project(project: Project, model: str, choices: RankChoices, progress: Progress) -> RankResult:
     inputs = read_inputs(project, every_gene=True)
     rows = compound_rows(inputs, choices.by_dose)
     file = model_if_any(project, model)

@@ -108,7 +108,7 @@ def test_init_never_overwrites(tmp_path, folder):
         require_new(folder)
     with pytest.raises(ProjectError, match="that folder is not empty"):
         require_new(tmp_path)
-    with pytest.raises(ProjectError, match="not empty"):
+    with pytest.raises(ProjectError, match="there is a file of that name"):
         require_new(settings_path(folder))
 
 

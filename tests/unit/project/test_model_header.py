@@ -52,8 +52,8 @@ def test_the_description_comes_back(tmp_path):
         (file_bytes({"__metadata__": {"dpf": "[1]"}, **ENTRY}), "truncated", "its description under 'dpf'"),
         (good({"kind": "model"}), "truncated", "its description under 'dpf'"),
         (good({"format": "1"}), "truncated", "its description under 'dpf'"),
-        (good({"format": 2, "dpf": "9.9"}), "later format", "format 2, written by dpf 9.9"),
-        (good({"format": 2}), "later format", "format 2, written by dpf of an unknown version"),
+        (good({"format": 99, "dpf": "9.9"}), "later format", "format 99, written by dpf 9.9"),
+        (good({"format": 99}), "later format", "format 99, written by dpf of an unknown version"),
     ],
 )
 def test_every_kind_of_damage_is_refused(tmp_path, data, what, found):
