@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from dpf.analysis.ranking.omnibus import omnibus_among
 from dpf.analysis.ranking.p_values import benjamini_hochberg
+from dpf.analysis.ranking.subsets import LARGEST_FLOOR
 from dpf.errors import count
 from dpf.workflows.rank.evidence.lines import Evidence
 
@@ -52,6 +53,6 @@ def compare_with_library(
         )
     if only_library:
         lines.append(f"{count(only_library, 'hit')} against the library cannot be distinguished from the controls")
-    if np.nanmin(floor) > 0.05:
-        lines.append("the blocks hold too few wells of other rows for any p_library of 0.05")
+    if np.nanmin(floor) > LARGEST_FLOOR:
+        lines.append(f"too few wells of other rows share a block with each row for any p_library of {LARGEST_FLOOR:g}")
     return {"p_library": p, "q_library": q}, lines
