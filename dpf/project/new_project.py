@@ -16,6 +16,7 @@ from dpf.project.lock import is_held, writing
 _UNFINISHED = ".init.part"
 #: What `making` may have put in place when it was killed.
 _PUT_IN_PLACE = ("inputs", "truth.parquet", "truth_genes.parquet")
+_INPUTS = {f"{name}.parquet" for name in ("expression", "counts", "wells", "genes", "normalisation")}
 
 
 def require_new(path: Path) -> None:
@@ -36,6 +37,7 @@ def _left_over(path: Path) -> list[Path]:
     """All that is in a folder, where it is what a `dpf init` has left that does not run any more; else nothing."""
     there, unfinished = list(path.iterdir()), path / _UNFINISHED
     known = {child.name for child in there} <= {_UNFINISHED, *_PUT_IN_PLACE}
+    known = known and {child.name for child in (path / "inputs").glob("*")} <= _INPUTS
     return there if known and unfinished.is_dir() and is_held(unfinished) is False else []
 
 

@@ -78,12 +78,16 @@ class Summary:
     set_aside: dict[str, int] = field(default_factory=dict)
 
 
-def summarise(screen: Screen, canonical: tuple[str, ...] = ("plate", "row", "column", "concentration")) -> Summary:
+def summarise(
+    screen: Screen,
+    canonical: tuple[str, ...] = ("plate", "row", "column", "concentration"),
+    keep_flagged: bool = False,
+) -> Summary:
     """The numbers of a screen; see `Summary`. `canonical` are the optional columns worth telling of."""
-    aside: list[str] = []
+    used, aside = takes_part(screen.wells, keep_flagged), list[str]()
     if "set_aside" in screen.wells.columns:
-        aside = screen.wells.get_column("set_aside").drop_nulls().to_list()
-    screen = replace(screen, wells=screen.wells.filter(takes_part(screen.wells)))
+        aside = screen.wells.filter(~used).get_column("set_aside").to_list()
+    screen = replace(screen, wells=screen.wells.filter(used))
     wells = screen.wells
     is_control = wells.get_column("is_control")
     treated = Counter(wells.get_column("compound").filter(~is_control).to_list())

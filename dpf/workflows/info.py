@@ -172,7 +172,8 @@ def _summary(project: Project) -> Summary:
     scores = tuple(name for name in named.scores if name in wells.columns)
     targets = Targets(scores, named.label if named.label in wells.columns else None, activation)
     notes = tuple(Note(**note) for note in read_about(project.wells, "wells").get("notes", []))
-    return summarise(Screen(wells, genes, np.empty((wells.height, 0), np.float32), targets, notes))
+    screen = Screen(wells, genes, np.empty((wells.height, 0), np.float32), targets, notes)
+    return summarise(screen, keep_flagged=project.settings.quality.keep_flagged)
 
 
 def _model(file: ModelFile, now: Now, problems: list[str]) -> ModelInfo:

@@ -164,6 +164,23 @@ def _among(lines: Mapping[str, Line], pool: Codes, own: Codes, sets: Subsets) ->
     return sets.share(reached)
 
 
+def distances(lines: Mapping[str, Line], group: Codes, n_groups: int, is_control: Mask) -> dict[str, Floats]:
+    """How far every compound lies from all controls in every line, (C,) each: the values of `omnibus_test`, no p."""
+    controls = np.flatnonzero(is_control)
+    found = {name: np.full(n_groups, np.nan) for name in lines}
+    for name, line in lines.items():
+        for compound in range(n_groups if len(controls) else 0):
+            own = np.flatnonzero((group == compound) & ~is_control)
+            nothing = np.zeros((0, max(len(own), 1)), dtype=np.int64)
+            subsets = Subsets(nothing, len(controls), exact=True)
+            case = Comparison(np.array([compound]), controls, own[None], (), subsets)
+            sets = _Sets(case, np.zeros(0, dtype=bool), nothing, nothing)
+            if len(own) and not np.isnan(line.values[own]).any():
+                value = _statistics(line, _alone(line, sets), sets, own)[-1]
+                found[name][compound] = value if line.energy else np.sqrt(max(value, 0.0))
+    return found
+
+
 class _Sets(NamedTuple):
     """The sets of a comparison: which are of controls alone, (D,), these and the mixed ones as indices."""
 
@@ -227,4 +244,5 @@ def _shares(values: Floats, *, exact: bool) -> Floats:
     """For each of D + 1 values the share that is at least as large: of the first D where these are all sets."""
     rounded = _rounded(values)
     among = np.sort(rounded[:-1] if exact else rounded)
-    return np.asarray((len(among) - np.searchsorted(among, rounded, side="left")) / len(among), dtype=np.float64)
+    reached = np.maximum(len(among) - np.searchsorted(among, rounded, side="left"), 1)  # its own set reaches each
+    return np.asarray(reached / len(among), dtype=np.float64)

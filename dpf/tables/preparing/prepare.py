@@ -147,9 +147,9 @@ def _set_aside(screen: Screen, options: Preparation, are_counts: bool) -> Screen
     """The screen with the column `set_aside` where wells are, and these after the others."""
     reasons, notes = judge_wells(screen.expression, screen.wells, options, are_counts=are_counts)
     screen = screen.with_notes(*notes)
-    if reasons.null_count() == len(reasons):
-        return screen
     wells = screen.wells.with_columns(reasons)
+    if reasons.null_count() == len(reasons):
+        return replace(screen, wells=wells)
     mask = takes_part(wells, options.keep_flagged)
     for is_control, what, expected in ((True, "control", "controls"), (False, "compound", "wells of compounds")):
         if not (mask & (wells.get_column("is_control") == is_control)).any():

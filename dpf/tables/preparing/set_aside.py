@@ -157,16 +157,25 @@ def _odd_controls(
             profiles = np.log2(1e6 * profiles / np.maximum(profiles.sum(axis=1, keepdims=True), 1.0) + 1)
         genes = np.argsort(-profiles.mean(axis=0), kind="stable")[:COMPARED_GENES]
         profiles = profiles[:, genes]
-        distances = np.sqrt(
-            [
-                np.mean((one - np.median(np.delete(profiles, at, axis=0), axis=0)) ** 2)
-                for at, one in enumerate(profiles)
-            ]
-        )
+        distances = np.sqrt(np.mean((profiles - _medians_of_others(profiles)) ** 2, axis=1))
         median = np.median(distances)
         mad = _MAD_SCALE * np.median(np.abs(distances - median))
         odd += wells[(distances > ODD_RATIO * median) & (distances > median + ODD_MADS * mad)].tolist()
     return odd
+
+
+def _medians_of_others(profiles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each row of (k, G) the medians of all other rows, from one sorting of each column."""
+    k = len(profiles)
+    order = np.argsort(profiles, axis=0, kind="stable")
+    ordered, rank = np.take_along_axis(profiles, order, axis=0), np.argsort(order, axis=0, kind="stable")
+
+    def of_others(place: int) -> NDArray[np.float64]:
+        """The value at a place among the k - 1 others of each row."""
+        return np.asarray(np.where(rank <= place, ordered[place + 1], ordered[place]))
+
+    middle = (k - 1) // 2
+    return of_others(middle) if k % 2 == 0 else (of_others(middle - 1) + of_others(middle)) / 2
 
 
 def _limit_text(limits: dict[str, float], share: float, least: int | None) -> str:

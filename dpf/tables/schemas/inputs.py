@@ -49,7 +49,7 @@ WELLS = Schema(
         Column("donor", Type.TEXT, "Donor that the cells of the well are from.",
                empty="where it is not known", when="where the wells table has one", may_be_own=True),
         Column("set_aside", Type.TEXT, "Why the well takes no part in anything that is computed.",
-               empty="of a well that takes part", when="where wells are set aside"),
+               empty="of a well that takes part", when="of an imported screen"),
         Column("library_size", Type.NUMBER, "Depth of the well: its counts over all measured genes without spike-ins.",
                COUNTS, when=_COUNTS, may_be_own=True),
         Column("detected", Type.WHOLE, "Genes with at least one count in the well, without spike-ins.",

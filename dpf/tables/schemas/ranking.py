@@ -233,7 +233,7 @@ _WELLS_OF_ROW = (
         "wells_set_aside",
         Type.WHOLE,
         "Wells of the row that take no part (`set_aside` of the wells table).",
-        when="where wells are set aside",
+        when="of an imported screen",
     ),
 )
 _ALWAYS = ("verdict", "n", "p", "q", "smallest_p", "rank")

@@ -21,6 +21,7 @@ from dpf.tables.formats.reading import read_table, refuse_absent
 from dpf.tables.roles.assign import COMPOUND_HEADINGS
 from dpf.tables.roles.headings import guess_columns
 from dpf.tables.roles.well_names import PLATE_SHAPES, PlateFormat, row_number
+from dpf.tables.screen import takes_part
 from dpf.tables.storage import read_table as read_stored
 from dpf.tables.text.encodings import parse_text
 from dpf.tables.text.spreadsheet import to_csv
@@ -196,6 +197,7 @@ def project_treatments(project: Project) -> Treatments:
         The project has no compounds.
     """
     wells = read_stored(project.wells, "wells")
+    wells = wells.filter(takes_part(wells, keep_flagged=True))  # a compound that failed is laid out again
     treated = wells.filter(~pl.col("is_control") & (pl.col("compound").fill_null("") != ""))
     if treated.is_empty():
         raise ProjectError("the project has no compounds to lay out", where=project.wells)

@@ -202,7 +202,7 @@ def _write(
     write_table(project.wells, wells, "wells", {**about, NORMALISED_BY: made})
     write_table(project.genes, screen.genes, "genes", about)
     write_settings(folder, settings)
-    return InitResult(Project(path, settings), summarise(screen))
+    return InitResult(Project(path, settings), summarise(screen, keep_flagged=settings.quality.keep_flagged))
 
 
 def create_demo(path: Path, simulation: Simulation, overrides: tuple[str, ...] = ()) -> InitResult:

@@ -65,8 +65,11 @@ _CHANGED = {
 }
 #: Versions of the verdicts' rule (`dpf.workflows.rank.table.verdicts`) and of the cached activation axis
 #: (`dpf.workflows.predict.outputs.activation_axes`); change one to recompute its results.
-VERDICT_RULE, AXIS_RULE = ("verdict_rule", "activation pattern"), ("axis_in", "moving dimensions")
-_RULES = {"ranking": VERDICT_RULE, "ranking_by_dose": VERDICT_RULE, "classes": VERDICT_RULE, "outputs": AXIS_RULE}
+VERDICT_RULE, AXIS_RULE = ("verdict_rule", "all lines of evidence"), ("axis_in", "moving dimensions")
+_RULES = {
+    **dict.fromkeys(("ranking", "ranking without a model", "ranking_by_dose", "classes"), VERDICT_RULE),
+    "outputs": AXIS_RULE,
+}
 _OLD = {
     VERDICT_RULE: "its verdicts are by the rule of an earlier dpf; dpf rank makes it again",
     AXIS_RULE: "its activation axis is that of an earlier dpf",

@@ -44,6 +44,9 @@ def split_wells(project: Project, inputs: Inputs, measured: Measured) -> Parts:
             )
         path = project.path / train.split_file
         table = _read_split_file(path)
+        if not inputs.set_aside.is_empty():  # a file of all wells names these too
+            aside = inputs.set_aside.get_column("well_id").to_list()
+            table = table.filter(~pl.col("well_id").cast(pl.String).is_in(aside))
         parts = splits_from_table(inputs.well_ids, table.iter_rows(), where=str(path))
         check_parts(parts, inputs.is_control, label, where=str(path))
         return parts

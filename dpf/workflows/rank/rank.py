@@ -180,7 +180,7 @@ def _write(
 ) -> tuple[Path, pl.DataFrame, StoredCheck | None]:  # fmt: skip
     """Write the ranking, sorted and with what its wells are; its path, the table, the last check of the design."""
     name = "ranking_by_dose" if choices.by_dose else "ranking"
-    table = with_wells(_sorted(ranked, choices.sort), inputs, by_dose=choices.by_dose)
+    table = _sorted(with_wells(ranked, inputs, by_dose=choices.by_dose), choices.sort)
     design = design_of(now, progress)
     verdict = None if design is None or design.stale else design.verdict
     found = {"power": power, "statements": statements, "design": verdict}
@@ -205,7 +205,8 @@ def _rank(project: Project, inputs: Inputs, rows: CompoundRows, wells: RankedWel
     table, challenges, further = _look_further(table, evidence, inputs, rows, choices, generators)
     lines = [
         *wells.t.statement,
-        *dict.fromkeys((*evidence.statements, *tests.statements)),
+        *evidence.statements,
+        *(f"t_p and activation_p: {line}" for line in tests.statements if line not in evidence.statements),
         *further,
         *replicates.statements,
         *suspicious_names(inputs.wells),
@@ -257,8 +258,8 @@ def _about_rows(table: pl.DataFrame, choices: RankChoices) -> list[str]:
     single = table.filter(pl.col("n") == 1).height
     if single:
         lines.append(
-            f"{single:,} of {table.height:,} rows have one well: their p is its rank among the controls, and nothing "
-            "can be known of whether a second well would agree"
+            f"{single:,} of {table.height:,} rows have one well: nothing can be known of whether a second well would "
+            "agree"
         )
     if choices.adjust != "none":
         lines.append(

@@ -104,7 +104,11 @@ def with_wells(table: pl.DataFrame, inputs: Inputs, *, by_dose: bool) -> pl.Data
     """The ranking with the depth of each row's wells and how many are set aside; last the rows that have no others."""
     keys = ["compound", "concentration"] if by_dose else ["compound"]
     if "library_size" in inputs.wells.columns and inputs.wells.schema["library_size"].is_numeric():
-        depth = inputs.wells.group_by(keys).agg(depth_median=pl.col("library_size").median().cast(pl.Float64))
+        depth = (
+            inputs.wells.filter(~pl.col("is_control"))
+            .group_by(keys)
+            .agg(depth_median=pl.col("library_size").median().cast(pl.Float64))
+        )
         table = table.join(depth, on=keys, how="left", nulls_equal=True, maintain_order="left")
     if "set_aside" not in inputs.wells.columns:
         return table

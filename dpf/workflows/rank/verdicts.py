@@ -24,7 +24,8 @@ class Verdict(StrEnum):
     axis can itself be told from the controls' (`activation_p` ≤ 0.1, two-sided) and its displacement lies within 45° of
     the activation pattern, to that side (`pattern_cosine` ≥ √½, or ≤ −√½): at least half of the squared displacement is
     what goes with activation in this screen. Else it is an ``off-axis hit``: the cells moved, but mostly in another
-    direction. Without an activation axis it is a ``hit``.
+    direction. Where the direction is not known (no
+    activation axis, or wells that the model was trained on) it is a ``hit``.
 
     A row whose wells are all set aside is ``not measured``.
 
@@ -53,7 +54,7 @@ def verdicts(
             found.append(None)
         elif rate > fdr:
             found.append(Verdict.NOT_DISTINGUISHABLE)
-        elif activation is None or activation_p is None or cosine is None:
+        elif activation is None or activation_p is None or cosine is None or np.isnan(activation_p[index]):
             found.append(Verdict.HIT)
         elif not (activation_p[index] <= AXIS_LEVEL and np.sign(activation[index]) * cosine[index] >= NEAR_PATTERN):
             found.append(Verdict.OFF_AXIS)

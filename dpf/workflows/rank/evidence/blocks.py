@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpf.workflows.predict.well_members import plate_codes
 from dpf.workflows.project.inputs import Inputs
 
 #: Columns of the wells table that part wells into blocks.
 FACTORS = ("plate", "batch", "donor")
+#: The block of wells of which it is not known.
+UNKNOWN = "not known"
 _PLURAL = {"plate": "plates", "batch": "batches", "donor": "donors"}
 
 
@@ -29,15 +31,24 @@ class Blocks(NamedTuple):
 
 
 def blocks(inputs: Inputs, *factors: str) -> Blocks | None:
-    """The blocks that these columns make together; None where one is not there, or not known of every well."""
-    known = [plate_codes(inputs.texts(factor)) for factor in factors]
-    found = [one for one in known if one is not None]
+    """The blocks that these columns make together; None where one is not there, or not known of most wells.
+
+    Wells of which a column is not known are a block of their own, in which only they change places.
+    """
+    found = [known for factor in factors if (known := _codes(inputs.texts(factor))) is not None]
     if len(found) < len(factors) or not found:
         return None
     together = np.stack([codes for codes, _ in found], axis=1)
     levels, codes = np.unique(together, axis=0, return_inverse=True)
     names = [", ".join(names[at] for (_, names), at in zip(found, level, strict=True)) for level in levels.tolist()]
     return Blocks(factors, codes.ravel().astype(np.int64), names)
+
+
+def _codes(texts: Sequence[str | None] | None) -> tuple[NDArray[np.intp], list[str]] | None:
+    if texts is None or 2 * sum(text is None for text in texts) > len(texts):
+        return None
+    names, codes = np.unique([UNKNOWN if text is None else text for text in texts], return_inverse=True)
+    return codes, names.tolist()
 
 
 def every_blocks(inputs: Inputs) -> list[Blocks]:

@@ -22,7 +22,7 @@ from dpf.tables.roles.well_names import row_number
 from dpf.tables.schemas.registry import polars_schema
 from dpf.workflows.project.inputs import Inputs
 from dpf.workflows.rank.evidence.blocks import FACTORS, blocks
-from dpf.workflows.rank.evidence.lines import EXPRESSION, PREDICTED, Evidence, block_centred
+from dpf.workflows.rank.evidence.lines import EXPRESSION, PREDICTED, Evidence, stratum_centred
 from dpf.workflows.rank.evidence.significance import Design
 from dpf.workflows.rank.rows import CompoundRows
 
@@ -104,7 +104,7 @@ def _tests(
             others = {name: values for name, values in lines.items() if name != line}
             yield _Test(kind, dict.fromkeys(hits.tolist(), kind), group, design.control, others)
     if depth is not None and depth[design.control].std() > 0:
-        kind, centred = "depth taken off", block_centred(depth.copy(), inputs)[:, 0]
+        kind, centred = "depth taken off", stratum_centred(depth.copy(), design.strata)[:, 0]
         without = {name: line._replace(values=_taken_off(line.values, centred, design)) for name, line in lines.items()}
         yield _Test(kind, dict.fromkeys(hits.tolist(), kind), group, design.control, without)
 

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpf.analysis.latent.pca import principal_components
-from dpf.analysis.latent.position_adjustment import adjust_latent
-from dpf.analysis.ranking.omnibus import Line, omnibus_test
+from dpf.analysis.ranking.omnibus import Line, distances, omnibus_test
 from dpf.analysis.ranking.p_values import benjamini_hochberg
 from dpf.analysis.ranking.power import DesignPower, power_of
 from dpf.errors import listed
@@ -18,13 +17,12 @@ from dpf.splits.parts import Part
 from dpf.tables.matrix import take_columns
 from dpf.workflows.project.inputs import Inputs, Measured
 from dpf.workflows.rank.choices import RankChoices
-from dpf.workflows.rank.evidence.blocks import every_blocks
 from dpf.workflows.rank.evidence.significance import Design, choose_design
 from dpf.workflows.rank.rows import CompoundRows
 from dpf.workflows.rank.wells import RankedWells, position_levels
 
 Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+Codes = NDArray[np.int64]
 Number = TypeVar("Number", np.float32, np.float64)
 
 #: Principal components that distances in expression are measured in.
@@ -72,9 +70,9 @@ def weigh_evidence(
 
     *expression*: E-distance on the first 20 principal components of all genes. *measured*: length of the mean
     displacement of the measured targets from the controls', each in standard deviations of all wells. *predicted*: the
-    same of the model's predictions, where it held out every well. All are centred on the mean of each block's wells
-    (plates, batches, donors), controls and compounds alike, so that no well knows by its place whether it is a control.
-    Rows are compared within blocks where `choose_design` says so.
+    same of the model's predictions, where it held out every well. Rows are compared
+    within blocks (plates, batches, donors) where `choose_design` says so, and all lines are centred on the mean of each
+    of these blocks' wells, controls and compounds alike.
 
     Parameters
     ----------
@@ -85,31 +83,33 @@ def weigh_evidence(
     wells
         What the model says of the wells; None without one.
     """
+    held_out = np.full(len(rows.codes), Part.HELD_OUT, dtype=np.int8)
+    design, reasons = choose_design(held_out, inputs, rows, choices)
+    strata = np.zeros(len(rows.codes), dtype=np.int64) if design is None else design.strata
     lines: dict[str, Line] = {}
     statements: list[str] = []
-    places = components(inputs, rng)
+    places = components(inputs, strata, rng)
     if places.shape[1]:
         lines[EXPRESSION] = Line(places, energy=True)
     else:
-        statements.append("no gene varies: no distance in expression")
-    if measured is not None:
-        values, notes = _measured(inputs, measured, rows)
-        lines |= {} if values is None else {MEASURED: Line(values)}
+        statements.append("no gene varies within a stratum: no distance in expression")
+    for name, (values, notes) in {
+        MEASURED: (None, []) if measured is None else _measured(inputs, measured, rows, strata, rng),
+        PREDICTED: (None, []) if wells is None else _predicted(wells, strata),
+    }.items():
+        lines |= {} if values is None else {name: Line(values)}
         statements += notes
-    if wells is not None:
-        values, notes = _predicted(inputs, wells, choices)
-        lines |= {} if values is None else {PREDICTED: Line(values)}
-        statements += notes
-    if choices.adjust != "none":
-        lines = {
-            name: line._replace(values=_adjusted(line.values, inputs, rows, choices)) for name, line in lines.items()
-        }
-    held_out = np.full(len(rows.codes), Part.HELD_OUT, dtype=np.int8)
-    design, reasons = choose_design(held_out, inputs, rows, choices)
+    if choices.adjust != "none" and lines:
+        levels = position_levels(inputs, choices.adjust)[0]
+        lines = {name: line._replace(values=_adjusted(line.values, levels)) for name, line in lines.items()}
+        statements.append(
+            f"evidence adjusted for {choices.adjust}, fitted on all wells alike: its p-values are approximate"
+        )
     unknown = np.full(rows.count, np.nan)
     if design is None or not lines:
+        distance = distances(lines, rows.codes, rows.count, inputs.is_control)
         nothing = dict.fromkeys(lines, unknown)
-        return Evidence(unknown, unknown, unknown, nothing, nothing, None, (*statements, *reasons), lines, None)
+        return Evidence(unknown, unknown, unknown, distance, nothing, None, (*statements, *reasons), lines, None)
     found = omnibus_test(lines, design.group, len(design.tested), design.control, design.strata, rng)
 
     def of_rows(values: Floats) -> Floats:
@@ -130,70 +130,92 @@ def weigh_evidence(
     )
 
 
-def _adjusted(values: Floats, inputs: Inputs, rows: CompoundRows, choices: RankChoices) -> Floats:
-    """The values (N, K) without what positions do to the controls and low-effect wells; wells of NaN stay so."""
-    known = ~np.isnan(values).any(axis=1)
-    levels, found = position_levels(inputs, choices.adjust)[0], values.copy()
-    found[known] = adjust_latent(
-        values[known], levels[known], rows.codes[known], inputs.is_control[known], np.ones(int(known.sum()), dtype=bool)
-    )
-    return found
-
-
-def components(inputs: Inputs, rng: np.random.Generator) -> Floats:
-    """(N, 20) places of the wells, each block about its own mean; fewer columns where they hold all the variance."""
+def components(inputs: Inputs, strata: Codes, rng: np.random.Generator) -> Floats:
+    """(N, 20) places of the wells, each stratum about its own mean; fewer columns where they hold all the variance."""
     values = take_columns(inputs.expression, np.arange(len(inputs.genes)))
-    return principal_components(block_centred(values, inputs), COMPONENTS, rng=rng).places
+    return principal_components(stratum_centred(values, strata), COMPONENTS, rng=rng).places
 
 
-def block_centred(values: NDArray[Number], inputs: Inputs) -> NDArray[Number]:
-    """The values (N, K) about the mean of each block's wells; they are overwritten."""
-    every = every_blocks(inputs)
-    codes = every[0].codes if every else np.zeros(len(values), dtype=np.int64)
-    for block in np.unique(codes):
-        values[codes == block] -= values[codes == block].mean(axis=0, dtype=np.float64).astype(values.dtype)
+def stratum_centred(values: NDArray[Number], strata: Codes) -> NDArray[Number]:
+    """The values (N, K) about the mean of each stratum's wells, which may miss some; they are overwritten.
+
+    Never about the mean of anything finer than what wells are exchanged in: a well would know by its place what else
+    stands there.
+    """
+    for stratum in np.unique(strata):
+        own = strata == stratum
+        known = ~np.isnan(values[own]).all(axis=0)
+        means = np.zeros(values.shape[1])
+        means[known] = np.nanmean(values[own][:, known], axis=0, dtype=np.float64)
+        values[own] -= means.astype(values.dtype)
     return values
 
 
-def _standardised(columns: list[Floats], inputs: Inputs) -> Floats | None:
-    """The columns, (N,) each, about the mean of each block, in their standard deviations: (N, K) of those that vary."""
-    centred = block_centred(np.column_stack(columns), inputs) if columns else np.zeros((0, 0))
-    spread = centred.std(axis=0)
-    varying = spread > 1e-12 * np.abs(np.column_stack(columns)).max(axis=0) if columns else spread > 0
-    return np.asarray(centred[:, varying] / spread[varying], dtype=np.float64) if varying.any() else None
+def _adjusted(values: Floats, levels: Floats) -> Floats:
+    """The values (N, K) less what a least-squares fit of the positions, to controls and compounds alike, says."""
+    known = ~np.isnan(values).any(axis=1)
+    found, design = values.copy(), np.column_stack([np.ones(int(known.sum())), levels[known]])
+    found[known] -= design @ np.linalg.lstsq(design, values[known], rcond=None)[0]
+    return found
 
 
-def _measured(inputs: Inputs, measured: Measured, rows: CompoundRows) -> tuple[Floats | None, list[str]]:
-    """The measured targets; NaN in the wells of rows of which a target lacks a well."""
+def _standardised(columns: dict[str, Floats], strata: Codes) -> tuple[Floats | None, list[str]]:
+    """The columns, (N,) each, about the mean of each stratum, in standard deviations: (N, K) of those that vary."""
+    if not columns:
+        return None, []
+    values = np.column_stack(list(columns.values()))
+    largest = np.nanmax(np.abs(values), axis=0)
+    centred = stratum_centred(values, strata)
+    spread = np.nanstd(centred, axis=0)
+    varying = spread > 1e-12 * largest
+    constant = [name for name, varies in zip(columns, varying, strict=True) if not varies]
+    notes = [f"{listed(constant)} not compared: the same in every well"] if constant else []
+    return (np.asarray(centred[:, varying] / spread[varying], dtype=np.float64) if varying.any() else None), notes
+
+
+def _measured(
+    inputs: Inputs, measured: Measured, rows: CompoundRows, strata: Codes, rng: np.random.Generator
+) -> tuple[Floats | None, list[str]]:
+    """The measured targets; NaN in the wells of rows of which a target lacks a well.
+
+    The few controls that lack one take that of another control of their stratum, drawn at random.
+    """
     columns = dict(zip(measured.score_names, measured.scores.T, strict=True))
     columns |= {measured.label_name: measured.label} if measured.label_name else {}
     if measured.activation_name and not measured.activation_is_derived:
         columns[measured.activation_name] = measured.activation
     missing = {name: float(np.isnan(values[inputs.is_control]).mean()) for name, values in columns.items()}
     sparse = [name for name, share in missing.items() if share > MOST_MISSING]
-    kept = {name: values for name, values in columns.items() if name not in sparse}
+    kept = {name: values.copy() for name, values in columns.items() if name not in sparse}
     lines = [f"{listed(sparse)} not compared as measured: more than a tenth of the controls lack it"] if sparse else []
-    gaps = np.zeros(len(rows.codes), dtype=bool)
-    filled = []
     for values in kept.values():
-        absent = np.isnan(values)
-        gaps |= absent & ~inputs.is_control
-        filled.append(np.where(absent, np.nanmean(values), values))
-    found = _standardised(filled, inputs)
+        for well in np.flatnonzero(np.isnan(values) & inputs.is_control):
+            alike = np.flatnonzero(inputs.is_control & (strata == strata[well]) & ~np.isnan(values))
+            if len(alike):
+                values[well] = values[rng.choice(alike)]
+    found, notes = _standardised(kept, strata)
     if found is not None:
+        gaps = np.isnan(found).any(axis=1)
         found[gaps] = np.nan
         if gaps.any():
-            several = len(np.unique(rows.codes[gaps]))
+            several = len(np.unique(rows.codes[gaps & ~inputs.is_control]))
             lines.append(f"measured scores are not compared of {several:,} rows, which lack one in some well")
-    return found, lines
+    return found, lines + notes
 
 
-def _predicted(inputs: Inputs, wells: RankedWells, choices: RankChoices) -> tuple[Floats | None, list[str]]:
-    """The predicted targets, averaged over the members that held a well out; None where one was held out by none."""
-    if not (choices.in_sample or set(wells.members.part) == {Part.HELD_OUT.text}):
+def _predicted(wells: RankedWells, strata: Codes) -> tuple[Floats | None, list[str]]:
+    """The predicted targets, averaged over the members that held a well out; None where one was held out by none.
+
+    About the mean of each set of members, too: these predict on scales of their own, and the wells of a compound share
+    their members.
+    """
+    if set(wells.members.part) != {Part.HELD_OUT.text}:
         return None, ["predictions are not compared: the model was trained on some of the wells (train with --folds 5)"]
     outputs, average = wells.outputs, wells.members.average
-    columns = list(average(outputs.scores).T)
-    columns += [average(outputs.label_logit)] if outputs.label_logit is not None else []
-    columns += [average(outputs.activation)] if outputs.activation is not None else []
-    return _standardised(columns, inputs), []
+    columns = dict(zip(outputs.score_names, average(outputs.scores).T, strict=True))
+    columns |= {"the label": average(outputs.label_logit)} if outputs.label_logit is not None else {}
+    columns |= {"activation": average(outputs.activation)} if outputs.activation is not None else {}
+    members = np.unique(wells.members.names(), return_inverse=True)[1]
+    columns = {name: stratum_centred(values[:, None].copy(), members)[:, 0] for name, values in columns.items()}
+    found, notes = _standardised(columns, strata)
+    return found, [f"predicted: {note}" for note in notes]

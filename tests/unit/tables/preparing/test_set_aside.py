@@ -13,7 +13,7 @@ from dpf.tables.genes.set_scores import Signature
 from dpf.tables.genes.table import describe_genes
 from dpf.tables.preparing.options import Preparation
 from dpf.tables.preparing.prepare import prepare
-from dpf.tables.preparing.set_aside import proposed
+from dpf.tables.preparing.set_aside import _medians_of_others, proposed
 from dpf.tables.screen import Screen, Targets, summarise
 
 LOG_CPM = Preparation(normalize="log-cpm")
@@ -167,3 +167,10 @@ def test_few_controls_are_not_compared_and_a_small_plate_takes_the_median_of_all
     assert aside(prepare(replace(before, expression=counts), LOG_CPM)[0]) == {}  # 4 controls a plate
     plates = before.wells.with_columns(plate=pl.when(pl.col("well_id") == "w30").then(pl.lit("p9")).otherwise("plate"))
     assert list(aside(prepare(emptied(replace(before, wells=plates), [30]), LOG_CPM)[0])) == ["w30"]
+
+
+@pytest.mark.parametrize("k", [2, 3, 6, 7, 30])
+def test_medians_of_the_others_are_those_without_each_row(k: int) -> None:
+    profiles = np.random.default_rng(k).integers(0, 5, size=(k, 40)).astype(float)
+    expected = [np.median(np.delete(profiles, at, axis=0), axis=0) for at in range(k)]
+    np.testing.assert_array_equal(_medians_of_others(profiles), expected)

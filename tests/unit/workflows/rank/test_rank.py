@@ -97,6 +97,7 @@ def test_the_verdict_rule():
         (0.01, 4.0, 0.01, -0.99, "off-axis hit"),
         (0.01, 4.0, 0.01, np.nan, "off-axis hit"),
         (0.06, 4.0, 0.01, 0.99, "not distinguishable"),
+        (0.01, 4.0, np.nan, 0.99, "hit"),
         (np.nan, 4.0, 0.01, 0.99, None),
     ]
     q, activation, p, cosine, expected = map(list, zip(*rows, strict=True))

@@ -109,7 +109,7 @@ def test_each_challenge_is_the_test_of_what_it_says() -> None:
         order = sorted(np.flatnonzero(inputs.is_control), key=lambda well: apart[well].min())
         return np.isin(np.arange(len(depth)), order[: CONTROLS // 3])
 
-    about = depth - np.array([depth[plate == one].mean() for one in plate])
+    about = depth - depth.mean()
     slope = np.polyfit(about[inputs.is_control], line.values[inputs.is_control], 1)[0]
     expected = {
         "depth-matched controls": (nearest(depth), own, line.values),

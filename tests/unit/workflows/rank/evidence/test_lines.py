@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from dpf.errors import DataError
-from dpf.workflows.project.inputs import Inputs
+from dpf.workflows.project.inputs import Inputs, Measured
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.evidence.blocks import every_blocks
 from dpf.workflows.rank.evidence.lines import COMPONENTS, components, weigh_evidence
@@ -47,7 +47,7 @@ def results_of(inputs: Inputs, choices: RankChoices | None = None, seed: int = 0
 def test_the_distance_is_that_of_all_pairs() -> None:
     inputs = screen(np.random.default_rng(0), compounds=5, batches=1)
     tests, rows = results_of(inputs)
-    places = components(inputs, np.random.default_rng(0))
+    places = components(inputs, np.zeros(inputs.wells.height, dtype=np.int64), np.random.default_rng(0))
     assert places.shape[1] == COMPONENTS
     np.testing.assert_allclose(places.mean(axis=0), 0, atol=1e-5)
     controls = places[inputs.is_control]
@@ -93,10 +93,11 @@ def test_without_p_values_and_without_variance() -> None:
     inputs = screen(np.random.default_rng(4), compounds=3)
     none, _ = results_of(inputs, RankChoices(null="none"))
     assert np.isnan(none.p).all()
+    assert np.isfinite(none.distance["expression"]).all()
     inputs.expression[:] = 1.0
     flat, _ = results_of(inputs)
     assert np.isnan(flat.p).all()
-    assert flat.statements == ("no gene varies: no distance in expression",)
+    assert flat.statements == ("no gene varies within a stratum: no distance in expression",)
 
 
 def with_columns(inputs: Inputs, **columns) -> Inputs:
@@ -116,7 +117,9 @@ def test_blocks_are_what_columns_make_together_and_each_once() -> None:
     alike = every_blocks(with_columns(inputs, plate=plate, batch=plate))
     assert [one.text for one in alike] == ["plates"]
     assert every_blocks(with_columns(inputs, plate=["p"] * n)) == []
-    assert every_blocks(with_columns(inputs, plate=[None, *plate[1:]])) == []
+    gap = every_blocks(with_columns(inputs, plate=[None, *plate[1:]]))
+    assert [(one.text, len(one.names), one.names[0]) for one in gap] == [("plates", 5, "not known")]
+    assert every_blocks(with_columns(inputs, plate=[None] * (n - 2) + plate[:2])) == []
 
 
 def test_auto_leaves_blocks_in_which_most_compounds_have_no_controls() -> None:
@@ -139,3 +142,38 @@ def test_a_block_that_is_not_known_is_refused() -> None:
     assert caught.value.found == "no donor column, or wells without a donor"
     with pytest.raises(DataError, match="the plate, batch or donor of every well"):
         results_of(with_columns(inputs), RankChoices(match="block"))
+
+
+def test_lines_are_centred_on_nothing_finer_than_what_wells_are_exchanged_in() -> None:
+    """Acting compounds fill most of a plate with few controls: its inert compounds are not moved with them."""
+    inert = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        inputs = screen(rng, compounds=48, wells=1, controls=24, batches=1)
+        values = inputs.expression
+        plate = np.array(["P0"] * 4 + ["P1"] * 20 + ["P0"] * 24 + ["P1"] * 24)
+        values[24 : 24 + 18, :10] += 4.0  # three quarters of the compounds on P0
+        tests, _ = results_of(with_columns(inputs, plate=plate.tolist()), RankChoices(match="screen"), seed)
+        inert.append(tests.p[18:24])
+    assert np.mean(np.concatenate(inert) <= 0.05) < 0.2
+
+
+def test_measured_targets_that_controls_lack_and_wells_lack() -> None:
+    rng = np.random.default_rng(8)
+    inputs = screen(rng, compounds=6, wells=3, controls=30, batches=1)
+    n = inputs.wells.height
+    scores = rng.normal(size=(n, 3))
+    scores[0, 0] = np.nan  # one control of thirty
+    scores[:10, 1] = np.nan  # a third of the controls
+    scores[30, 0] = np.nan  # a well of the first compound
+    scores[:, 2] = 5.0
+    nothing = np.full(n, np.nan)
+    measured = Measured(("a", "b", "c"), scores, None, nothing, None, nothing, None)
+    rows = compound_rows(inputs, False)
+    tests = weigh_evidence(inputs, measured, None, rows, RankChoices(), rng)
+    assert np.flatnonzero(np.isnan(tests.line_p["measured"])).tolist() == [0]
+    assert np.isfinite(tests.p).all()
+    said = " | ".join(tests.statements)
+    assert "b not compared as measured: more than a tenth of the controls lack it" in said
+    assert "measured scores are not compared of 1 rows, which lack one in some well" in said
+    assert "c not compared: the same in every well" in said
