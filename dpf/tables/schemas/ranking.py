@@ -200,6 +200,20 @@ _LINES = (
         "where the model held out every well",
     ),
 )
+_ASKED = "with `--challenge`"
+_NO_HIT = "of rows that are no hits"
+_AGAINST_LIBRARY = "with `--reference library`"
+_FURTHER = (
+    _p("p_library", "P-value of all lines of evidence together, with the wells of all tested rows in the controls' "
+       "place: share of the sets of as many of these wells, in the same strata, that are at least as extreme.",
+       _UNTESTED, _AGAINST_LIBRARY),
+    _p("q_library", "Benjamini–Hochberg of `p_library` over the tested rows.", _UNTESTED, _AGAINST_LIBRARY),
+    Column("survives", Type.WHOLE, "Challenges, of those that could be made, that the hit survives "
+           "(challenges.parquet).", better="higher", empty=_NO_HIT, when=_ASKED),
+    Column("challenges", Type.WHOLE, "Challenges that could be made of it.", better="higher", empty=_NO_HIT,
+           when=_ASKED),
+    Column("fails", Type.TEXT, "The challenges that it fails.", empty=f"{_NO_HIT}, or fail none", when=_ASKED),
+)  # fmt: skip
 _WELLS_OF_ROW = (
     Column(
         "depth_median",
@@ -230,9 +244,10 @@ def _of_rows(columns: tuple[Column, ...]) -> tuple[Column, ...]:
     return tuple(found)
 
 
-_COLUMNS = (*_of_rows(_COLUMNS), *(replace(column, newer=True) for column in _LINES), *_WELLS_OF_ROW)
+_COLUMNS = (*_of_rows(_COLUMNS), *(replace(column, newer=True) for column in (*_LINES, *_FURTHER)), *_WELLS_OF_ROW)
 
-_SHOWN = ("compound", "verdict", "n", "t", "t_low t_high", "q", "activation", "pattern_cosine", "replicates_agree",
+_SHOWN = ("compound", "verdict", "n", "t", "t_low t_high", "q", "q_library", "survives challenges",
+          "activation", "pattern_cosine", "replicates_agree",
           "expression_p", "measured_p", "predicted_p", "rank", "p")  # fmt: skip
 RANKING = Schema(
     "ranking", "results/NAME/ranking.parquet", "dpf rank", "a compound, the farthest from the controls first",
@@ -256,6 +271,26 @@ RANKING_WELLS = Schema(
                "come before the controls when sorted by cosine to it.", SHARE, better="higher",
                empty="of controls and of rows that have no `replicate_map`"),
         MEMBERS, PART,
+    ),
+)  # fmt: skip
+
+_NOT_MADE = "where it could not be made: its smallest p is above 0.05, no control is near, or no evidence is left"
+CHALLENGES = Schema(
+    "challenges", "results/NAME/challenges.parquet", "dpf rank --challenge", "a hit and a challenge",
+    (
+        _COMPOUND,
+        replace(DOSE, when="with `--by-dose`", empty="of wells without one"),
+        Column("challenge", Type.TEXT, "depth-matched controls, position-matched controls: the third of the controls "
+               "of each stratum (half where a third is too few) that is nearest in log depth, or on the plate. Without "
+               "well, plate, batch or donor NAME: without these wells, and the controls of that plate, batch or donor. "
+               "Without the model, without the expression: by the other lines of evidence. Depth taken off: all lines "
+               "less what log depth explains of them, by a line fitted on the controls."),
+        Column("n", Type.WHOLE, "Wells of the row that take part."),
+        Column("controls", Type.WHOLE, "Controls that take part."),
+        _p("p", "P-value of the challenge.", _NOT_MADE),
+        _p("level", "What p may be: the p up to which rows are hits in the ranking (FDR × hits / tested rows), or the "
+           "smallest p of the challenge where that is larger.", _NOT_MADE),
+        Column("survives", Type.FLAG, "Whether `p` is at most `level`.", empty=_NOT_MADE),
     ),
 )  # fmt: skip
 
