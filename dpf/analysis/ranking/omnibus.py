@@ -8,7 +8,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dpf.analysis.ranking.subsets import Codes, Comparison, Mask, Subsets, comparisons, set_sums, smallest_p
+from dpf.analysis.ranking.subsets import (
+    Codes,
+    Comparison,
+    Mask,
+    Subsets,
+    comparisons,
+    compositions,
+    draw_subsets,
+    set_sums,
+    smallest_p,
+    wells_by_code,
+)
 
 Floats = NDArray[np.float64]
 
@@ -19,8 +30,12 @@ _DIGITS = 9
 class Line(NamedTuple):
     """A line of evidence: where each well lies, (N, K), and how a set of wells is compared with the others.
 
-    With `energy` by the E-distance (`dpf.analysis.ranking.energy`), else by the squared length of the difference of
-    the two means. A compound whose wells are all NaN is not compared in the line; other NaN are not allowed.
+    With `energy` by the E-distance, 2δ − σ_x − σ_y in squared Euclidean distances: δ the mean between the sets, σ the
+    mean within one over n(n − 1) pairs, 0 of a single well (scPerturb's, Peidli et al. 2024, `sample_correct=True`;
+    others take unsquared distances, or divide by n²). It equals 2‖Δμ‖² − 2s²_x/(n−1) − 2s²_y/(m−1), s² the population
+    variances summed over dimensions, so that no pair is formed; it sees means only, not shapes. Else by the squared
+    length of the difference of the two means. A compound whose wells are all NaN is not compared in the line; other NaN
+    are not allowed.
     """
 
     values: Floats
@@ -86,6 +101,73 @@ def omnibus_test(
     return found
 
 
+def omnibus_among(
+    lines: Mapping[str, Line], group: Codes, n_groups: int, strata: Codes, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Compare every compound with the wells of all the others, as `omnibus_test` does with the controls.
+
+    All compounds with as many wells in the same strata share one pool, all wells of compounds there, and so one draw of
+    sets: memory is that of 10,000 sets, time theirs and a search for each compound. Exact for a compound that changes
+    places with the others; acting compounds among these make it conservative. Compounds that lack a line are compared
+    in the others, with the wells of all compounds that have these.
+
+    Parameters
+    ----------
+    lines, group, n_groups, strata, rng
+        As in `omnibus_test`; −1 for the wells of no compound, which take no part.
+
+    Returns
+    -------
+    tuple
+        (C,) p and the smallest p of the design; NaN where a compound has no line.
+    """
+    p, floor = np.full(n_groups, np.nan), np.full(n_groups, np.nan)
+    nobody = np.zeros(len(group), dtype=bool)
+    wells_of = wells_by_code(group, ~nobody, n_groups)
+    has: Mask = np.array([[not np.isnan(line.values[wells]).any() for line in lines.values()] for wells in wells_of])
+    for pattern in np.unique(has[has.any(axis=1)], axis=0):
+        kept = {name: line for (name, line), there in zip(lines.items(), pattern, strict=True) if there}
+        usable, alike = np.all(has | ~pattern, axis=1), np.all(has == pattern, axis=1)
+        pooled = (group >= 0) & usable[group]
+        pools = wells_by_code(strata, pooled, int(strata.max(initial=0)) + 1)
+        for composition, compounds in compositions(group, n_groups, nobody, strata).items():
+            compounds = compounds[alike[compounds]]
+            if not len(compounds):
+                continue
+            pool = np.concatenate([pools[code] for code, _ in composition])
+            sets = draw_subsets([(len(pools[code]), n) for code, n in composition], rng, controls_only=True)
+            p[compounds] = _among(kept, pool, np.stack([wells_of[compound] for compound in compounds]), sets)
+            floor[compounds] = smallest_p(sets)
+    return p, floor
+
+
+def _among(lines: Mapping[str, Line], pool: Codes, own: Codes, sets: Subsets) -> Floats:
+    """(B,) p of compounds `own` (B, n), whose wells are in the pool, among the sets of it."""
+    if len(pool) == own.shape[1]:
+        return np.ones(len(own))
+    n, k, extra = own.shape[1], len(pool) - own.shape[1], 0 if sets.exact else 1
+    found = []
+    for line in lines.values():
+        centre = line.values[pool].mean(axis=0)
+        wells, mine = line.values[pool] - centre, line.values[own] - centre
+        squares = (wells**2).sum(axis=1)
+        sums = np.concatenate([set_sums(wells, sets.index), mine.sum(axis=1)])
+        of_sets = np.concatenate([set_sums(squares, sets.index), (mine**2).sum(axis=(1, 2))])
+        values = _rounded(_distances(line, sums, of_sets, wells.sum(axis=0), float(squares.sum()), n, k))
+        drawn = np.sort(values[: len(sets.index)])
+        found.append((values, len(drawn) - np.searchsorted(drawn, values, side="left")))
+    reached = np.empty(len(own), dtype=np.int64)
+    for row in range(len(own)):
+        total = np.zeros(len(sets.index) + 1)
+        for values, at_least in found:
+            drawn, observed = values[: len(sets.index)], values[len(sets.index) + row]
+            total[:-1] += 1 / (at_least[: len(drawn)] + extra * (observed >= drawn))
+            total[-1] += 1 / (at_least[len(drawn) + row] + extra)
+        total = _rounded(total)
+        reached[row] = (total[:-1] >= total[-1]).sum()
+    return sets.share(reached)
+
+
 def distances(lines: Mapping[str, Line], group: Codes, n_groups: int, is_control: Mask) -> dict[str, Floats]:
     """How far every compound lies from all controls in every line, (C,) each: the values of `omnibus_test`, no p."""
     controls = np.flatnonzero(is_control)
@@ -137,23 +219,34 @@ def _statistics(line: Line, shared: _Alone, sets: _Sets, own: Codes) -> Floats:
     n, k = len(mine), len(shared.controls)
     sums = np.empty((len(sets.alone) + 1, pool.shape[1]))
     sums[:-1][sets.alone], sums[:-1][~sets.alone], sums[-1] = shared.sums, set_sums(pool, sets.mixed), mine.sum(axis=0)
-    total = pool.sum(axis=0)
-    values: Floats = ((sums * (1 / n + 1 / k) - total / k) ** 2).sum(axis=1)
+    squares, of_wells = np.zeros(len(sums)), (pool**2).sum(axis=1) if line.energy else np.zeros(len(pool))
     if line.energy:
-        squares = np.empty(len(sums))
-        of_wells = (pool**2).sum(axis=1)
         squares[:-1][sets.alone], squares[:-1][~sets.alone] = shared.squares, set_sums(of_wells, sets.mixed)
         squares[-1] = of_wells[k:].sum()
+    return _distances(line, sums, squares, pool.sum(axis=0), float(of_wells.sum()), n, k)
+
+
+def _distances(
+    line: Line, sums: Floats, squares: Floats, total: Floats, total_squares: float, n: int, k: int
+) -> Floats:
+    """How far sets of n wells lie from the k others of their pool, by the sums of each and of the pool: (D,)."""
+    values: Floats = ((sums * (1 / n + 1 / k) - total / k) ** 2).sum(axis=1)
+    if line.energy:
         inside = squares / n - (sums**2).sum(axis=1) / n**2
-        outside = (of_wells.sum() - squares) / k - ((total - sums) ** 2).sum(axis=1) / k**2
+        outside = (total_squares - squares) / k - ((total - sums) ** 2).sum(axis=1) / k**2
         values = 2 * values - 2 * inside / max(n - 1, 1) - 2 * outside / max(k - 1, 1)
     return values
 
 
+def _rounded(values: Floats) -> Floats:
+    """The values such that sums of the same wells in another order are equal."""
+    scale = np.abs(values).max()
+    return np.asarray(np.round(values / scale if scale > 0 else values, _DIGITS), dtype=np.float64)
+
+
 def _shares(values: Floats, *, exact: bool) -> Floats:
     """For each of D + 1 values the share that is at least as large: of the first D where these are all sets."""
-    scale = np.abs(values).max()
-    rounded = np.round(values / scale if scale > 0 else values, _DIGITS)
+    rounded = _rounded(values)
     among = np.sort(rounded[:-1] if exact else rounded)
     reached = np.maximum(len(among) - np.searchsorted(among, rounded, side="left"), 1)  # its own set reaches each
     return np.asarray(reached / len(among), dtype=np.float64)

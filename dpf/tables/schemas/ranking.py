@@ -30,7 +30,6 @@ _MODEL = "where a model was trained"
 _PAIRS = "of one well, or of wells that no member has in common"
 _WITHIN = "of one well, of wells that different members held out, or where that member held out too few controls"
 _WITHIN_P = f"{_WITHIN}; also where nothing was held out, or with `--null none`"
-_SQUARED = Unit("squared median distance of the member's training controls")
 _EXCHANGED = (
     "share of the sets of as many wells, out of the row's own and the held-out controls (of the same plates where "
     "`--match` goes plate by plate), "
@@ -77,8 +76,9 @@ _COLUMNS = (
     Column("n", Type.WHOLE, "Wells of the row that take part."),
     _T,
     *(
-        Column(f"t_{end}", Type.NUMBER, f"{name} end of the 95% interval of `t`: bootstrap of the wells' residuals, "
-               "lent among compounds of similar T.", CONTROL_SD, better="higher",
+        Column(f"t_{end}", Type.NUMBER, f"{name} end of the 95% interval of the true `t` (empirical Bayes): "
+               "drawn towards where most compounds lie, so that it holds on top too, and `t` may lie outside.",
+               CONTROL_SD, better="higher",
                empty="where no compound has two wells")
         for end, name in (("low", "Lower"), ("high", "Upper"))
     ),
@@ -100,7 +100,8 @@ _COLUMNS = (
     Column("replicates_agree", Type.FLAG, "Whether `replicate_cosine_p` ≤ 0.05; a hit whose replicates do not agree "
            "may be one outlying well.", empty=_WITHIN_P),
     *(
-        Column(f"rank_{end}", Type.NUMBER, f"{name} end of the 95% bootstrap interval of `rank`.", better="lower",
+        Column(f"rank_{end}", Type.NUMBER, f"{name} end of the 95% interval of the true `rank` (empirical Bayes).",
+               better="lower",
                empty="where no compound has two wells")
         for end, name in (("low", "Lower"), ("high", "Upper"))
     ),
@@ -131,12 +132,6 @@ _COLUMNS = (
     _p("activation_q", "Benjamini–Hochberg of `activation_p` over the tested rows.", _UNTESTED, _AXIS),
     _p("smallest_p", "The least p that the design allows a row of so many wells: one over the number of sets.",
        _UNTESTED),
-    Column("energy_distance", Type.NUMBER,
-           "E-distance of the wells from the controls that the same member held out, in the latent space: 2δ − σx − σy "
-           "of squared Euclidean distances, δ between and σ within groups, over n(n − 1) (scPerturb's convention). "
-           "About 0 for an inert compound, and may be below.", _SQUARED, better="higher", empty=_WITHIN),
-    _p("energy_p", f"P-value of `energy_distance`: {_EXCHANGED}that lie at least as far; within one member, so of few "
-       "controls.", _WITHIN_P),
     _p("replicate_cosine_p", "P-value of the mean cosine within the row, by exchange with the controls that the same "
        "member held out.", _WITHIN_P),
     Column("replicate_map", Type.NUMBER,
@@ -145,7 +140,6 @@ _COLUMNS = (
            empty=_WITHIN),
     _p("replicate_map_p", "P-value of `replicate_map`, by exchange with the controls that the same member held out.",
        _WITHIN_P),
-    _p("replicate_map_q", "Benjamini–Hochberg of `replicate_map_p` over the rows.", _WITHIN_P),
     Column("<target>_predicted_shift", Type.NUMBER,
            "Mean prediction of the wells less that of the controls of their plates (of all plates where one has none); "
            "of a label the difference in probability.", TARGET, when="one a target of the model"),
@@ -206,6 +200,20 @@ _LINES = (
         "where the model held out every well",
     ),
 )
+_ASKED = "with `--challenge`"
+_NO_HIT = "of rows that are no hits"
+_AGAINST_LIBRARY = "with `--reference library`"
+_FURTHER = (
+    _p("p_library", "P-value of all lines of evidence together, with the wells of all tested rows in the controls' "
+       "place: share of the sets of as many of these wells, in the same strata, that are at least as extreme.",
+       _UNTESTED, _AGAINST_LIBRARY),
+    _p("q_library", "Benjamini–Hochberg of `p_library` over the tested rows.", _UNTESTED, _AGAINST_LIBRARY),
+    Column("survives", Type.WHOLE, "Challenges, of those that could be made, that the hit survives "
+           "(challenges.parquet).", better="higher", empty=_NO_HIT, when=_ASKED),
+    Column("challenges", Type.WHOLE, "Challenges that could be made of it.", better="higher", empty=_NO_HIT,
+           when=_ASKED),
+    Column("fails", Type.TEXT, "The challenges that it fails.", empty=f"{_NO_HIT}, or fail none", when=_ASKED),
+)  # fmt: skip
 _WELLS_OF_ROW = (
     Column(
         "depth_median",
@@ -236,9 +244,10 @@ def _of_rows(columns: tuple[Column, ...]) -> tuple[Column, ...]:
     return tuple(found)
 
 
-_COLUMNS = (*_of_rows(_COLUMNS), *(replace(column, newer=True) for column in _LINES), *_WELLS_OF_ROW)
+_COLUMNS = (*_of_rows(_COLUMNS), *(replace(column, newer=True) for column in (*_LINES, *_FURTHER)), *_WELLS_OF_ROW)
 
-_SHOWN = ("compound", "verdict", "n", "t", "t_low t_high", "q", "activation", "pattern_cosine", "replicates_agree",
+_SHOWN = ("compound", "verdict", "n", "t", "t_low t_high", "q", "q_library", "survives challenges",
+          "activation", "pattern_cosine", "replicates_agree",
           "expression_p", "measured_p", "predicted_p", "rank", "p")  # fmt: skip
 RANKING = Schema(
     "ranking", "results/NAME/ranking.parquet", "dpf rank", "a compound, the farthest from the controls first",
@@ -262,6 +271,26 @@ RANKING_WELLS = Schema(
                "come before the controls when sorted by cosine to it.", SHARE, better="higher",
                empty="of controls and of rows that have no `replicate_map`"),
         MEMBERS, PART,
+    ),
+)  # fmt: skip
+
+_NOT_MADE = "where it could not be made: its smallest p is above 0.05, no control is near, or no evidence is left"
+CHALLENGES = Schema(
+    "challenges", "results/NAME/challenges.parquet", "dpf rank --challenge", "a hit and a challenge",
+    (
+        _COMPOUND,
+        replace(DOSE, when="with `--by-dose`", empty="of wells without one"),
+        Column("challenge", Type.TEXT, "depth-matched controls, position-matched controls: the third of the controls "
+               "of each stratum (half where a third is too few) that is nearest in log depth, or on the plate. Without "
+               "well, plate, batch or donor NAME: without these wells, and the controls of that plate, batch or donor. "
+               "Without the model, without the expression: by the other lines of evidence. Depth taken off: all lines "
+               "less what log depth explains of them, by a line fitted on the controls."),
+        Column("n", Type.WHOLE, "Wells of the row that take part."),
+        Column("controls", Type.WHOLE, "Controls that take part."),
+        _p("p", "P-value of the challenge.", _NOT_MADE),
+        _p("level", "What p may be: the p up to which rows are hits in the ranking (FDR × hits / tested rows), or the "
+           "smallest p of the challenge where that is larger.", _NOT_MADE),
+        Column("survives", Type.FLAG, "Whether `p` is at most `level`.", empty=_NOT_MADE),
     ),
 )  # fmt: skip
 

@@ -20,7 +20,8 @@ SCHEMAS = {
         *(models.SPLITS, models.HISTORY, models.TRAINING, models.TUNING),
         *(evaluation.EVALUATION, evaluation.SCOREBOARD, evaluation.COMPARISONS, evaluation.LATENT_QUALITY),
         *(models.OUTPUTS, models.PREDICTIONS, models.LATENT_TABLE, models.LATENT_CORRELATIONS, models.IMPORTANCE),
-        *(ranking.RANKING, ranking.RANKING_BY_DOSE, ranking.RANKING_WELLS, ranking.DOSES, ranking.CLASSES),
+        *(ranking.RANKING, ranking.RANKING_BY_DOSE, ranking.RANKING_WELLS),
+        *(ranking.CHALLENGES, ranking.DOSES, ranking.CLASSES),
         *(signatures.SIGNATURES, signatures.ENRICHMENT, signatures.CONNECTIVITY, signatures.SIMILARITY),
         *(inputs.TRUTH, inputs.TRUTH_GENES),
     )

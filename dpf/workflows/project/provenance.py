@@ -38,6 +38,7 @@ MADE_OF = {
     "ranking": (*_TESTED, "targets"),
     "ranking_by_dose": (*_TESTED, "targets"),
     "ranking without a model": ("inputs_sha256", "targets", "train.seed"),
+    "challenges": (*_TESTED, "targets"),
     "ranking_wells": (*_OF_MODEL, "latent"),
     "dose": _TESTED,
     "classes": _TESTED,

@@ -39,6 +39,17 @@ class RankChoices(Options):
         "finest in which most compounds can be tested.",
         panel=_TESTS,
     )
+    reference: Literal["controls", "library"] = option(
+        "controls",
+        "library: also test each compound against the wells of all the others, most of which are taken to be inert.",
+        panel=_TESTS,
+    )
+    challenge: bool = option(
+        False,
+        "Test each hit again: against matched controls, without each well, plate, batch and donor, without the model, "
+        "without the expression, and with depth taken off.",
+        panel=_TESTS,
+    )
     in_sample: bool = in_sample_option(_TESTS)
     group_column: str | None = option(
         None, "Column with the class of each compound: its enrichment in the ranking.", panel=_MORE
@@ -62,6 +73,12 @@ class RankChoices(Options):
                 "a class is of compounds, and these rows are doses, which do not count as many compounds",
                 found="--by-dose with --group-column",
                 hint="leave out --by-dose",
+            )
+        if self.null == "none" and (self.challenge or self.reference == "library"):
+            raise UsageError(
+                "there are no p-values to compare",
+                found=f"--null none with {'--challenge' if self.challenge else '--reference library'}",
+                hint="leave out --null none",
             )
 
     @property

@@ -22,12 +22,14 @@ from dpf.workflows.check.stored import StoredCheck, design_of
 from dpf.workflows.predict.outputs import project_outputs
 from dpf.workflows.predict.predict import warn_no_axis
 from dpf.workflows.progress import Progress, Silent
-from dpf.workflows.project.inputs import Inputs, has_targets, read_inputs, read_measured
+from dpf.workflows.project.inputs import Inputs, chosen_by_compounds, has_targets, read_inputs, read_measured
 from dpf.workflows.project.model_file import model_if_any
 from dpf.workflows.project.provenance import Now, current
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.classes import class_table
 from dpf.workflows.rank.dose import dose_response, draw_dose, evidence
+from dpf.workflows.rank.evidence.challenges import challenge_hits
+from dpf.workflows.rank.evidence.library import compare_with_library
 from dpf.workflows.rank.evidence.lines import Evidence, weigh_evidence
 from dpf.workflows.rank.evidence.replicates import ReplicateTests, compare_replicates
 from dpf.workflows.rank.evidence.significance import CompoundTests, run_tests
@@ -66,6 +68,12 @@ class RankResult:
     design: StoredCheck | None
 
 
+_CHOSEN = (
+    "the model's genes were chosen by what the compounds do to them (--top-perturbed), which makes p-values of the "
+    "model too small: p goes by expression and measured scores, and there is none of the model but with --in-sample",
+)
+
+
 @dataclass(frozen=True)
 class _Ranked:
     """The pieces of a ranking, compounds in the order of `rows`."""
@@ -76,6 +84,7 @@ class _Ranked:
     replicates: ReplicateTests
     evidence: Evidence
     table: pl.DataFrame
+    challenges: pl.DataFrame | None
     statements: list[str]
 
 
@@ -143,19 +152,22 @@ def _rank_by_expression(
         )  # fmt: skip
     targets = project.settings.targets
     measured = read_measured(inputs.wells, targets, project.wells) if has_targets(targets) else None
-    tests = weigh_evidence(inputs, measured, None, rows, choices, _generators(project)[3])
+    generators = _generators(project)
+    tests = weigh_evidence(inputs, measured, None, rows, choices, generators[3])
     shifts = {} if measured is None else measured_shifts(inputs, measured, rows)
     ranked = unmodelled_table(tests, shifts, rows, choices.fdr)
+    ranked, challenges, further = _look_further(ranked, tests, inputs, rows, choices, generators)
     lines = [
         "ranked without a model, by expression and measured scores (the project has no trained model; dpf train adds "
         "the model's distances, directions and predictions)",
-        *tests.statements, *suspicious_names(inputs.wells),
+        *tests.statements, *further, *suspicious_names(inputs.wells),
     ]  # fmt: skip
     results, now = project.without_model, current(project, None, inputs)
     files: list[Path] = []
     figures: list[Path] = []
     power = None if tests.power is None else tests.power.statement(choices.fdr)
     with together(progress.warn):
+        files += _write_challenges(now, results, challenges, choices)
         if choices.wants_signatures:
             found = compute_signatures(inputs, rows, choices.trend, choices.adjust, progress)
             order = ranked.get_column("rank").arg_sort().to_numpy()
@@ -184,28 +196,61 @@ def _write(
 
 
 def _generators(project: Project) -> list[np.random.Generator]:
-    """Of the tests, the replicates, the intervals and the distances in expression."""
-    return np.random.default_rng(project.settings.train.seed).spawn(4)
+    """Of the tests, the replicates, the intervals, the lines of evidence, the library and the challenges."""
+    return np.random.default_rng(project.settings.train.seed).spawn(6)
 
 
 def _rank(project: Project, inputs: Inputs, rows: CompoundRows, wells: RankedWells, choices: RankChoices) -> _Ranked:
-    tests_rng, replicates_rng, bootstrap_rng, evidence_rng = _generators(project)
-    tests = run_tests(wells, inputs, rows, choices, tests_rng)
-    replicates = compare_replicates(wells, inputs, rows, tests.matched, choices, replicates_rng)
+    generators = _generators(project)
+    tests_rng, replicates_rng, bootstrap_rng, evidence_rng = generators[:4]
+    seen = chosen_by_compounds(project)  # then no well was held out of the choice of genes
+    untested = seen and not choices.in_sample
+    of_model = replace(choices, null="none") if untested else choices
+    tests = run_tests(wells, inputs, rows, of_model, tests_rng)
+    about_model = () if untested else tests.statements
+    replicates = compare_replicates(wells, inputs, rows, tests.matched, of_model, replicates_rng)
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
-    evidence = weigh_evidence(inputs, measured, wells, rows, choices, evidence_rng)
+    evidence = weigh_evidence(inputs, measured, None if seen else wells, rows, choices, evidence_rng)
     table = ranking_table(wells, inputs, measured, rows, tests, replicates, evidence, choices.fdr, bootstrap_rng)
+    table, challenges, further = _look_further(table, evidence, inputs, rows, choices, generators)
     lines = [
         *wells.t.statement,
         *evidence.statements,
-        *(f"t_p and activation_p: {line}" for line in tests.statements if line not in evidence.statements),
+        *(_CHOSEN if seen else ()),
+        *(f"t_p and activation_p: {line}" for line in about_model if line not in evidence.statements),
+        *further,
         *replicates.statements,
         *suspicious_names(inputs.wells),
     ]
     if wells.silent:
         lines.append(f"the controls do not differ in {', '.join(wells.silent)}: left out")
     lines += _about_controls(wells, inputs) + _about_rows(table, choices)
-    return _Ranked(rows, wells, tests, replicates, evidence, table, lines)
+    return _Ranked(rows, wells, tests, replicates, evidence, table, challenges, lines)
+
+
+def _look_further(
+    table: pl.DataFrame, evidence: Evidence, inputs: Inputs, rows: CompoundRows, choices: RankChoices,
+    generators: list[np.random.Generator],
+) -> tuple[pl.DataFrame, pl.DataFrame | None, list[str]]:  # fmt: skip
+    """The ranking with what `--reference library` and `--challenge` add; the challenges, and lines for the reader."""
+    lines: list[str] = []
+    if choices.reference == "library":
+        columns, lines = compare_with_library(evidence, choices.fdr, generators[4])
+        table = table.with_columns(pl.DataFrame(columns).fill_nan(None).get_columns())
+    if not choices.challenge:
+        return table, None, lines
+    found = challenge_hits(evidence, inputs, rows, choices.fdr, generators[5])
+    return table.with_columns(**found.columns), found.table, lines + found.statements
+
+
+def _write_challenges(
+    now: Now, results: ResultsFolder, challenges: pl.DataFrame | None, choices: RankChoices
+) -> list[Path]:
+    if challenges is None:
+        return []
+    kind = "challenges" if now.model else "ranking without a model"
+    write_table(results.table("challenges"), challenges, "challenges", choices.footer(now, kind))
+    return [results.table("challenges")]
 
 
 def _about_controls(wells: RankedWells, inputs: Inputs) -> list[str]:
@@ -251,6 +296,7 @@ def _write_more(
     figures: list[Path] = []
     lines: list[str] = []
     write_table(files[0], _well_table(inputs, ranked), "ranking_wells", choices.footer(now, "ranking_wells"))
+    files += _write_challenges(now, results, ranked.challenges, choices)
     strength = evidence(ranked.table, choices.fdr)
     doses = dose_response(ranked.wells, inputs, strength)
     if doses is not None:

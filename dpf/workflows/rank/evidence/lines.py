@@ -17,7 +17,7 @@ from dpf.splits.parts import Part
 from dpf.tables.matrix import take_columns
 from dpf.workflows.project.inputs import Inputs, Measured
 from dpf.workflows.rank.choices import RankChoices
-from dpf.workflows.rank.evidence.significance import choose_design
+from dpf.workflows.rank.evidence.significance import Design, choose_design
 from dpf.workflows.rank.rows import CompoundRows
 from dpf.workflows.rank.wells import RankedWells, position_levels
 
@@ -47,6 +47,8 @@ class Evidence:
         What the design can show; None without p-values.
     statements
         What these rest on.
+    lines, design
+        What was compared, and within what; None where nothing was.
     """
 
     p: Floats
@@ -56,6 +58,8 @@ class Evidence:
     line_p: dict[str, Floats]
     power: DesignPower | None
     statements: tuple[str, ...]
+    lines: dict[str, Line]
+    design: Design | None
 
 
 def weigh_evidence(
@@ -105,7 +109,7 @@ def weigh_evidence(
     if design is None or not lines:
         distance = distances(lines, rows.codes, rows.count, inputs.is_control)
         nothing = dict.fromkeys(lines, unknown)
-        return Evidence(unknown, unknown, unknown, distance, nothing, None, (*statements, *reasons))
+        return Evidence(unknown, unknown, unknown, distance, nothing, None, (*statements, *reasons), lines, None)
     found = omnibus_test(lines, design.group, len(design.tested), design.control, design.strata, rng)
 
     def of_rows(values: Floats) -> Floats:
@@ -121,16 +125,18 @@ def weigh_evidence(
         line_p={name: of_rows(values) for name, values in found.line_p.items()},
         power=power_of(design.floors, choices.fdr),
         statements=(*statements, *reasons),
+        lines=lines,
+        design=design,
     )
 
 
 def components(inputs: Inputs, strata: Codes, rng: np.random.Generator) -> Floats:
     """(N, 20) places of the wells, each stratum about its own mean; fewer columns where they hold all the variance."""
     values = take_columns(inputs.expression, np.arange(len(inputs.genes)))
-    return principal_components(_centred(values, strata), COMPONENTS, rng=rng).places
+    return principal_components(stratum_centred(values, strata), COMPONENTS, rng=rng).places
 
 
-def _centred(values: NDArray[Number], strata: Codes) -> NDArray[Number]:
+def stratum_centred(values: NDArray[Number], strata: Codes) -> NDArray[Number]:
     """The values (N, K) about the mean of each stratum's wells, which may miss some; they are overwritten.
 
     Never about the mean of anything finer than what wells are exchanged in: a well would know by its place what else
@@ -159,7 +165,7 @@ def _standardised(columns: dict[str, Floats], strata: Codes) -> tuple[Floats | N
         return None, []
     values = np.column_stack(list(columns.values()))
     largest = np.nanmax(np.abs(values), axis=0)
-    centred = _centred(values, strata)
+    centred = stratum_centred(values, strata)
     spread = np.nanstd(centred, axis=0)
     varying = spread > 1e-12 * largest
     constant = [name for name, varies in zip(columns, varying, strict=True) if not varies]
@@ -210,6 +216,6 @@ def _predicted(wells: RankedWells, strata: Codes) -> tuple[Floats | None, list[s
     columns |= {"the label": average(outputs.label_logit)} if outputs.label_logit is not None else {}
     columns |= {"activation": average(outputs.activation)} if outputs.activation is not None else {}
     members = np.unique(wells.members.names(), return_inverse=True)[1]
-    columns = {name: _centred(values[:, None].copy(), members)[:, 0] for name, values in columns.items()}
+    columns = {name: stratum_centred(values[:, None].copy(), members)[:, 0] for name, values in columns.items()}
     found, notes = _standardised(columns, strata)
     return found, [f"predicted: {note}" for note in notes]

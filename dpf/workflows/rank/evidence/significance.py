@@ -58,7 +58,7 @@ class CompoundTests:
 
 
 @dataclass(frozen=True)
-class _Design:
+class Design:
     """Rows `tested` (ascending) renumbered in `group` (N,); `control` and `strata` (N,) that they are compared in."""
 
     tested: Codes
@@ -72,7 +72,7 @@ class _Design:
 
 def choose_design(
     basis: NDArray[np.int8], inputs: Inputs, rows: CompoundRows, choices: RankChoices
-) -> tuple[_Design | None, list[str]]:
+) -> tuple[Design | None, list[str]]:
     """Which rows can be tested, and within which strata; None where none may be.
 
     A row is tested where every well of it was held out (with `in_sample`, every row: wells are then compared with the
@@ -126,7 +126,7 @@ def _wanted_blocks(inputs: Inputs, match: str) -> list[Blocks]:
     return every
 
 
-def _design(matched: str, strata: Codes, names: list[str], whole: Mask, rows: CompoundRows, control: Mask) -> _Design:
+def _design(matched: str, strata: Codes, names: list[str], whole: Mask, rows: CompoundRows, control: Mask) -> Design:
     def renumbered(kept: Codes) -> Codes:
         new = np.full(rows.count + 1, -1, dtype=np.int64)  # the last entry is that of code −1
         new[kept] = np.arange(len(kept))
@@ -135,10 +135,10 @@ def _design(matched: str, strata: Codes, names: list[str], whole: Mask, rows: Co
     kept = np.flatnonzero(whole)
     floors = smallest_p_values(renumbered(kept), len(kept), control, strata)
     kept, floors = kept[floors < 1], floors[floors < 1]
-    return _Design(kept, renumbered(kept), control, strata, names, floors, matched)
+    return Design(kept, renumbered(kept), control, strata, names, floors, matched)
 
 
-def _chosen(designs: list[_Design], choices: RankChoices, eligible: int) -> tuple[_Design, list[str]]:
+def _chosen(designs: list[Design], choices: RankChoices, eligible: int) -> tuple[Design, list[str]]:
     """The first of the designs, finest first, that can test most compounds and call some; and why not a finer one."""
     if len(designs) == 1:
         return designs[0], []
@@ -152,7 +152,7 @@ def _chosen(designs: list[_Design], choices: RankChoices, eligible: int) -> tupl
     return designs[-1], _instead(designs[-1], reasons)
 
 
-def _useless(design: _Design, coarser: list[_Design], choices: RankChoices, eligible: int) -> str | None:
+def _useless(design: Design, coarser: list[Design], choices: RankChoices, eligible: int) -> str | None:
     """Why a coarser design is better than this one, or None."""
     if not coarser:
         return None
@@ -172,7 +172,7 @@ def _useless(design: _Design, coarser: list[_Design], choices: RankChoices, elig
     )
 
 
-def _instead(design: _Design, reasons: list[str]) -> list[str]:
+def _instead(design: Design, reasons: list[str]) -> list[str]:
     if not reasons:
         return []
     if design.matched != SCREEN:
@@ -183,7 +183,7 @@ def _instead(design: _Design, reasons: list[str]) -> list[str]:
     ]
 
 
-def _typical_need(design: _Design, fdr: float) -> float:
+def _typical_need(design: Design, fdr: float) -> float:
     """How many compounds like the one in the middle must reach its smallest p before any is called; or infinite."""
     if not len(design.floors):
         return float("inf")
@@ -192,7 +192,7 @@ def _typical_need(design: _Design, fdr: float) -> float:
     return float("inf") if needed is None else float(needed)
 
 
-def _untested(design: _Design, eligible: int) -> list[str]:
+def _untested(design: Design, eligible: int) -> list[str]:
     if not len(design.tested):
         raise DataError(
             "no compound shares a stratum with a control well: nothing can be tested",
@@ -251,7 +251,7 @@ def run_tests(
     )
 
 
-def _exchanged(values: Floats, design: _Design, rng: np.random.Generator) -> PValues:
+def _exchanged(values: Floats, design: Design, rng: np.random.Generator) -> PValues:
     return compound_p_values(
         values, design.group, len(design.tested), design.control, design.strata,
         rng=rng, strata_names=design.names,

@@ -7,8 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dpf.analysis.ranking.energy import energy_test
-from dpf.analysis.ranking.omnibus import Line, omnibus_test
+from dpf.analysis.ranking.omnibus import Line, omnibus_among, omnibus_test
 from dpf.analysis.ranking.p_values import compound_p_values
 
 
@@ -59,10 +58,7 @@ def test_one_line_is_the_test_of_that_line(wells: int, controls: int) -> None:
     values = rng.normal(size=(len(group), 5))
     values[group == 2] += 1
     mine = omnibus_test({"x": Line(values, energy=True)}, group, 12, control, strata, np.random.default_rng(7))
-    theirs = energy_test(values, group, 12, control, strata, np.random.default_rng(7), of_single_wells=True)
-    np.testing.assert_allclose(mine.values["x"], theirs.value, rtol=1e-8, atol=1e-8)
-    np.testing.assert_allclose(mine.line_p["x"], theirs.p)
-    np.testing.assert_allclose(mine.p, theirs.p)
+    np.testing.assert_allclose(mine.p, mine.line_p["x"])
     distance = np.abs(values[:, :1]) + 10.0  # one-sided from far away: mean and squared difference agree in order
     far = omnibus_test({"x": Line(distance)}, group, 12, control, strata, np.random.default_rng(7))
     one_sided = compound_p_values(distance[:, 0], group, 12, control, strata, rng=np.random.default_rng(7))
@@ -118,3 +114,68 @@ def test_a_line_that_does_not_vary_says_nothing() -> None:
     group, control = design(3, 2, 12)
     found = omnibus_test({"a": Line(np.zeros((18, 2)))}, group, 3, control, None, np.random.default_rng(0))
     np.testing.assert_array_equal(found.p, 1.0)
+
+
+def among_by_definition(lines: dict[str, np.ndarray], own: list[int], pool: list[int]) -> float:
+    """`by_definition` with all wells of the library as the pool."""
+    return by_definition(lines, own, [well for well in pool if well not in own])[1]
+
+
+def test_the_library_as_reference_by_hand() -> None:
+    rng = np.random.default_rng(8)
+    group, _ = design(6, 2, 5)
+    values = {"a": rng.normal(size=(17, 2)), "b": rng.normal(size=(17, 1))}
+    values["a"][group == 1] += 2
+    values["a"][group < 0] += 100  # controls take no part
+    p, floor = omnibus_among({k: Line(v) for k, v in values.items()}, group, 6, np.zeros(17, dtype=np.int64), rng)
+    pool = np.flatnonzero(group >= 0).tolist()
+    for compound in range(6):
+        expected = among_by_definition(values, np.flatnonzero(group == compound).tolist(), pool)
+        assert p[compound] == pytest.approx(expected, abs=1e-12)
+    np.testing.assert_allclose(floor, 1 / 66)
+
+
+@pytest.mark.parametrize("wells", [2, 4])
+def test_the_library_as_reference_is_the_controls_test_with_the_others_as_controls(wells: int) -> None:
+    """Of one compound, on draws: within what 10,000 of them differ by; in strata, with an E-distance."""
+    rng = np.random.default_rng(9)
+    group, _ = design(40, wells, 0)
+    strata = np.arange(len(group)) % 2
+    lines = {"a": Line(rng.normal(size=(len(group), 4)), energy=True), "b": Line(rng.normal(size=(len(group), 2)))}
+    p, _ = omnibus_among(lines, group, 40, strata, rng)
+    for compound in (0, 5, 11):
+        alone = np.where(group == compound, 0, -1)
+        found = omnibus_test(lines, alone, 1, alone < 0, strata, rng)
+        assert p[compound] == pytest.approx(found.p[0], abs=0.02)
+
+
+def test_inert_compounds_are_uniform_against_the_library_though_the_controls_differ() -> None:
+    rng = np.random.default_rng(10)
+    library, controls = [], []
+    for _ in range(40):
+        group, control = design(30, 2, 20)
+        base = rng.standard_t(3, size=(80, 3))
+        base[control] += 1.5
+        lines = {"a": Line(base, energy=True), "b": Line(rng.normal(size=(80, 2)))}
+        strata = np.zeros(80, dtype=np.int64)
+        library.append(omnibus_among(lines, group, 30, strata, rng)[0])
+        controls.append(omnibus_test(lines, group, 30, control, strata, rng).p)
+    values = np.concatenate(library)
+    for level in (0.01, 0.05, 0.2, 0.5, 0.8):
+        assert np.mean(values <= level) == pytest.approx(level, abs=4 * np.sqrt(level * (1 - level) / len(values)))
+    assert np.mean(np.concatenate(controls) <= 0.05) > 0.2
+
+
+def test_of_a_library_with_gaps_each_compound_is_compared_by_the_lines_it_has() -> None:
+    rng = np.random.default_rng(11)
+    group, _ = design(8, 2, 0)
+    whole, gaps = rng.normal(size=(16, 2)), rng.normal(size=(16, 1))
+    gaps[group == 1] = np.nan
+    strata, pool = np.zeros(16, dtype=np.int64), list(range(16))
+    p, _ = omnibus_among({"a": Line(whole), "b": Line(gaps)}, group, 8, strata, rng)
+    assert p[1] == pytest.approx(among_by_definition({"a": whole}, [2, 3], pool))
+    there = [well for well in pool if well not in (2, 3)]
+    assert p[0] == pytest.approx(among_by_definition({"a": whole, "b": gaps}, [0, 1], there))
+    assert np.isnan(omnibus_among({"b": Line(gaps)}, group, 8, strata, rng)[0][1])
+    alone = np.where(group == 0, 0, -1)
+    assert omnibus_among({"a": Line(whole)}, alone, 1, strata, rng)[0].tolist() == [1.0]
