@@ -58,7 +58,7 @@ def test_a_control_named_in_two_ways_is_told_by_init_check_and_rank(project, ok)
 
 def test_a_compound_of_one_well_is_ranked_and_what_cannot_be_said_is_said(project, ok):
     ran = ok("rank", project)
-    assert "1 of 10 rows have one well: their p is its rank among the controls" in ran.err
+    assert "1 of 10 rows have one well: nothing can be known of whether a second well would agree" in ran.err
     one = ran.rows.filter(pl.col("compound") == "Vehicle 2").row(0, named=True)
     assert one["n"] == 1
     assert one["smallest_p"] == pytest.approx(1 / 7)  # six controls on its plate
@@ -69,7 +69,7 @@ def test_a_compound_of_one_well_is_ranked_and_what_cannot_be_said_is_said(projec
 
 def test_a_compound_on_a_plate_without_controls(project, ok):
     ran = ok("rank", project, "--match", "plate")
-    assert "1 compound stands on a plate without (enough) controls: no p-value for them" in ran.err
+    assert "1 compound has no (or not enough) controls to change places with within plates: no p-value" in ran.err
     alone = ran.rows.filter(pl.col("compound") == "drug 4").row(0, named=True)
     assert (alone["p"], alone["verdict"]) == (None, None)
     assert alone["t"] is not None

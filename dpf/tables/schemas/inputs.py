@@ -50,7 +50,8 @@ WELLS = Schema(
                empty="where it is not known", when="where the wells table has one", may_be_own=True),
         Column("set_aside", Type.TEXT, "Why the well takes no part in anything that is computed.",
                empty="of a well that takes part", when="of an imported screen"),
-        Column("library_size", Type.NUMBER, "Depth of the well: its counts over all measured genes without spike-ins.",
+        Column("library_size", Type.NUMBER, "Depth of the well: its counts over all measured genes "
+               "(of several files, those that all have), spike-ins left out.",
                COUNTS, when=_COUNTS, may_be_own=True),
         Column("detected", Type.WHOLE, "Genes with at least one count in the well, without spike-ins.",
                when=_COUNTS, may_be_own=True),
