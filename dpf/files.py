@@ -185,6 +185,8 @@ def _write_error(target: Path, error: OSError) -> ProjectError:
         errno.EACCES: "give yourself write permission there, or work in another folder",
         errno.EPERM: "give yourself write permission there, or work in another folder",
         errno.EROFS: "that file system is read-only: work in another folder",
+        errno.EFBIG: "a limit on the size of files is set, or that file system's own is reached: see ulimit -f",
+        errno.EMFILE: "raise the limit on open files (ulimit -n), then run the command again",
     }
     found = f"{type(error).__name__}: {error.strerror or error}"
     return ProjectError(

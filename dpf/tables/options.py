@@ -121,7 +121,8 @@ class PrepareOptions(Options):
     )
     top_perturbed: int | None = option(
         None,
-        "The model then reads so many genes that compounds move most against the controls.",
+        "The model then reads so many genes that compounds move most against the controls; rank then has no p-values "
+        "of the model.",
         minimum=1,
         panel=_PREPARE,
     )

@@ -33,7 +33,8 @@ from dpf.tables.schemas.registry import SCHEMAS, always_there, misfits, undeclar
 _KEY = b"dpf"
 #: The footer's key of its checksums: of what is before it, and of itself with zeros in that very place.
 _CHECKSUMS, _ZEROS = b"dpf_crc32", b"0" * 8
-#: What footers list, and the texts that each entry has.
+#: What the footers of inputs list, and the texts that each entry has.
+_INPUTS = ("expression", "counts", "wells", "genes")
 _LISTS = {"notes": ("severity", "text"), "sources": ("path", "sha256")}
 _WELLS_A_GROUP = 4096
 _CELLS_A_GROUP = 1 << 25
@@ -298,7 +299,7 @@ def _about(file: pq.ParquetFile, path: Path, kind: str) -> dict[str, Any]:
     try:
         about = parse_object(raw)
         refuse_later(about, "table", path, ProjectError)
-        for name, parts in _LISTS.items():
+        for name, parts in _LISTS.items() if kind in _INPUTS else ():
             if not all(isinstance(one[part], str) for one in about.get(name, []) for part in parts):
                 raise TypeError(name)
     except (ValueError, TypeError, LookupError):

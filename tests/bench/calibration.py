@@ -16,12 +16,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import binomtest, kruskal, kstest
 
+from dpf.analysis.ranking.compounds import descending_rank, group_mean
+from dpf.analysis.ranking.intervals import likely_intervals
 from dpf.analysis.ranking.p_values import benjamini_hochberg, compound_p_values
 from dpf.analysis.ranking.standardise import LEVEL
 from dpf.analysis.ranking.subsets import draw_subsets
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.evidence.replicates import compare_replicates
-from tests.support.ranked_screens import Planted, make_screen, run_planted
+from tests.support.ranked_screens import EFFECTS, Planted, make_screen, run_planted, true_and_seen
 
 FDR = 0.05
 PSEUDO = "the same, by sets of controls alone"
@@ -138,8 +140,8 @@ def other_table(screens: int) -> None:
         rng = np.random.default_rng(seed)
         replicates = compare_replicates(wells, make_screen(planted)[0], rows, tests.matched, RankChoices(), rng)
         for name, p in (
-            ("activation_p", tests.activation_p), ("energy_p", replicates.energy_p),
-            ("replicate_cosine_p", replicates.cosine_p), ("replicate_map_p", replicates.mean_ap_p),
+            ("activation_p", tests.activation_p), ("replicate_cosine_p", replicates.cosine_p),
+            ("replicate_map_p", replicates.mean_ap_p),
         ):  # fmt: skip
             found.setdefault(name, []).append(p)
     rows_of = []
@@ -164,6 +166,23 @@ def power_table(screens: int) -> None:
     show(["shift (SD of a control's latent coordinate)", "power", f"achieved FDR (nominal {FDR:g})"], rows)
 
 
+def coverage_table(screens: int) -> None:
+    """How often the intervals of T and of the rank hold the truth: of all compounds, and of the twenty on top."""
+    rows = []
+    for kind in EFFECTS:
+        for wells in (2, 3, 4):
+            held = np.empty((screens, 2, 2))
+            for seed in range(screens):
+                truth, t, group = true_and_seen(kind, wells, seed)
+                found = likely_intervals(t, group, len(truth), rng=np.random.default_rng(seed))
+                rank, top = descending_rank(truth), np.argsort(-group_mean(t, group, len(truth)))[:20]
+                of_t = (found.t_low <= truth) & (truth <= found.t_high)
+                of_rank = (found.rank_low <= rank) & (rank <= found.rank_high)
+                held[seed] = [[one.mean(), one[top].mean()] for one in (of_t, of_rank)]
+            rows.append([kind, f"{wells}", *(f"{share:.3f}" for share in held.mean(axis=0).ravel())])
+    show(["effects", "wells", "`t`: all", "on top", "`rank`: all", "on top"], rows)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -173,6 +192,7 @@ def main() -> None:
     null_table(options.screens, options.repeats)
     member_table(options.screens)
     other_table(options.screens)
+    coverage_table(max(options.screens // 10, 1))
     power_table(max(options.screens // 5, 1))
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 import torch
 
 from dpf.regression.stacking import stack
+from dpf.tables.genes.set_scores import read_gmt
 from dpf.tables.storage import read_expression, write_expression
 from tests.bench import ranking
 
@@ -95,6 +97,39 @@ def full_size() -> dict[str, float]:
         }
 
 
+def gene_sets(compounds: int = 500, genes: int = 10_000, sets: int = 10_000, many: int = 100_000) -> dict[str, float]:
+    """`dpf rank --signatures --gene-sets` of a screen of two wells a compound; reading very many sets."""
+    rng = np.random.default_rng(614)
+    names = [f"GENE{g}" for g in range(genes)]
+    compound = np.r_[np.repeat(np.arange(compounds), 2), np.full(compounds // 10, -1)]
+    moved = np.where(compound[:, None] < 0, 0.0, rng.normal(0, 0.5, (compounds, genes))[compound])
+    values = (8 + moved + rng.normal(0, 1, (compound.size, genes))).astype(np.float32)
+    with tempfile.TemporaryDirectory() as name:
+        folder, project = Path(name), str(Path(name) / "project")
+        wells = [f"w{n}" for n in range(compound.size)]
+        named = [f"C{one}" if one >= 0 else "DMSO" for one in compound.tolist()]
+        table = pl.DataFrame(values, schema=names, orient="row").insert_column(0, pl.Series("well", wells))
+        table.write_parquet(folder / "expression.parquet")
+        pl.DataFrame({"well": wells, "compound": named}).write_csv(folder / "wells.csv")
+        for count in (sets, many):
+            drawn = rng.integers(genes, size=(count, 50))
+            lines = (
+                f"SET{n}\t\t" + "\t".join(f"GENE{g}" for g in sorted(set(row))) for n, row in enumerate(drawn.tolist())
+            )
+            (folder / f"{count}.gmt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        dpf("init", project, "--from", str(folder / "expression.parquet"), "--wells", str(folder / "wells.csv"))
+        rank = dpf("rank", project, "--signatures", "--gene-sets", str(folder / f"{sets}.gmt"))
+        started = time.process_time()
+        read_gmt(folder / f"{many}.gmt")
+        reading = time.process_time() - started
+    return {
+        "rank_seconds": rank.seconds,
+        "rank_processor_seconds": rank.processor,
+        "rank_peak_mib": rank.mib,
+        f"{many}_sets_processor_seconds": reading,
+    }
+
+
 def starting(genes: int = 978, targets: int = 4) -> dict[str, float]:
     """Seconds to fit one member's start (`dpf.regression.stacking`) to so many wells, four of a compound."""
     found = {}
@@ -148,6 +183,7 @@ def measure() -> dict[str, Any]:
         "mtx_384_x_37000": counts,
         "full_size": full_size,
         "ranking": ranking.sizes,
+        "gene_sets_500_x_2_10000_sets": gene_sets,
         "start_of_a_member": starting,
     }
     return {name: part() for name, part in parts.items()}

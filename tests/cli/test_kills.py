@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.long
 
-POINTS = 8
+POINTS = 4
 #: Of two equal runs these differ: they hold times, or paths.
 TIMED = ("history.parquet", "exports.json", ".lock")
 

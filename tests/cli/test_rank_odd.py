@@ -63,7 +63,7 @@ def test_a_compound_of_one_well_is_ranked_and_what_cannot_be_said_is_said(projec
     assert one["n"] == 1
     assert one["smallest_p"] == pytest.approx(1 / 7)  # six controls on its plate
     assert one["p"] >= one["smallest_p"]
-    for name in ("replicate_cosine", "replicate_map", "replicates_agree", "energy_p"):
+    for name in ("replicate_cosine", "replicate_map", "replicates_agree"):
         assert one[name] is None
 
 

@@ -111,6 +111,28 @@ def run_planted(planted: Planted, choices: RankChoices | None = None):
     return run_tests(wells, inputs, rows, choices, np.random.default_rng(planted.seed)), rows, wells
 
 
+#: Strengths of the compounds of a screen, largest first or in no order.
+EFFECTS = {
+    "none": lambda rng, count: np.zeros(count),
+    "a tenth, 2 to 6": lambda rng, count: np.r_[rng.uniform(2, 6, count // 10), np.zeros(count - count // 10)],
+    "half, 0 to 4": lambda rng, count: np.r_[rng.uniform(0, 4, count // 2), np.zeros(count - count // 2)],
+    "exponential": lambda rng, count: rng.exponential(1.5, count),
+    "heavy-tailed": lambda rng, count: 2 * np.abs(rng.standard_t(2, count)),
+}
+
+
+def true_and_seen(kind: str, wells: int, seed: int, compounds: int = 200, more: int = 150):
+    """T of each compound over `more` wells that take no part, (C,); T and compound of its `wells` others."""
+    strengths = EFFECTS[kind](np.random.default_rng([seed, 7]), compounds)
+    planted = Planted(seed=seed, compounds=compounds, wells=wells + more, on=dict(enumerate(strengths.tolist())))
+    inputs, outputs = make_screen(planted)
+    rows = compound_rows(inputs, by_dose=False)
+    t = rank_wells(outputs, inputs, rows.codes, SETTINGS.latent, "none").t.value
+    by_compound = t[np.argsort(rows.codes, kind="stable")][-compounds * (wells + more) :].reshape(compounds, -1)
+    group = np.repeat(np.arange(compounds), wells)
+    return by_compound[:, wells:].mean(axis=1), by_compound[:, :wells].ravel(), group
+
+
 def stored_project(path: Path, inputs: Inputs) -> Project:
     """A project folder that holds the inputs, and no model."""
     project = Project(path, SETTINGS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ class Context:
 
     Attributes
     ----------
+    set_aside
+        Where the wells are that take no part; None without any.
     units
         The compound of each well, shape (N,); controls are each one of their own.
     components, components_share
@@ -30,6 +32,7 @@ class Context:
 
     design: DesignInput
     positions: Positions
+    set_aside: Positions | None
     units: Codes
     components: NDArray[np.float64] | None
     components_share: float
@@ -59,7 +62,10 @@ def context(design: DesignInput, rng: np.random.Generator, permutations: int) ->
         found = principal_components(design.expression, COMPONENTS, rng=rng)
         if found.explained.size:  # else no gene varies: no position can explain anything of it
             components, share = found.places, float(found.explained.sum())
-    return Context(design, locate(design), compound_units(design), components, share, permutations)
+    positions, aside = locate(design), None
+    if design.set_aside is not None:
+        aside = locate(replace(design.set_aside, plate_format=positions.plate_format))
+    return Context(design, positions, aside, compound_units(design), components, share, permutations)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dpf.analysis.design.wells import MISSING, Codes, Positions
+from dpf.analysis.design.wells import Codes, Positions
 from dpf.tables.preparing.well_quality import deviations
 from dpf.tables.roles.well_names import PLATE_SHAPES
 
@@ -23,8 +23,10 @@ class PlateSummary:
     ----------
     plate
         Its name.
-    wells, controls, missing
-        Wells in the table, controls among them, and positions of the plate that are not in the table.
+    wells, controls
+        Wells that take part, and controls among them.
+    missing
+        Positions of the plate that no well has, not even one that was set aside.
     missing_inside
         Missing positions that are not on the edge.
     library_size, detected
@@ -46,32 +48,41 @@ class PlateSummary:
 
 def plate_summaries(
     positions: Positions,
+    set_aside: Positions | None,
     is_control: NDArray[np.bool_],
     library_size: NDArray[np.float64] | None,
     detected: NDArray[np.float64] | None,
     components: NDArray[np.float64] | None,
 ) -> list[PlateSummary]:
     """Summarise each plate; `components` are the wells' principal components, shape (N, k)."""
-    n_rows, n_columns = PLATE_SHAPES[positions.plate_format]
-    n_inside = (n_rows - 2) * (n_columns - 2)
     summaries = []
     for code, name in enumerate(positions.levels["plate"]):
         on_plate = positions.codes["plate"] == code
-        located = on_plate & (positions.well != MISSING)
-        inside = np.unique(positions.well[located & (positions.codes["edge"] == 0)]).size
+        empty = ~_filled(positions, name)
+        if set_aside is not None:
+            empty &= ~_filled(set_aside, name)
         summaries.append(
             PlateSummary(
                 plate=name,
                 wells=int(on_plate.sum()),
                 controls=int((on_plate & is_control).sum()),
-                missing=n_rows * n_columns - np.unique(positions.well[located]).size,
-                missing_inside=n_inside - inside,
+                missing=int(empty.sum()),
+                missing_inside=int(empty[1:-1, 1:-1].sum()),
                 library_size=_median(library_size, on_plate),
                 detected=_median(detected, on_plate),
                 control_spread=_control_spread(components, on_plate & is_control, on_plate & ~is_control),
             )
         )
     return summaries
+
+
+def _filled(positions: Positions, plate: str) -> NDArray[np.bool_]:
+    """Which positions of a plate, rows by columns, have a well."""
+    filled = np.zeros(PLATE_SHAPES[positions.plate_format], dtype=bool)
+    if plate in positions.levels["plate"]:
+        on_plate = positions.codes["plate"] == positions.levels["plate"].index(plate)
+        filled.flat[positions.well[on_plate & positions.known]] = True
+    return filled
 
 
 def outliers(values: NDArray[np.float64], plate: Codes) -> NDArray[np.float64]:

@@ -37,6 +37,8 @@ class DesignInput:
         where not known. Without `plate` all wells are taken to lie on one.
     batch, donor
         N names; None as a whole or in single wells where not known.
+    set_aside
+        The wells that take no part, none of them among the N: only their places are looked at.
     targets
         Name to float array of shape (N,); NaN where not measured. Scores, activation and label alike.
     label
@@ -77,6 +79,7 @@ class DesignInput:
     plate_format: PlateFormat | None = None
     batch: Sequence[str | None] | NDArray[np.object_] | None = None
     donor: Sequence[str | None] | NDArray[np.object_] | None = None
+    set_aside: DesignInput | None = None
 
     def __post_init__(self) -> None:
         n_wells = len(self.compound)
@@ -190,7 +193,7 @@ def locate(design: DesignInput) -> Positions:
         A row that is not a row letter, a column that is not a number from 1, or a position off the plate.
     """
     row, column = _row_indices(design), _column_indices(design)
-    plate_format = design.plate_format or smallest_format(row, column)
+    plate_format = design.plate_format or _format_of(design, row, column)
     n_rows, n_columns = PLATE_SHAPES[plate_format]
     off = np.flatnonzero((row >= n_rows) | (column >= n_columns))
     if off.size:
@@ -207,6 +210,14 @@ def locate(design: DesignInput) -> Positions:
             codes[name], levels[name] = codes_of(values)
     inside, inside_levels = within_plate(row, column, n_rows, n_columns)
     return Positions(codes | inside, levels | inside_levels, plate_format)
+
+
+def _format_of(design: DesignInput, row: Codes, column: Codes) -> PlateFormat:
+    """The smallest plate that holds the rows and columns of a design, those of its wells set aside included."""
+    if design.set_aside is not None:
+        row = np.concatenate([row, _row_indices(design.set_aside)])
+        column = np.concatenate([column, _column_indices(design.set_aside)])
+    return smallest_format(row, column)
 
 
 def smallest_format(row: Codes, column: Codes) -> PlateFormat:

@@ -28,8 +28,6 @@ def exchange_test(
     is_control: Mask,
     strata: Codes | None,
     rng: np.random.Generator,
-    *,
-    of_single_wells: bool = False,
 ) -> ExchangeTest:
     """Values and p-values of compounds of two wells and more, from `compare`: (B,) each of a `Comparison`.
 
@@ -40,8 +38,6 @@ def exchange_test(
     ----------
     group, n_groups, is_control, strata, rng
         As in `p_values.compound_p_values`. No design is refused: `floor` shows what it can reach.
-    of_single_wells
-        Compare compounds of one well too.
 
     Raises
     ------
@@ -50,7 +46,7 @@ def exchange_test(
     """
     value, p, floor = (np.full(n_groups, np.nan) for _ in range(3))
     for case in comparisons(group, n_groups, is_control, strata, rng, largest_floor=1.0):
-        if of_single_wells or case.own.shape[1] > 1:
+        if case.own.shape[1] > 1:
             value[case.compounds], p[case.compounds] = compare(case)
             floor[case.compounds] = smallest_p(case.subsets)
     return ExchangeTest(value, p, floor)

@@ -30,8 +30,12 @@ _DIGITS = 9
 class Line(NamedTuple):
     """A line of evidence: where each well lies, (N, K), and how a set of wells is compared with the others.
 
-    With `energy` by the E-distance (`dpf.analysis.ranking.energy`), else by the squared length of the difference of
-    the two means. A compound whose wells are all NaN is not compared in the line; other NaN are not allowed.
+    With `energy` by the E-distance, 2δ − σ_x − σ_y in squared Euclidean distances: δ the mean between the sets, σ the
+    mean within one over n(n − 1) pairs, 0 of a single well (scPerturb's, Peidli et al. 2024, `sample_correct=True`;
+    others take unsquared distances, or divide by n²). It equals 2‖Δμ‖² − 2s²_x/(n−1) − 2s²_y/(m−1), s² the population
+    variances summed over dimensions, so that no pair is formed; it sees means only, not shapes. Else by the squared
+    length of the difference of the two means. A compound whose wells are all NaN is not compared in the line; other NaN
+    are not allowed.
     """
 
     values: Floats

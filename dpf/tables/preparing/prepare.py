@@ -124,6 +124,8 @@ def prepare(
     kept, chosen = _wanted_genes(used, in_score, None if detected is None else detected[some], options)
     kept, top = _top_genes(used, kept, options)
     about = [pl.Series("in_model", kept), pl.Series("in_score", in_score)]
+    if kept.sum() == options.top_perturbed:  # else all were kept, and none chosen
+        about.append(pl.Series("most_perturbed", kept))
     found = check_screen(used)
     return Prepared(
         replace(screen, genes=genes.with_columns(about)).with_notes(*chosen, *top, *found.notes[len(used.notes) :]),

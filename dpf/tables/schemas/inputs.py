@@ -85,6 +85,8 @@ GENES = Schema(
                when="of an imported screen", newer=True),
         Column("in_score", Type.FLAG, "Whether a score was computed from the gene (`--signature`).",
                when="of an imported screen", newer=True),
+        Column("most_perturbed", Type.FLAG, "Whether the gene is one of those that compounds move most; a ranking then "
+               "has no p-values of the model.", when="with `--top-perturbed`", newer=True),
     ),
     remedy=_AGAIN,
 )  # fmt: skip

@@ -30,7 +30,6 @@ _MODEL = "where a model was trained"
 _PAIRS = "of one well, or of wells that no member has in common"
 _WITHIN = "of one well, of wells that different members held out, or where that member held out too few controls"
 _WITHIN_P = f"{_WITHIN}; also where nothing was held out, or with `--null none`"
-_SQUARED = Unit("squared median distance of the member's training controls")
 _EXCHANGED = (
     "share of the sets of as many wells, out of the row's own and the held-out controls (of the same plates where "
     "`--match` goes plate by plate), "
@@ -77,8 +76,9 @@ _COLUMNS = (
     Column("n", Type.WHOLE, "Wells of the row that take part."),
     _T,
     *(
-        Column(f"t_{end}", Type.NUMBER, f"{name} end of the 95% interval of `t`: bootstrap of the wells' residuals, "
-               "lent among compounds of similar T.", CONTROL_SD, better="higher",
+        Column(f"t_{end}", Type.NUMBER, f"{name} end of the 95% interval of the true `t` (empirical Bayes): "
+               "drawn towards where most compounds lie, so that it holds on top too, and `t` may lie outside.",
+               CONTROL_SD, better="higher",
                empty="where no compound has two wells")
         for end, name in (("low", "Lower"), ("high", "Upper"))
     ),
@@ -100,7 +100,8 @@ _COLUMNS = (
     Column("replicates_agree", Type.FLAG, "Whether `replicate_cosine_p` ≤ 0.05; a hit whose replicates do not agree "
            "may be one outlying well.", empty=_WITHIN_P),
     *(
-        Column(f"rank_{end}", Type.NUMBER, f"{name} end of the 95% bootstrap interval of `rank`.", better="lower",
+        Column(f"rank_{end}", Type.NUMBER, f"{name} end of the 95% interval of the true `rank` (empirical Bayes).",
+               better="lower",
                empty="where no compound has two wells")
         for end, name in (("low", "Lower"), ("high", "Upper"))
     ),
@@ -131,12 +132,6 @@ _COLUMNS = (
     _p("activation_q", "Benjamini–Hochberg of `activation_p` over the tested rows.", _UNTESTED, _AXIS),
     _p("smallest_p", "The least p that the design allows a row of so many wells: one over the number of sets.",
        _UNTESTED),
-    Column("energy_distance", Type.NUMBER,
-           "E-distance of the wells from the controls that the same member held out, in the latent space: 2δ − σx − σy "
-           "of squared Euclidean distances, δ between and σ within groups, over n(n − 1) (scPerturb's convention). "
-           "About 0 for an inert compound, and may be below.", _SQUARED, better="higher", empty=_WITHIN),
-    _p("energy_p", f"P-value of `energy_distance`: {_EXCHANGED}that lie at least as far; within one member, so of few "
-       "controls.", _WITHIN_P),
     _p("replicate_cosine_p", "P-value of the mean cosine within the row, by exchange with the controls that the same "
        "member held out.", _WITHIN_P),
     Column("replicate_map", Type.NUMBER,
@@ -145,7 +140,6 @@ _COLUMNS = (
            empty=_WITHIN),
     _p("replicate_map_p", "P-value of `replicate_map`, by exchange with the controls that the same member held out.",
        _WITHIN_P),
-    _p("replicate_map_q", "Benjamini–Hochberg of `replicate_map_p` over the rows.", _WITHIN_P),
     Column("<target>_predicted_shift", Type.NUMBER,
            "Mean prediction of the wells less that of the controls of their plates (of all plates where one has none); "
            "of a label the difference in probability.", TARGET, when="one a target of the model"),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -132,31 +133,42 @@ def quality_column(wells: pl.DataFrame, targets: Collection[str], names: Sequenc
 
 def design_of(inputs: ReadBack, library_size: str | None, detected: str | None) -> DesignInput:
     """The inputs as a `DesignInput`."""
-    wells = inputs.wells
-
-    def cells(name: str) -> NDArray[np.object_] | None:
-        return wells.get_column(name).to_numpy().astype(object) if name in wells.columns else None
-
-    def numbers(name: str | None) -> NDArray[np.float64] | None:
-        if name is None:
-            return None
-        return wells.get_column(name).cast(pl.Float64).fill_null(float("nan")).to_numpy().copy()
-
-    placed = {"row", "column"} <= set(wells.columns)
+    wells, aside = inputs.wells, inputs.set_aside
     return DesignInput(
-        compound=wells.get_column("compound").to_list(),
+        **_layout(wells),
         is_control=inputs.is_control,
-        plate=cells("plate"),
-        row=cells("row") if placed else None,
-        column=numbers("column") if placed else None,
-        batch=cells("batch"),
-        donor=cells("donor"),
+        batch=_cells(wells, "batch"),
+        donor=_cells(wells, "donor"),
+        set_aside=DesignInput(**_layout(aside), is_control=np.zeros(aside.height, dtype=bool))
+        if aside.height
+        else None,
         targets=inputs.targets,
         label=inputs.label,
         expression=inputs.expression,
-        library_size=numbers(library_size),
-        detected=numbers(detected),
-        composition=numbers(quality_column(inputs.wells, inputs.targets, COMPOSITION)),
-        cluster=cells("cluster"),
-        well_id=wells.get_column("well_id").to_list(),
+        library_size=_numbers(wells, library_size),
+        detected=_numbers(wells, detected),
+        composition=_numbers(wells, quality_column(wells, inputs.targets, COMPOSITION)),
+        cluster=_cells(wells, "cluster"),
     )
+
+
+def _layout(wells: pl.DataFrame) -> dict[str, Any]:
+    """The fields of a `DesignInput` that say what each well is, and where."""
+    placed = {"row", "column"} <= set(wells.columns)
+    return {
+        "compound": wells.get_column("compound").to_list(),
+        "well_id": wells.get_column("well_id").to_list(),
+        "plate": _cells(wells, "plate"),
+        "row": _cells(wells, "row") if placed else None,
+        "column": _numbers(wells, "column") if placed else None,
+    }
+
+
+def _cells(wells: pl.DataFrame, name: str) -> NDArray[np.object_] | None:
+    return wells.get_column(name).to_numpy().astype(object) if name in wells.columns else None
+
+
+def _numbers(wells: pl.DataFrame, name: str | None) -> NDArray[np.float64] | None:
+    if name is None:
+        return None
+    return wells.get_column(name).cast(pl.Float64).fill_null(float("nan")).to_numpy().copy()

@@ -43,7 +43,9 @@ class ReadBack:
     Attributes
     ----------
     wells
-        N wells.
+        N wells that take part.
+    set_aside
+        The rows of the wells that do not.
     expression
         Shape (N, G); None where it cannot be read or is not that of these wells.
     genes
@@ -62,6 +64,7 @@ class ReadBack:
     """
 
     wells: pl.DataFrame
+    set_aside: pl.DataFrame
     expression: NDArray[np.float32] | None
     genes: list[str]
     is_control: NDArray[np.bool_]
@@ -90,6 +93,7 @@ def read_back(project: Project) -> ReadBack:
     others = (_aside_item(aside, wells), _missing_item(wells, targets), names_item(wells), _sources_item(project))
     return ReadBack(
         wells=wells,
+        set_aside=aside,
         expression=None
         if expression is None
         else select_rows(expression.values, used.arg_true().to_numpy().astype(np.intp)),

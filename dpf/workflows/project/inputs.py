@@ -158,6 +158,11 @@ def model_genes(project: Project) -> list[str] | None:
     return genes.filter("in_model").get_column("gene").to_list()
 
 
+def chosen_by_compounds(project: Project) -> bool:
+    """Whether the genes that the model reads were chosen by what all compounds do to them (`--top-perturbed`)."""
+    return "most_perturbed" in read_table(project.genes, "genes").columns
+
+
 def input_digests(project: Project, expression: str = "") -> tuple[str, str]:
     """Digests of the expression, and of it and the wells table, as they are used: by these, results know what they are
     of.

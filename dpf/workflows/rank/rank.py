@@ -22,7 +22,7 @@ from dpf.workflows.check.stored import StoredCheck, design_of
 from dpf.workflows.predict.outputs import project_outputs
 from dpf.workflows.predict.predict import warn_no_axis
 from dpf.workflows.progress import Progress, Silent
-from dpf.workflows.project.inputs import Inputs, has_targets, read_inputs, read_measured
+from dpf.workflows.project.inputs import Inputs, chosen_by_compounds, has_targets, read_inputs, read_measured
 from dpf.workflows.project.model_file import model_if_any
 from dpf.workflows.project.provenance import Now, current
 from dpf.workflows.rank.choices import RankChoices
@@ -66,6 +66,12 @@ class RankResult:
     files: tuple[Path, ...]
     figures: tuple[Path, ...]
     design: StoredCheck | None
+
+
+_CHOSEN = (
+    "the model's genes were chosen by what the compounds do to them (--top-perturbed), which makes p-values of the "
+    "model too small: p goes by expression and measured scores, and there is none of the model but with --in-sample",
+)
 
 
 @dataclass(frozen=True)
@@ -197,16 +203,21 @@ def _generators(project: Project) -> list[np.random.Generator]:
 def _rank(project: Project, inputs: Inputs, rows: CompoundRows, wells: RankedWells, choices: RankChoices) -> _Ranked:
     generators = _generators(project)
     tests_rng, replicates_rng, bootstrap_rng, evidence_rng = generators[:4]
-    tests = run_tests(wells, inputs, rows, choices, tests_rng)
-    replicates = compare_replicates(wells, inputs, rows, tests.matched, choices, replicates_rng)
+    seen = chosen_by_compounds(project)  # then no well was held out of the choice of genes
+    untested = seen and not choices.in_sample
+    of_model = replace(choices, null="none") if untested else choices
+    tests = run_tests(wells, inputs, rows, of_model, tests_rng)
+    about_model = () if untested else tests.statements
+    replicates = compare_replicates(wells, inputs, rows, tests.matched, of_model, replicates_rng)
     measured = read_measured(inputs.wells, project.settings.targets, project.wells)
-    evidence = weigh_evidence(inputs, measured, wells, rows, choices, evidence_rng)
+    evidence = weigh_evidence(inputs, measured, None if seen else wells, rows, choices, evidence_rng)
     table = ranking_table(wells, inputs, measured, rows, tests, replicates, evidence, choices.fdr, bootstrap_rng)
     table, challenges, further = _look_further(table, evidence, inputs, rows, choices, generators)
     lines = [
         *wells.t.statement,
         *evidence.statements,
-        *(f"t_p and activation_p: {line}" for line in tests.statements if line not in evidence.statements),
+        *(_CHOSEN if seen else ()),
+        *(f"t_p and activation_p: {line}" for line in about_model if line not in evidence.statements),
         *further,
         *replicates.statements,
         *suspicious_names(inputs.wells),

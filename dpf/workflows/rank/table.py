@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dpf.analysis.evaluation.calibration import probability_of
 from dpf.analysis.latent.activation_pattern import pattern_cosine
 from dpf.analysis.ranking.compounds import group_mean, rank_compounds
-from dpf.analysis.ranking.intervals import bootstrap_intervals
+from dpf.analysis.ranking.intervals import likely_intervals
 from dpf.splits.parts import Part
 from dpf.tables.screen import NO_CELLS
 from dpf.workflows.predict.well_members import plate_codes
@@ -49,19 +49,16 @@ def ranking_table(
         columns["pattern_cosine"] = cosine
     for name, values in (wells.raw | wells.standardised).items():
         columns[name] = group_mean(values, codes, count)
-    intervals = bootstrap_intervals(wells.t.value, codes, count, rng=rng)
+    intervals = likely_intervals(wells.t.value, codes, count, rng=rng)
     columns |= {name: getattr(intervals, name) for name in ("t_low", "t_high", "rank_low", "rank_high")}
     columns |= {"p": evidence.p, "q": evidence.q, "t_p": tests.p}
     if tests.activation_p is not None:
         columns |= {"activation_p": tests.activation_p, "activation_q": tests.activation_q}
     columns |= {
         "smallest_p": evidence.floor,
-        "energy_distance": replicates.energy,
-        "energy_p": replicates.energy_p,
         "replicate_cosine_p": replicates.cosine_p,
         "replicate_map": replicates.mean_ap,
         "replicate_map_p": replicates.mean_ap_p,
-        "replicate_map_q": replicates.mean_ap_q,
         "replicates_agree": pl.Series(replicates.agree(), dtype=pl.Boolean),
     }
     columns |= _lines(evidence)

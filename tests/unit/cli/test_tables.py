@@ -26,7 +26,7 @@ RANKING = pl.DataFrame(
         "q": [0.00123456, 0.98765, None],
         "activation": [4.0, -1e-16, 0.5],
         "replicates_agree": [True, False, None],
-        "energy_p": [1.234e-5, 0.123456, None],
+        "t_p": [1.234e-5, 0.123456, None],
         **{f"viability_{kind}_shift": [1.0, 2.0, 3.0] for kind in ("predicted", "measured")},
     }
 )
@@ -74,8 +74,8 @@ def test_there_is_room_for_names_where_there_is_room(printed):
 
 
 def test_the_column_that_a_table_is_sorted_by_is_shown(printed):
-    lines = printed(RANKING, "ranking", 80, sorted_by="energy_p")
-    assert lines[0].split()[-1] == "energy_p"
+    lines = printed(RANKING, "ranking", 80, sorted_by="t_p")
+    assert lines[0].split()[-1] == "t_p"
     assert [line.split()[-1] for line in lines[2:5]] == ["1.2e-05", "0.12", "-"]
 
 

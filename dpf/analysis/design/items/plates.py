@@ -37,7 +37,7 @@ def plate_items(shared: Context, rng: np.random.Generator) -> list[CheckItem]:
     """Depth, detected genes, composition, outlier wells, spread of the controls, missing and repeated positions."""
     design = shared.design
     plates = plate_summaries(
-        shared.positions, shared.is_control, design.library_size, design.detected, shared.components
+        shared.positions, shared.set_aside, shared.is_control, design.library_size, design.detected, shared.components
     )
     return [
         _median_item("library size", plates, lambda plate: plate.library_size),

@@ -1,4 +1,4 @@
-"""Do the replicates of a compound agree, and their E-distance: within one member, whose latents can be compared."""
+"""Do the replicates of a compound agree: within one member, whose latents can be compared."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from dpf.analysis.design.items.power import HITS_WARN
 from dpf.analysis.ranking.compounds import Agreement, replicate_agreement
-from dpf.analysis.ranking.energy import energy_test
-from dpf.analysis.ranking.p_values import benjamini_hochberg
 from dpf.analysis.ranking.power import hits_needed, smallest_p_values
 from dpf.analysis.ranking.replicates import cosine_test, replicate_retrieval
 from dpf.analysis.ranking.subsets import LARGEST_FLOOR
@@ -37,26 +35,21 @@ class ReplicateTests:
     ----------
     agreement
         Cosine and Pearson within and between compounds.
-    energy, energy_p
-        (C,): E-distance in squared units of the controls' median distance; its p.
     cosine_p
         (C,): p of the mean cosine within the row.
     ap
         (N,): average precision of each well.
-    mean_ap, mean_ap_p, mean_ap_q
+    mean_ap, mean_ap_p
         (C,).
     statements
         What could not be done.
     """
 
     agreement: Agreement
-    energy: Floats
-    energy_p: Floats
     cosine_p: Floats
     ap: Floats
     mean_ap: Floats
     mean_ap_p: Floats
-    mean_ap_q: Floats
     statements: tuple[str, ...]
 
     def agree(self) -> list[bool | None]:
@@ -82,14 +75,15 @@ def compare_replicates(
     within = next((one for one in every_blocks(inputs) if one.text == matched), None)
     if within is not None:
         strata = _with_blocks(strata, within, group, len(kept), control, choices.fdr)
-    kept_all, (energy, energy_p, cosine_p, mean_ap, p) = kept, (np.full(rows.count, np.nan) for _ in range(5))
+    kept_all, (cosine_p, mean_ap, p) = kept, (np.full(rows.count, np.nan) for _ in range(3))
     tested = smallest_p_values(group, len(kept), control, strata) < 1 if len(kept) else np.zeros(0, dtype=bool)
     group, kept = _renumbered(rows, kept_all[tested])
     ap = np.full(len(group), np.nan)
-    statements = [] if len(kept) else ["no two wells of a compound, and controls, stand in one member: no E-distance"]
+    statements = (
+        [] if len(kept) else ["no two wells of a compound, and controls, stand in one member: replicates not compared"]
+    )
     if len(kept):
         given = (profiles, group, len(kept), control, strata, rng)
-        energy[kept], energy_p[kept], _ = energy_test(*given)
         ap, (mean_ap[kept], p[kept], floor) = replicate_retrieval(*given)
         cosine_p[kept] = cosine_test(*given).p
         statements += _weak(floor)
@@ -97,10 +91,9 @@ def compare_replicates(
     if not choices.in_sample:
         own = rows.codes >= 0
         seen[rows.codes[own & (wells.t.basis != Part.HELD_OUT)]] = True
-    for values in (energy_p, cosine_p, p):
+    for values in (cosine_p, p):
         values[seen] = np.nan
-    q = benjamini_hochberg(p)
-    return ReplicateTests(agreement, energy, energy_p, cosine_p, ap, mean_ap, p, q, tuple(statements))
+    return ReplicateTests(agreement, cosine_p, ap, mean_ap, p, tuple(statements))
 
 
 def _comparable(strata: Codes, rows: CompoundRows) -> Codes:
@@ -133,6 +126,6 @@ def _weak(floor: Floats) -> list[str]:
     if smallest <= LARGEST_FLOOR:
         return []
     return [
-        f"replicate agreement and E-distance: the smallest p is {smallest:.2g}, as they can only use the controls that "
+        f"replicate agreement: the smallest p is {smallest:.2g}, as they can only use the controls that "
         "the same member held out: fewer folds or more controls"
     ]

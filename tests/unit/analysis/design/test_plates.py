@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dpf.analysis.design.context import context
+from dpf.analysis.design.items.plates import plate_items
 from dpf.analysis.design.plates import outliers, plate_summaries, repeated_positions
 from dpf.analysis.design.wells import DesignInput, Positions, locate
 
@@ -38,12 +40,31 @@ def test_summaries() -> None:
     size[0] = np.nan
     rng = np.random.default_rng(0)
     components = np.where(design.is_control[:, None], 1.0, 2.0) * rng.choice([-1.0, 1.0], size=(n, 500))
-    whole, inner = plate_summaries(positions, design.is_control, size, None, components)
+    whole, inner = plate_summaries(positions, None, design.is_control, size, None, components)
     assert (whole.plate, whole.wells, whole.controls, whole.missing, whole.missing_inside) == ("a", 96, 10, 0, 0)
     assert (inner.plate, inner.wells, inner.missing, inner.missing_inside) == ("b", 61, 36, 0)
     assert whole.library_size == np.median(np.arange(1, 96))
     assert np.isnan(whole.detected)
     assert whole.control_spread == pytest.approx(0.5, rel=0.02)
+
+
+def test_a_place_whose_well_was_set_aside_is_not_missing() -> None:
+    design, _ = two_plates()
+    at = dict.fromkeys(zip(design.plate, design.row, design.column, strict=True))  # type: ignore[arg-type]
+    gone = [("a", "A", 1), ("a", "D", 5), ("b", "H", 12), ("b", "C", 3), ("z", "B", 2)]
+    aside = DesignInput(["x"] * 5, np.zeros(5, dtype=bool), *(list(part) for part in zip(*gone, strict=True)))
+    rest = [place for place in at if place not in gone[:2]]
+    plate, row, column = (list(part) for part in zip(*rest, strict=True))
+    used = DesignInput(["c"] * len(rest), np.zeros(len(rest), dtype=bool), plate, row, column, set_aside=aside)
+    found = plate_items(context(used, np.random.default_rng(0), 99), np.random.default_rng(0))
+    table = next(item for item in found if item.name == "missing wells").table
+    assert (table["plate"], table["missing"], table["missing_inside"]) == (["a", "b"], [0, 35], [0, 0])
+
+
+def test_a_well_set_aside_counts_for_the_format_of_the_plate() -> None:
+    aside = DesignInput(["x"], np.zeros(1, dtype=bool), ["a"], ["P"], [24])
+    used = DesignInput(["c", "d"], np.zeros(2, dtype=bool), ["a", "a"], ["A", "B"], [1, 1], set_aside=aside)
+    assert locate(used).plate_format == 384
 
 
 def test_repeated_positions_are_named() -> None:

@@ -215,7 +215,9 @@ def test_genes_are_chosen_step_by_step() -> None:
     moved, _ = prepare(before, replace(options, top_variable=12, top_perturbed=5))
     assert of_model(moved).gene_names == [f"G{i}" for i in range(5, 10)]
     assert "5 genes most perturbed against the controls kept of 12" in said(moved)
+    assert moved.genes.filter("most_perturbed")["gene"].to_list() == of_model(moved).gene_names
     more, _ = prepare(before, replace(options, top_perturbed=500))
+    assert "most_perturbed" not in more.genes.columns
     assert of_model(more).gene_names == after.gene_names
     assert "all 19 genes kept: there are fewer than the 500 most perturbed" in said(more)
 

@@ -318,6 +318,17 @@ def test_without_positions_there_is_no_figure(project):
     assert by_name(result)[EXCHANGEABLE].verdict == "not applicable"
 
 
+def test_wells_that_were_set_aside_are_no_missing_wells(project):
+    before = by_name(checked(project))["missing wells"]
+    reason = pl.when(pl.int_range(pl.len()) % 8 == 0).then(pl.lit("too few counts"))
+    rewrite_wells(project, lambda wells: wells.with_columns(set_aside=reason))
+    items = by_name(checked(project))
+    assert items["failed wells"].text.startswith("12 of 96 wells are set aside")
+    assert items["missing wells"].text == before.text
+    rewrite_wells(project, lambda wells: wells.with_columns(row=pl.when(reason.is_null()).then("row")))
+    assert by_name(checked(project))["missing wells"].value > before.value
+
+
 def test_many_plates_make_a_figure_a_quantity(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     ids = [f"plate{plate:02d}_A{column:02d}" for plate in range(26) for column in range(1, 4)]

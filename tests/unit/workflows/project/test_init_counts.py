@@ -341,7 +341,8 @@ def test_driad_from_counts_gives_the_published_scores(real_data: Path, tmp_path:
     assert aside.height == 765 - 681
     assert aside["library_size"].max() < 30000
     assert both["library_size"].to_list() == both["n_counts"].to_list()
-    for score, least in {"interferon": 0.999, "proliferation": 0.999999, "stress": 0.997}.items():
+    # The published scores are of plain log-CPM, without composition factors.
+    for score, least in {"interferon": 0.995, "proliferation": 0.995, "stress": 0.99}.items():
         assert np.corrcoef(both[score], both[f"{score}_published"])[0, 1] > least
     kept = set(read_table(tmp_path / "driad" / "inputs" / "genes.parquet", "genes").filter("in_model")["gene"])
     prepared = set(pl.read_parquet_schema(folder / "prepared" / "expression.parquet"))

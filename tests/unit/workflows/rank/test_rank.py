@@ -18,6 +18,7 @@ from dpf.tables.storage import read_about, read_table
 from dpf.workflows.rank.choices import RankChoices
 from dpf.workflows.rank.rank import rank_project
 from dpf.workflows.rank.verdicts import HITS, Verdict, verdicts
+from tests.support import ranked_screens
 from tests.support.ranked_screens import Planted, make_screen, pretend_model, single_run, stored_project
 
 ACTING = Planted(compounds=30, on={0: 9.0, 1: -9.0}, across={2: 9.0})
@@ -66,11 +67,10 @@ def test_the_table_says_what_was_planted(rank):
     assert first["up"]["t_low"] < first["up"]["t"] < first["up"]["t_high"]
     assert first["up"]["rank_low"] <= first["up"]["rank"] <= first["up"]["rank_high"]
     assert first["up"]["replicates_agree"] is True
-    assert first["up"]["energy_distance"] > first["inert"]["energy_distance"]
     assert first["up"]["size_predicted_shift"] == pytest.approx(9.0)
     assert first["up"]["size_measured_shift"] == pytest.approx(9.0, abs=0.4)
     assert result.table.get_column("held_out").all()
-    assert {"distance_cosine_z", "distance_mahalanobis_z", "norm_mean", "norm_std", "replicate_map_q"} <= set(
+    assert {"distance_cosine_z", "distance_mahalanobis_z", "norm_mean", "norm_std", "replicate_map_p"} <= set(
         result.table.columns
     )
     assert result.power.startswith("power: smallest attainable p 0.0012 (1/861) for 30 of 30 compounds")
@@ -131,7 +131,7 @@ def test_no_p_values_of_the_model_where_nothing_was_held_out_unless_asked_for(ra
         return inputs, single_run(outputs)
 
     result = rank(change=alone)
-    for name in ("t_p", "energy_p", "replicate_cosine_p", "replicate_map_p", "replicates_agree", "activation_p"):
+    for name in ("t_p", "replicate_cosine_p", "replicate_map_p", "replicates_agree", "activation_p"):
         assert result.table.get_column(name).null_count() == result.table.height, name
     assert "predicted_p" not in result.table.columns
     assert result.table.get_column("p").null_count() == 0  # of what was measured
@@ -140,8 +140,32 @@ def test_no_p_values_of_the_model_where_nothing_was_held_out_unless_asked_for(ra
     assert "--in-sample" in said(result)
     asked = rank(change=alone, in_sample=True)
     assert asked.table.get_column("t_p").null_count() == 0
-    assert asked.table.get_column("predicted_p").null_count() == 0
+    assert "predicted_p" not in asked.table.columns  # in-sample predictions never enter p
     assert "in-sample p-values: the model was trained on these wells, and they prove nothing" in said(asked)
+
+
+def test_genes_that_compounds_chose_leave_the_model_without_p_values(rank, tmp_path, monkeypatch):
+    before = rank()
+    write = ranked_screens.write_table
+
+    def chosen(path, table, kind):
+        write(path, table.with_columns(most_perturbed=True) if kind == "genes" else table, kind)
+
+    monkeypatch.setattr(ranked_screens, "write_table", chosen)
+    result = rank()
+    for name in ("t_p", "replicate_cosine_p", "replicate_map_p", "activation_p"):
+        assert before.table.get_column(name).null_count() == 0, name
+        assert result.table.get_column(name).null_count() == result.table.height, name
+    assert "predicted_p" not in result.table.columns
+    assert result.table.get_column("expression_p").equals(before.table.get_column("expression_p"))
+    assert result.table.get_column("p").null_count() == 0
+    assert row(result, "drug 0")["verdict"] == "hit"  # without activation_p nothing says to which side
+    assert "the model's genes were chosen by what the compounds do to them (--top-perturbed)" in said(result)
+    assert "--null none" not in said(result)
+    asked = rank(in_sample=True)
+    assert asked.table.get_column("t_p").null_count() == 0
+    assert "predicted_p" not in asked.table.columns
+    assert "--top-perturbed" in said(asked)
 
 
 def test_no_p_values_when_none_are_wanted(rank):
@@ -155,7 +179,7 @@ def test_no_p_values_when_none_are_wanted(rank):
 def test_one_replicate_has_a_p_and_that_is_all(rank):
     result = rank(Planted(compounds=30, wells=1, on={0: 9.0}))
     assert row(result, "drug 0")["p"] == pytest.approx(1 / 41)
-    for name in ("energy_distance", "replicate_map", "replicate_cosine", "t_low"):
+    for name in ("replicate_map", "replicate_cosine", "t_low"):
         assert result.table.get_column(name).null_count() == 30
     assert "30 of 30 rows have one well" in said(result)
 
@@ -219,7 +243,7 @@ def test_members_that_differ_are_said(rank):
 
 def test_few_controls_a_member_are_said(rank):
     result = rank(Planted(compounds=30, controls=10, members=5))
-    assert "replicate agreement and E-distance: the smallest p is" in said(result)
+    assert "replicate agreement: the smallest p is" in said(result)
 
 
 @pytest.mark.parametrize("adjust", ["plate", "position"])
