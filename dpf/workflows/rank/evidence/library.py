@@ -42,9 +42,7 @@ def compare_with_library(
         int((hits & ~among).sum()),
         int((among & ~hits).sum()),
     )
-    lines = [
-        f"against the rest of the library {count(int(among.sum()), 'hit')}, of which {both:,} against the controls"
-    ]
+    lines = [f"against the rest of the library: {count(int(among.sum()), 'hit')}, {both:,} also against the controls"]
     if only_controls:
         lines.append(
             f"{only_controls:,} of {count(int(hits.sum()), 'hit')} against the controls cannot be distinguished from "
