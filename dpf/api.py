@@ -175,7 +175,7 @@ class Project:
         Examples
         --------
         >>> import dpf
-        >>> found = dpf.open("demo").check(permutations=119)
+        >>> found = dpf.open("demo").check(permutations=159)
         >>> found.table.columns
         ['name', 'group', 'verdict', 'value', 'text', 'advice', 'rule']
         """

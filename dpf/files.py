@@ -189,8 +189,15 @@ def _write_error(target: Path, error: OSError) -> ProjectError:
         errno.EMFILE: "raise the limit on open files (ulimit -n), then run the command again",
     }
     found = f"{type(error).__name__}: {error.strerror or error}"
+    # Polars has no number of the system's, but its text.
+    number = error.errno or next((one for one in advice if os.strerror(one) in found), 0)
+    if not target.parent.exists():
+        return ProjectError(
+            "the folder that this command writes to has been removed meanwhile", where=target.parent, found=found,
+            hint="run the command anew in a project that stays",
+        )  # fmt: skip
     return ProjectError(
-        "cannot write a file", where=target, found=found, hint=advice.get(error.errno or 0, "see the message above")
+        "cannot write a file", where=target, found=found, hint=advice.get(number, "see the message above")
     )
 
 

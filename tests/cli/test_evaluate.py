@@ -13,7 +13,7 @@ import pytest
 from dpf.files import sha256_file
 from dpf.tables.storage import read_about, read_table, write_table
 
-BASELINES = {"mean", "position", "ridge", "kernel ridge", "pls", "other replicate"}
+BASELINES = {"mean", "position", "depth", "ridge", "kernel ridge", "pls", "other replicate"}
 TARGETS = ["Tscore", "CytoTRACE", "Pseudotime", "activation", "activated"]
 
 
@@ -209,4 +209,4 @@ def test_a_target_measured_in_two_wells(demo, copy, ok):
     trained = ok("train", project, "--folds", 3, "--epochs", 1)
     assert "R² - /" in trained.err
     ran = ok("evaluate", project)  # and no warning of numpy's: they are errors here
-    assert "Tscore was measured in 2 of these wells (1 compound): its figures are rough" in ran.err
+    assert "Tscore was measured in 2 of these wells (1 compound and 0 control wells): its figures are rough" in ran.err

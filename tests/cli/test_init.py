@@ -230,7 +230,7 @@ def test_a_screen_without_a_score_is_checked_and_ranked_without_a_model(screen, 
     assert ran.err.startswith("next     dpf rank")
     ok("check", tmp_path / "p", "--permutations", 159)
     table = pl.read_csv(ok("rank", tmp_path / "p", "--format", "csv").out.encode())
-    assert table.columns[:7] == ["compound", "rank", "verdict", "n", "expression_distance", "p", "q"]
+    assert table.columns[:7] == ["compound", "rank", "verdict", "n", "p", "q", "expression_distance"]
     assert table["rank"].to_list() == list(range(1, 11))
     assert table["p"].is_sorted()
     assert "ranking/ranking.parquet" in ok("info", tmp_path / "p").out

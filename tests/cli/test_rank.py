@@ -22,13 +22,14 @@ def test_the_power_line_and_the_design_stand_above_the_table(folded, copy, ok):
     assert checked.envelope["data"]["design"]["verdict"] in ("good", "warn", "fail")
 
 
-def test_one_run_has_no_p_values_unless_asked_for(trained, copy, ok):
+def test_one_run_has_no_p_values_of_the_model_unless_asked_for(trained, copy, ok):
     project = copy(trained)
     ran = ok("rank", project)
-    assert ran.rows.get_column("q").null_count() == ran.rows.height
-    assert "no p-values: no compound was held out by any member" in ran.err
-    assert "power:" not in ran.err
-    assert ok("rank", project, "--in-sample").rows.get_column("q").null_count() == 0
+    assert ran.rows.get_column("t_p").null_count() == ran.rows.height
+    assert ran.rows.get_column("q").null_count() == 0  # of expression and measured scores
+    assert set(ran.rows.get_column("verdict")) <= {"hit", "not distinguishable"}
+    assert "t_p and activation_p: no p-values: no compound was held out by any member" in ran.err
+    assert ok("rank", project, "--in-sample").rows.get_column("t_p").null_count() == 0
 
 
 def test_signatures_classes_and_their_files(folded, copy, ok, tmp_path):

@@ -139,12 +139,12 @@ def test_a_foreign_or_later_model_file(folded, dpf, tmp_path):
     ran = dpf("predict", folded, "--model", tmp_path / "foreign.safetensors")
     assert ran.code == 5
     assert "was not written by dpf" in ran.err
-    later = {"dpf": json.dumps({"format": 2, "dpf": "9.0", "kind": "model"})}
+    later = {"dpf": json.dumps({"format": 3, "dpf": "9.0", "kind": "model"})}
     save_file({"weight": torch.zeros(3)}, tmp_path / "later.safetensors", later)
     ran = dpf("predict", folded, "--model", tmp_path / "later.safetensors")
     assert ran.code == 5
     assert "later format" in ran.err
-    assert "format 2, written by dpf 9.0" in ran.err
+    assert "format 3, written by dpf 9.0" in ran.err
 
 
 def test_a_later_table_is_refused(folded, copy, dpf):
@@ -153,7 +153,7 @@ def test_a_later_table_is_refused(folded, copy, dpf):
     project = copy(folded)
     path = project / "inputs/wells.parquet"
     table = storage.read_table(path, "wells")
-    storage.write_table(path, table, "wells", {"format": 2})
+    storage.write_table(path, table, "wells", {"format": 3})
     ran = dpf("rank", project)
     assert ran.code == 3
     assert "later format" in ran.err

@@ -486,7 +486,7 @@ def test_a_full_disk_keeps_the_old_model(trained, copy, dpf, monkeypatch):
         return real(self, target)
 
     monkeypatch.setattr(Path, "replace", replace)
-    ran = dpf("train", project, "--seed", 9, "--epochs", 1)
+    ran = dpf("train", project, "--seed", 9, "--epochs", 1, "--overwrite")
     assert ran.code == 3
     assert "No space left on device" in ran.err
     assert "free some space" in ran.err
@@ -566,7 +566,7 @@ def test_a_training_that_diverges_keeps_its_best_weights(trained, copy, dpf, ok,
     before = (project / MODEL).read_bytes()
     monkeypatch.setattr("dpf.workflows.train.train._SECONDS_BETWEEN_SAVES", 0.0)
     diverging(monkeypatch, calls_before=5)
-    ran = dpf("train", project, "--folds", 3)
+    ran = dpf("train", project, "--folds", 3, "--overwrite")
     monkeypatch.undo()
     kept = project / "models/default/diverged.safetensors"
     assert (ran.code, ran.out) == (4, "")
@@ -588,7 +588,7 @@ def test_a_training_that_diverges_keeps_its_best_weights(trained, copy, dpf, ok,
     predicted = ok("predict", project, "--model", kept).rows
     assert predicted.height == 48
     assert predicted["Tscore_predicted"].is_finite().all()
-    ok("train", project, "--epochs", 1)
+    ok("train", project, "--epochs", 1, "--overwrite")
     assert not kept.exists()
     assert dpf("info", project, "--format", "json").envelope["data"]["diverged"] == []
 

@@ -14,4 +14,4 @@ from dpf.tables.screen import Screen
 
 def read_screen(sources: Sequence[Path], wells: Sequence[Path], roles: Roles, format_name: str | None = None) -> Screen:
     """The checked screen of these files, values as they are."""
-    return prepare(importing.read_screen(sources, wells, roles, format_name), Preparation()).screen
+    return prepare(importing.read_screen(sources, wells, roles, format_name), Preparation(keep_flagged=True)).screen

@@ -86,7 +86,7 @@ def test_the_file_describes_itself_in_one_key(tmp_path):
     assert list(metadata) == ["dpf"]
     about = read_model_header(path)
     assert about["kind"] == "model"
-    assert about["format"] == 1
+    assert about["format"] == 2
     assert about["members"] == 2
     assert about["genes"] == GENES
     assert about["genes_sha256"] == gene_fingerprint(GENES)
@@ -123,12 +123,12 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path):
 def test_a_later_format_is_refused_by_name(tmp_path):
     path = tmp_path / "m.safetensors"
     save_model(path, trained())
-    edit_header(path, lambda about: about.update(format=2, dpf="9.9"))
+    edit_header(path, lambda about: about.update(format=3, dpf="9.9"))
     with pytest.raises(ModelError) as caught:
         load_model(path)
     assert caught.value.what == "the model has a later format than this dpf reads"
-    assert caught.value.found == "format 2, written by dpf 9.9"
-    assert caught.value.expected == "format 1 or earlier"
+    assert caught.value.found == "format 3, written by dpf 9.9"
+    assert caught.value.expected == "format 2 or earlier"
     assert caught.value.hint == "update dpf: pipx upgrade drugseq-perturbformer"
 
 

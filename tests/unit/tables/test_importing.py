@@ -60,7 +60,16 @@ def test_a_file_that_knows_its_wells_needs_no_table(folder):
     assert screen.wells.get_column("compound").to_list() == ["DMSO", "x", "y"]
     assert screen.wells.get_column("well_id").to_list() == ["A01", "A02", "A03"]
     assert screen.wells.get_column("score").to_list() == [1, 2, 3]
-    assert screen.wells.columns == ["well_id", "compound", "is_control", "row", "column", "score", "pert_iname"]
+    assert screen.wells.columns == [
+        "well_id",
+        "compound",
+        "is_control",
+        "row",
+        "column",
+        "score",
+        "pert_iname",
+        "set_aside",
+    ]
     assert "not used, as --wells is given: pert_iname, score" in said(read(folder, "own.gct"))
     with pytest.raises(UsageError, match="there is nothing about the wells"):
         read(folder, "counts.csv", wells=())
@@ -149,7 +158,7 @@ def test_the_prepared_screen(real_data):
     stored = pl.read_parquet(folder / "expression.parquet")
     np.testing.assert_array_equal(screen.expression, stored.drop("well_id").to_numpy())
     assert screen.wells.get_column("well_id").to_list() == stored.get_column("well_id").to_list()
-    summary = summarise(screen)
+    summary = summarise(screen, keep_flagged=True)
     assert (summary.wells, summary.genes, summary.controls) == (681, 2541, {"dmso": 23})
     assert summary.plates == {"dge1": 347, "dge2": 334}
     assert "lipo control (2)" in said(screen)
@@ -167,7 +176,7 @@ def test_the_screen_of_two_plates_as_found(real_data):
         Roles(controls=("DMSO", "Drug control"), targets_follow=True),
     )
     assert screen.expression.shape == (765, 17712)
-    summary = summarise(screen)
+    summary = summarise(screen, keep_flagged=True)
     assert summary.plates == {"DGE1": 381, "DGE2": 384}
     assert summary.controls == {"DMSO": 12, "Drug control": 11}
     assert screen.expression.sum(axis=1).max() < 549_256

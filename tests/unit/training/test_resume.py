@@ -313,7 +313,7 @@ def test_a_run_of_a_later_dpf_is_refused_by_name(tmp_path):
     interrupted(path)
     about = read_model_header(path)
     assert about["dpf"]
-    save_file(load_file(path), tmp_path / "later", {"dpf": json.dumps(about | {"format": 2})})
+    save_file(load_file(path), tmp_path / "later", {"dpf": json.dumps(about | {"format": 3})})
     with pytest.raises(ModelError, match="a later format"):
         load_run(tmp_path / "later", IDENTITY)
 

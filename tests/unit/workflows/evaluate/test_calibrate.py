@@ -124,7 +124,7 @@ def test_the_file_gives_back_what_was_written_and_what_it_was_made_of(tmp_path):
         found, content = read_calibration(path)
         assert found == calibration
         assert content == json.loads(path.read_text())
-        assert (content["format"], content["kind"], content["inputs_sha256"]) == (1, "calibration", "i" * 64)
+        assert (content["format"], content["kind"], content["inputs_sha256"]) == (2, "calibration", "i" * 64)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 1, "label": 3}'])
@@ -165,7 +165,7 @@ def test_another_number_in_a_calibration_is_noticed(tmp_path):
 
 def test_a_later_file_is_refused(tmp_path):
     path = tmp_path / "calibration.json"
-    path.write_text('{"format": 2, "dpf": "9.9"}')
+    path.write_text('{"format": 3, "dpf": "9.9"}')
     with pytest.raises(ModelError, match="later format"):
         read_calibration(path)
 

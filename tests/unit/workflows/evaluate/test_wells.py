@@ -183,8 +183,9 @@ def said_of(change, parts=None, outputs=None):
 
 def test_notes_on_targets():
     known = pl.Series([float(i) if i < 10 else None for i in range(56)])
-    assert "second was measured in 10 of these wells (5 compounds): its figures are rough" in said_of(
-        lambda _: {"second": known}
+    assert (
+        "second was measured in 10 of these wells (5 compounds and 0 control wells): its figures are rough"
+        in said_of(lambda _: {"second": known})
     )
     assert "second has the same value in all 56 wells" in said_of(lambda _: {"second": pl.lit(2.5)})
     groups = np.append(np.arange(48) // 2, np.arange(24, 32))
