@@ -95,7 +95,9 @@ def _p_values(simulation: Simulation, seed: int, trained: bool) -> dict[str, Flo
         inputs = read_inputs(project)
         rows = compound_rows(inputs, by_dose=False)
         measured = read_measured(inputs.wells, project.settings.targets, project.wells)
-        distances = latent_distances(components(inputs, rng()), None, inputs.is_control)
+        distances = latent_distances(
+            components(inputs, np.zeros(len(rows.codes), dtype=np.int64), rng()), None, inputs.is_control
+        )
         found = {
             name: compound_p_values(values, rows.codes, rows.count, inputs.is_control, rng=rng()).p
             for name, values in {"PCA distance": distances.d_euc, "Mahalanobis on PCs": distances.d_maha}.items()
