@@ -4,8 +4,8 @@
     python -m tests.bench.power --screens 3 --trained    the same, and `dpf train --preset linear-start --folds 5`
 
 Prints a Markdown table. Every method ranks the same simulated screens (`dpf.simulate.screen`) with the ranking's own
-exchanges. The three scores follow the activation axis: what a compound does across that axis is planted too, and no
-score tells of it. The last columns are of inert compounds.
+exchanges, plate by plate. The three scores follow the activation axis: what a compound does across that axis is planted
+too, and no score tells of it. The last columns are of inert compounds.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from dpf.workflows.project.initialise import create_demo
 from dpf.workflows.project.inputs import read_inputs, read_measured
 from dpf.workflows.project.model_file import find_model
 from dpf.workflows.rank.choices import RankChoices
+from dpf.workflows.rank.evidence.blocks import every_blocks
 from dpf.workflows.rank.evidence.lines import components, weigh_evidence
 from dpf.workflows.rank.evidence.significance import run_tests
 from dpf.workflows.rank.rows import compound_rows
@@ -85,7 +86,7 @@ def _summary(
 def _p_values(simulation: Simulation, seed: int, trained: bool) -> dict[str, Floats]:
     """P of every compound, in the order of their first wells, by method."""
     preset = [f"{name}={json.dumps(value)}" for name, value in PRESETS["linear-start"].items()]
-    choices = RankChoices(match="screen")
+    choices = RankChoices(match="plate")
 
     def rng() -> np.random.Generator:
         return np.random.default_rng(seed)
@@ -95,11 +96,10 @@ def _p_values(simulation: Simulation, seed: int, trained: bool) -> dict[str, Flo
         inputs = read_inputs(project)
         rows = compound_rows(inputs, by_dose=False)
         measured = read_measured(inputs.wells, project.settings.targets, project.wells)
-        distances = latent_distances(
-            components(inputs, np.zeros(len(rows.codes), dtype=np.int64), rng()), None, inputs.is_control
-        )
+        plates = every_blocks(inputs)[0].codes
+        distances = latent_distances(components(inputs, plates, rng()), None, inputs.is_control)
         found = {
-            name: compound_p_values(values, rows.codes, rows.count, inputs.is_control, rng=rng()).p
+            name: compound_p_values(values, rows.codes, rows.count, inputs.is_control, plates, rng=rng()).p
             for name, values in {"PCA distance": distances.d_euc, "Mahalanobis on PCs": distances.d_maha}.items()
         }
         evidence = weigh_evidence(inputs, measured, None, rows, choices, rng())
