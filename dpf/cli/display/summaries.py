@@ -16,7 +16,9 @@ def summary_lines(summary: Summary) -> list[str]:
     if summary.model_genes < summary.genes:
         lines[0] += f", of which the model reads {summary.model_genes:,}"
     if summary.set_aside:
-        lines.append(f"aside    {sum(summary.set_aside.values()):,} wells take no part: {_counts(summary.set_aside)}")
+        total = sum(summary.set_aside.values())
+        take = "1 well takes" if total == 1 else f"{total:,} wells take"
+        lines.append(f"aside    {take} no part: {_counts(summary.set_aside)}")
     if summary.replicates:
         fewest, median, most = summary.replicates
         each = f"{fewest}" if fewest == most else f"{fewest} to {most}, median {median:g}"

@@ -83,7 +83,7 @@ def test_a_project_from_counts(made: Made) -> None:
     assert wells["set_aside"].to_list() == [None] * 47 + ["too few counts (41 of at least 100)"]
     assert "1 well set aside, out of everything that follows: too few counts 1: P1_A06" in made.out
     assert "wells    47 x 42 genes, of which the model reads 30" in made.out
-    assert "aside    1 wells take no part: too few counts 1" in made.out
+    assert "aside    1 well takes no part: too few counts 1" in made.out
     assert genes["gene"].to_list() == expression.genes
     assert genes.columns[:4] == ["gene", "gene_id", "symbol", "kind"]
     assert set(genes.filter("in_score")["gene"]) == {f"G{i}" for i in range(5)}
