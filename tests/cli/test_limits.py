@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 resource = pytest.importorskip("resource", reason="a system without limits")
-pytestmark = pytest.mark.usefixtures("sketches")
+pytestmark = [pytest.mark.usefixtures("sketches"), pytest.mark.long]
 
 #: A disk that is full once a command wants to put a file in place, or to open one to write.
 FULL = """
