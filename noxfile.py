@@ -25,7 +25,7 @@ def tests(session: nox.Session) -> None:
 def tests_long(session: nox.Session) -> None:
     """The tests marked long: real trainings under the null, killed and resumed runs."""
     install(session)
-    session.run("pytest", "-m", "long", *session.posargs, env={"MPLBACKEND": "Agg"})
+    session.run("pytest", "-m", "long", "-n", "auto", *session.posargs, env={"MPLBACKEND": "Agg"})
 
 
 @nox.session
