@@ -451,6 +451,10 @@ def _gene_columns(schema: pa.Schema, path: Path) -> list[str]:
     names: list[str] = schema.names
     if names[:1] != ["well_id"]:
         raise DataError("the first column of the expression must be well_id", where=path, found=listed(names[:1]))
+    if not (pa.types.is_string(schema.types[0]) or pa.types.is_large_string(schema.types[0])):
+        raise DataError(
+            "the well ids of the expression are no text", where=path, found=schema.types[0], hint="run dpf init again"
+        )
     strange = [f"{field.name} ({field.type})" for field in list(schema)[1:] if field.type != pa.float32()]
     if strange:
         raise DataError("gene columns are not float32", where=path, found=listed(strange), hint="run dpf init again")

@@ -292,6 +292,9 @@ def test_columns_of_another_type_or_order_are_refused(tmp_path):
     changed(path, lambda table: table.append_column("note", pa.array(["x"] * 5)))
     with pytest.raises(DataError, match=r"gene columns are not float32[\s\S]*note \(string\)"):
         read_expression(path)
+    changed(path, lambda table: table.set_column(0, "well_id", pa.array([1.0] * 5)))
+    with pytest.raises(DataError, match=r"the well ids of the expression are no text[\s\S]*double"):
+        read_expression(path)
     changed(path, lambda table: table.select(["g0", "well_id", "g1"]))
     with pytest.raises(DataError, match=r"the first column of the expression must be well_id[\s\S]*g0"):
         read_expression(path)
