@@ -156,7 +156,7 @@ _LINES = (
         "expression_distance",
         Type.NUMBER,
         "E-distance of the wells' expression from the controls', on the first 20 principal components of all genes, "
-        "blocks (plates, batches, donors) centred: 2δ − σx − σy of squared Euclidean distances, δ between and σ "
+        "the blocks that wells change places in centred: 2δ − σx − σy of squared Euclidean distances, δ between and σ "
         "within groups, over n(n − 1) (scPerturb's convention). About 0 for an inert compound, and may be below.",
         Unit("squared units of the expression"),
         better="higher",
@@ -172,7 +172,7 @@ _LINES = (
         "measured_distance",
         Type.NUMBER,
         "Length of the mean displacement of the measured targets from the controls', each in standard deviations of "
-        "all wells, blocks centred.",
+        "all wells, the blocks that wells change places in centred.",
         Unit("standard deviations"),
         better="higher",
         empty=f"{_UNTESTED}, or a well lacks a target",

@@ -12,7 +12,7 @@ from dpf.analysis.latent.pca import principal_components
 from dpf.analysis.ranking.omnibus import Line, distances, omnibus_test
 from dpf.analysis.ranking.p_values import benjamini_hochberg
 from dpf.analysis.ranking.power import DesignPower, power_of
-from dpf.errors import listed
+from dpf.errors import count, listed
 from dpf.splits.parts import Part
 from dpf.tables.matrix import take_columns
 from dpf.workflows.project.inputs import Inputs, Measured
@@ -199,7 +199,7 @@ def _measured(
         found[gaps] = np.nan
         if gaps.any():
             several = len(np.unique(rows.codes[gaps & ~inputs.is_control]))
-            lines.append(f"measured scores are not compared of {several:,} rows, which lack one in some well")
+            lines.append(f"measured scores are not compared of {count(several, 'row')} with a well that lacks one")
     return found, lines + notes
 
 
